@@ -1,0 +1,1 @@
+"""The ablation suite: studies, their runner, and their report."""

@@ -1,0 +1,392 @@
+"""Reading results, merging runs, and the report: a console table, one HTML page, charts, CSV and TeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..checkpoint import write_atomically
+from ..errors import UserError
+from ..recipes import load_recipe
+from .charts import chart_data, describe, draw_charts
+from .statistics import Summary, number
+
+FORMAT = "ofav2-results-1"
+WIDTH = 100
+MISSING = "–"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Phase(_Part):
+    name: str
+    best_top1: float | None = None
+    test_max_top1: float | None = None
+    mean_top1: float | None = None
+    min_top1: float | None = None
+    seconds: float | None = None
+    subnets: list[dict[str, Any]] | None = None
+    exits: list[dict[str, Any]] | None = None
+
+
+class _Row(_Part):
+    arm: str
+    seed: int | str | None = None
+    phases: list[_Phase] | None = None
+    error: str | None = None
+    exits: list[dict[str, Any]] | None = None
+
+
+class _Study(_Part):
+    baseline: str
+    dataset: str | None = None
+    recipes: dict[str, dict[str, Any]] | None = None
+
+
+class _Results(_Part):
+    study: _Study
+    environment: dict[str, Any] = Field(default_factory=dict)
+    rows: list[_Row]
+
+
+def load_results(path: Path) -> dict[str, Any]:
+    """The results of a run folder, or of a results.json.
+
+    Raises:
+        UserError: There is none, or it is damaged, or it is something else; names the file.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is missing or damaged: {error}; give a run folder or its file") from error
+    if isinstance(results, dict) and results.get("format", FORMAT) != FORMAT:
+        raise UserError(f"{file} must have the format {FORMAT!r}, but has {results['format']!r}")
+    try:
+        _Results.model_validate(results)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, first["loc"]))) or "the whole"
+        raise UserError(f"{file} is not a results file of ofav2: {where}: {first['msg']}") from error
+    return results
+
+
+def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs as one: all their rows; a row that several runs hold in the same words counts once.
+
+    Raises:
+        UserError: Runs that cannot be compared (baseline, dataset or an arm's recipe differ), or that hold
+            different rows of the same arm and seed.
+    """
+    if not parts:
+        raise UserError("there must be at least one run to report on, but got none")
+    if len(parts) == 1:
+        return parts[0]
+    studies = [part["study"] for part in parts]
+    for key in ("baseline", "dataset"):
+        values = list(dict.fromkeys(study.get(key) for study in studies))
+        if len(values) > 1:
+            raise UserError(f"runs to merge must agree in {key}, but got {values[0]!r} and {values[1]!r}")
+    merged = {key: value for part in reversed(parts) for key, value in part.items()}
+    merged["rows"] = _merged_rows(parts)
+    merged["study"] = {
+        **studies[0],
+        "name": " + ".join(_distinct(study.get("name") for study in studies)),
+        "description": " ".join(_distinct(study.get("description") for study in studies)),
+        "recipes": _merged_recipes(studies),
+        "command": "\n".join(_distinct(study.get("command") for study in studies)),
+    }
+    environments = [part.get("environment") or {} for part in parts]
+    merged["environment"] = {
+        key: "; ".join(_distinct(environment.get(key) for environment in environments))
+        for key in dict.fromkeys(key for environment in environments for key in environment)
+    }
+    return merged
+
+
+def _distinct(values: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(str(value) for value in values if value not in (None, "")))
+
+
+def _merged_rows(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows: dict[tuple[str, Any], dict[str, Any]] = {}
+    for row in (row for part in parts for row in part["rows"]):
+        held = rows.setdefault((row["arm"], row.get("seed")), row)
+        # compared as text, in which NaN equals NaN
+        if json.dumps(held, sort_keys=True) != json.dumps(row, sort_keys=True):
+            where = f"arm {row['arm']!r} with seed {row.get('seed')}"
+            raise UserError(f"{where} is there twice with different results; leave one of the runs out")
+    return list(rows.values())
+
+
+def _merged_recipes(studies: list[dict[str, Any]]) -> dict[str, Any]:
+    recipes: dict[str, Any] = {}
+    for arm, recipe in (item for study in studies for item in (study.get("recipes") or {}).items()):
+        if recipes.setdefault(arm, recipe) != recipe:
+            raise UserError(f"arm {arm!r} has different recipes in the runs to merge; rename one")
+    return recipes
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as console, HTML, CSV and TeX show it; numbers stay numbers until then.
+
+    Args:
+        name: Its file's name.
+        caption: What the numbers are, with their unit.
+        header: Column names.
+        rows: Text, numbers, or None where there is no value.
+        digits: Decimals where it is read by people; CSV has all.
+    """
+
+    name: str
+    caption: str
+    header: list[str]
+    rows: list[list[Any]]
+    digits: int = 2
+
+    def formatted(self) -> list[list[str]]:
+        """The rows as text."""
+        return [[self._cell(value) for value in row] for row in self.rows]
+
+    def _cell(self, value: Any) -> str:
+        if value is None:
+            return MISSING
+        return f"{value:.{self.digits}f}" if isinstance(value, float) else str(value)
+
+    def csv(self) -> str:
+        """As CSV with a header line; a missing value is an empty field."""
+        text = io.StringIO()
+        held = [[None if value != value else value for value in row] for row in self.rows]  # no NaN
+        csv.writer(text, lineterminator="\n").writerows([self.header, *held])
+        return text.getvalue()
+
+    def tex(self) -> str:
+        """As a TeX tabular that needs no package."""
+        head, *body = [" & ".join(map(_tex, row)) + r" \\" for row in [self.header, *self.formatted()]]
+        columns = "l" + "r" * (len(self.header) - 1)
+        lines = [rf"\begin{{tabular}}{{{columns}}}", head, r"\hline", *body, r"\end{tabular}"]
+        return f"% {' '.join(self.caption.split())}\n" + "\n".join(lines) + "\n"
+
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", MISSING: "--"}
+_TEX |= {char: "\\" + char for char in "&%$#_{}"}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(char, char) for char in " ".join(text.split()))
+
+
+def sheets(summary: Summary) -> list[Sheet]:
+    """Every table of the report but the one of all subnets."""
+    found = [ends_sheet(summary), accuracy_sheet(summary), gains_sheet(summary), _runs_sheet(summary)]
+    if summary.exits:
+        heights = sorted({height for _, held in summary.exits.values() for height in held})
+        rows = [[a, p, *(_mean(held.get(h)) for h in heights)] for a, (p, held) in summary.exits.items()]
+        header = ["Arm", "After", *(f"Exit {height}" for height in heights)]
+        found.append(Sheet("exits", "Top-1 accuracy on the test set by exit (%)", header, rows))
+    pairs = [[c.a, c.b, c.rho, c.n] for c in summary.correlations]
+    header = ["Arm", "Other arm", "Spearman", "Shared subnets"]
+    found.append(Sheet("rank-correlation", "Rank correlation over the subnets that both have", header, pairs))
+    for key, name, units in COSTS:
+        totals = [_mean(summary.total(arm, key)) for arm in summary.arms]
+        if any(totals):
+            found.append(_cost_sheet(summary, key, name, units))
+    return found
+
+
+COSTS: list[tuple[str, str, list[tuple[float, str]]]] = [
+    ("seconds", "time", [(3600, "h"), (60, "min"), (1, "s")]),
+    ("energy_kwh", "energy", [(1, "kWh"), (1e-3, "Wh")]),
+    ("peak_memory_mb", "memory", [(1024, "GB"), (1, "MB")]),
+]
+
+
+def _cost_sheet(summary: Summary, key: str, name: str, units: list[tuple[float, str]]) -> Sheet:
+    held = {arm: [_mean(summary.over_seeds(arm, p, key)) for p in summary.phases] for arm in summary.arms}
+    combine = summary.peak if key == "peak_memory_mb" else summary.total
+    lines = [[*held[arm], _mean(combine(arm, key))] for arm in summary.arms]
+    largest = max(value for line in lines for value in line if value is not None)
+    scale, unit = next((u for u in units if largest >= 2 * u[0]), units[-1])
+    rows = [
+        [arm, *(v if v is None else v / scale for v in line)]
+        for arm, line in zip(summary.arms, lines, strict=True)
+    ]
+    last = "Peak" if key == "peak_memory_mb" else "Total"
+    return Sheet(
+        name, f"{name.capitalize()} per phase ({unit})", ["Arm", *summary.phases, last], rows, digits=1
+    )
+
+
+def _mean(held: Any) -> float | None:
+    return held.mean if held else None
+
+
+def accuracy_sheet(summary: Summary) -> Sheet:
+    """Arms by phases: best accuracy, mean over seeds."""
+    rows = [
+        [a, *(_mean(summary.over_seeds(a, p, "best_top1")) for p in summary.phases)] for a in summary.arms
+    ]
+    caption = "Top-1 accuracy on the test set after each phase (%)"
+    return Sheet("accuracy", caption, ["Arm", *summary.phases], rows)
+
+
+def ends_sheet(summary: Summary) -> Sheet:
+    """Where each arm ends, and its gain over the baseline."""
+    gains = {gain.arm: gain.mean for gain in summary.gains}
+    rows: list[list[Any]] = []
+    for end in summary.ends:
+        gain = gains.get(end.arm)
+        signed = "baseline" if end.arm == summary.baseline else None if gain is None else f"{gain:+.2f}"
+        rows.append([end.arm, end.phase, end.seeds, *map(_mean, (end.best, end.mean, end.worst)), signed])
+    caption = "Top-1 accuracy on the test set at each arm's last phase (%), gain over the baseline (points)"
+    return Sheet("ends", caption, ["Arm", "Last phase", "Seeds", "Best", "Mean", "Worst", "Gain"], rows)
+
+
+def gains_sheet(summary: Summary) -> Sheet:
+    """Each arm's gain over the baseline, with its interval where there are several seeds."""
+    rows: list[list[Any]] = []
+    for gain in summary.gains:
+        values = ", ".join(f"{value:+.2f}" for value in gain.by_seed.values())
+        rows.append(
+            [gain.arm, gain.phase, len(gain.by_seed), gain.mean, *(gain.interval or (None, None)), values]
+        )
+    header = ["Arm", "Compared at", "Seeds", "Mean gain", "95 % from", "95 % to", "By seed"]
+    return Sheet("gains", f"Gain over {summary.baseline}, paired by seed (points)", header, rows)
+
+
+_RUN = ("best_top1", "test_max_top1", "mean_top1", "min_top1", "seconds", "energy_kwh", "peak_memory_mb")
+
+
+def _runs_sheet(summary: Summary) -> Sheet:
+    rows = [
+        [row["arm"], row.get("seed"), entry["name"], *(number(entry.get(key)) for key in _RUN)]
+        for row in summary.rows
+        for entry in row.get("phases") or []
+    ]
+    return Sheet("runs", "Every phase of every arm and seed", ["arm", "seed", "phase", *_RUN], rows)
+
+
+def subnets_sheet(summary: Summary) -> Sheet:
+    """Every subnet that was measured."""
+    keys = ("resolution", "ensemble", "val_top1", "top1", "macs", "params", "latency_ms")
+    rows = [
+        [
+            row["arm"],
+            row.get("seed"),
+            entry["name"],
+            *describe(subnet.get("arch") or {}),
+            *map(subnet.get, keys),
+        ]
+        for row in summary.rows
+        for entry in row.get("phases") or []
+        for subnet in entry.get("subnets") or []
+    ]
+    header = ["arm", "seed", "phase", "d", "ks", "e", "level", "height", "other", *keys]
+    return Sheet("subnets", "Every subnet that was measured", header, rows)
+
+
+def print_table(results: dict[str, Any], console: Console) -> None:
+    """Accuracy of each arm after each phase, and how the arms end, within 100 columns and never cut off."""
+    summary = Summary(results)
+    width = min(console.width, WIDTH)
+    accuracy, ends = accuracy_sheet(summary), ends_sheet(summary)
+    arms, *phases = _columns(accuracy)
+    phases = [[_broken(name), *cells] for name, *cells in phases]
+    for part in _that_fit(phases, width - min(24, max(map(len, arms)) + 1)):
+        _print(console, accuracy.caption, [arms, *part], width)
+    _print(console, ends.caption, _columns(ends), width)
+    for note in summary.notes:
+        console.print(Text(note, style="yellow"), width=width)
+
+
+def _columns(sheet: Sheet) -> list[list[str]]:
+    return [list(column) for column in zip(sheet.header, *sheet.formatted(), strict=True)]
+
+
+def _broken(phase: str) -> str:
+    """A numbered phase's name on two lines, so that a dozen of them fit beside each other."""
+    return "\n-".join(phase.rsplit("-", 1))
+
+
+def _that_fit(columns: list[list[str]], room: int) -> list[list[list[str]]]:
+    groups: list[list[list[str]]] = []
+    used = 0
+    for column in columns:
+        needed = max(cell_len(line) for cell in column for line in cell.split("\n")) + 1
+        if not groups or used + needed > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(column)
+        used += needed
+    return groups
+
+
+def _print(console: Console, title: str, columns: list[list[str]], width: int) -> None:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, column in enumerate(columns):
+        # Text: a name such as "[red]" is no markup here
+        table.add_column(Text(column[0]), justify="right" if i else "left", overflow="fold")
+    for cells in list(zip(*columns, strict=True))[1:]:
+        table.add_row(*map(Text, cells))
+    console.print(Text(title, style="bold"), table, Text(), sep="\n", width=width)
+
+
+def write_report(results: dict[str, Any], out: Path) -> Path:
+    """Write `out/report.html`, `out/charts/*.png`, `out/tables/*.csv` and `*.tex`; returns the page's path.
+
+    Raises:
+        RunError: A file cannot be written; each file is whole or as it was.
+    """
+    summary = Summary(results)
+    data = chart_data(summary)
+    page = out / "report.html"
+    write_atomically(page, _encoded(render_page(summary, data)))
+    for name, png in draw_charts(data).items():
+        write_atomically(out / "charts" / name, png)
+    for sheet in sheets(summary):
+        write_atomically(out / "tables" / f"{sheet.name}.csv", _encoded(sheet.csv()))
+        write_atomically(out / "tables" / f"{sheet.name}.tex", _encoded(sheet.tex()))
+    write_atomically(out / "tables" / "subnets.csv", _encoded(subnets_sheet(summary).csv()))
+    return page
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", errors="replace")  # half a surrogate pair is valid JSON, but no text
+
+
+def render_page(summary: Summary, data: dict[str, Any]) -> str:
+    """The page: one HTML file that asks for nothing outside itself."""
+    loader = PackageLoader("ofav2_plugins.ablation")
+    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    jinja.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    tables = {sheet.name: sheet for sheet in sheets(summary)}
+    return jinja.get_template("report.html.j2").render(
+        summary=summary, sheets=tables, data=data, paper=is_paper(summary)
+    )
+
+
+_VARIED = {"description", "teacher", "teacher_batch_statistics", "distillation", "kd_ratio", "exit_weights"}
+
+
+def is_paper(summary: Summary) -> bool:
+    """Whether dataset and training are the paper's; what the paper's own ablations vary does not count."""
+    paper = load_recipe("paper").model_dump(mode="json", exclude=_VARIED)
+    recipes = [{key: recipe.get(key) for key in paper} for recipe in summary.study["recipes"].values()]
+    return summary.study["dataset"] == "tiny-imagenet" and bool(recipes) and all(r == paper for r in recipes)

@@ -1,0 +1,37 @@
+"""Contract of `ofav2.branches` (OFAv2 section 3.2, parallel blocks)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+
+class Branch(ABC):
+    """A block that can stand beside the MB block; the outputs of the active ones are summed."""
+
+    name: str = ""
+
+    @abstractmethod
+    def build(self, in_channels: int, out_channels: int, stride: int, act_func: str) -> nn.Module:
+        """A module of plain torch layers: [N, in_channels, H, W] -> [N, out_channels, ceil(H/stride), ceil(W/stride)].
+
+        The module has an attribute `config`: a JSON-able dictionary of this method's arguments, from which
+        `build(**config)` makes the same module again.
+
+        Args:
+            in_channels: Channels of the position's input.
+            out_channels: Channels of the MB block's output.
+            stride: The position's stride.
+            act_func: The stage's activation, by upstream's name ("relu", "h_swish").
+        """
+
+
+class BranchBlock(nn.Sequential):
+    """A branch made of layers in a row, which remembers the arguments it was built from."""
+
+    def __init__(self, config: dict, **layers: nn.Module):
+        super().__init__()
+        self.config = config
+        for name, layer in layers.items():
+            self.add_module(name, layer)

@@ -1,0 +1,148 @@
+"""Contract of `ofav2.datasets`, and what datasets share: splits, fingerprints. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..seeding import derive_seed
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 [N, C, S, S] (C is 1 or 3; possibly memory-mapped) and labels int64 [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> Split:
+        """The split of these images, in this order."""
+        return Split(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """A dataset ready for training.
+
+    Args:
+        name: The plugin's name.
+        train: What is trained on; batch norms are re-calibrated on it alone.
+        validation: Held out of the training images; chooses epochs and subnets.
+        test: Reported, never chosen by.
+        class_names: One per label.
+        resolutions: Default elastic resolutions in pixels.
+        mean: Of each channel, for pixels in 0..1.
+        std: Of each channel.
+        fingerprint: Hash over all images, labels, class names and the split.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    resolutions: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+class Dataset(ABC):
+    """Where images come from."""
+
+    name: str = ""
+
+    @abstractmethod
+    def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
+        """The splits.
+
+        Args:
+            root: The folder the dataset is in; None where it needs none or has a usual place.
+            validation_fraction: Share of the training images held out for validation, class by class.
+            seed: Chooses which.
+
+        Raises:
+            UserError: Missing, damaged or unusable data; names the file and how to mend it.
+        """
+
+
+def make_splits(
+    name: str,
+    train: Split,
+    test: Split,
+    *,
+    class_names: Sequence[str],
+    resolutions: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    validation_fraction: float,
+    seed: int,
+) -> DataSplits:
+    """Hold validation images out of `train`, check what training will need, and fingerprint it all.
+
+    Raises:
+        UserError: One class only, a class without images, or too few images to hold any out.
+    """
+    if len(class_names) < 2:
+        raise UserError(f"dataset {name!r} must have at least 2 classes, but got {list(class_names)}")
+    counts = np.bincount(train.labels, minlength=len(class_names))
+    for label in np.flatnonzero(counts < 2):
+        raise UserError(
+            f"dataset {name!r}: class {class_names[label]!r} must have at least 2 training images, "
+            f"but got {counts[label]}"
+        )
+    kept, held_out = stratified_split(train.labels, validation_fraction, seed)
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (train.images, train.labels, test.images, test.labels, kept, held_out):
+        digest.update(f"{part.dtype}{part.shape}".encode())
+        for start in range(0, len(part), 4096):  # a memory map is not read at once
+            digest.update(np.ascontiguousarray(part[start : start + 4096]).data)
+    digest.update("\n".join(class_names).encode())
+    return DataSplits(
+        name=name,
+        train=train.take(kept),
+        validation=train.take(held_out),
+        test=test,
+        class_names=tuple(class_names),
+        resolutions=tuple(resolutions),
+        mean=tuple(mean),
+        std=tuple(std),
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices kept and indices held out, ascending; of each class the same share, at least one held out."""
+    rng = np.random.default_rng(derive_seed(seed, "split"))
+    held_out = []
+    for label in np.unique(labels):
+        indices = np.flatnonzero(labels == label)
+        held_out.append(rng.permutation(indices)[: min(max(1, round(fraction * len(indices))), len(indices) - 1)])
+    out = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def existing_folder(root: Path | None, dataset: str, hint: str) -> Path:
+    """`root`, checked. Raises UserError where it is missing or no folder; `hint` says what should be there."""
+    if root is None:
+        raise UserError(f"dataset {dataset!r} needs --root, the folder with {hint}")
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"dataset {dataset!r}: --root must be the folder with {hint}, but {root} {what}")
+    return root

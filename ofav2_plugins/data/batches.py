@@ -1,0 +1,142 @@
+"""Batches from uint8 arrays: elastic resolution and augmentation on whole batches, by (seed, phase, epoch, step).
+
+Source: OFA section 3 (elastic resolution); the authors' augmentation: random resized crop, horizontal flip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..seeding import derive_seed, python_rng, torch_rng
+from .base import DataSplits, Split
+
+
+def sample_resolution(resolutions: Sequence[int], seed: int, phase: str, epoch: int, step: int) -> int:
+    """The resolution of one batch in pixels, the same on all ranks."""
+    return python_rng(seed, phase, epoch, step, "resolution").choice(list(resolutions))
+
+
+def steps_per_epoch(n_images: int, batch_size: int) -> int:
+    """Batches of an epoch: the last partial one is dropped, unless it is the only one."""
+    return max(1, n_images // batch_size)
+
+
+def train_batches(
+    data: DataSplits,
+    *,
+    batch_size: int,
+    resolutions: Sequence[int],
+    seed: int,
+    phase: str,
+    epoch: int,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    min_scale: float = 0.85,
+    flip: bool = True,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of augmented training batches: images [B, 3, r, r] and labels [B], r drawn per batch.
+
+    Every batch depends on (seed, phase, epoch, step) alone, so an epoch may start at any step. With several
+    ranks each takes its part of the global batch, with the crops that a single process would have drawn.
+
+    Args:
+        data: The splits.
+        batch_size: Of all ranks together.
+        resolutions: Elastic resolutions in pixels.
+        seed: The run's seed.
+        phase: Name of the step of the plan.
+        epoch: From 0.
+        start_step: The first batch to give.
+        rank: This process.
+        world_size: Number of processes.
+        min_scale: Smallest share of the area that a crop keeps.
+        flip: Mirror half of the images.
+    """
+    order = np.random.default_rng(derive_seed(seed, phase, epoch, "order")).permutation(len(data.train))
+    for step in range(start_step, steps_per_epoch(len(order), batch_size)):
+        indices = order[step * batch_size : (step + 1) * batch_size]
+        resolution = sample_resolution(resolutions, seed, phase, epoch, step)
+        crops = crop_parameters(len(indices), min_scale, flip, torch_rng(seed, phase, epoch, step, "crop"))
+        mine = slice(rank * len(indices) // world_size, (rank + 1) * len(indices) // world_size)
+        images = pixels(data.train, indices[mine])
+        yield normalise(random_crop(images, crops[mine], resolution), data), labels_of(data.train, indices[mine])
+
+
+def eval_batches(
+    data: DataSplits, split: Split, resolution: int, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images [B, 3, r, r] and labels [B] in order: resized to ceil(r / 0.875), the centre r cropped."""
+    size = math.ceil(resolution / 0.875)
+    corner = round((size - resolution) / 2)
+    for start in range(0, len(split), batch_size):
+        indices = np.arange(start, min(start + batch_size, len(split)))
+        images = pixels(split, indices)
+        images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+        images = images[:, :, corner : corner + resolution, corner : corner + resolution]
+        yield normalise(images, data), labels_of(split, indices)
+
+
+def calibration_batches(
+    data: DataSplits, resolution: int, n_images: int, batch_size: int, seed: int
+) -> list[Tensor]:
+    """Augmented training images [B, 3, r, r] for batch norms, at most `n_images` in all."""
+    order = np.random.default_rng(derive_seed(seed, "calibration")).permutation(len(data.train))[:n_images]
+    batches = []
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        crops = crop_parameters(len(indices), 0.85, True, torch_rng(seed, "calibration", resolution, start))
+        batches.append(normalise(random_crop(pixels(data.train, indices), crops, resolution), data))
+    return batches
+
+
+def crop_parameters(n: int, min_scale: float, flip: bool, generator: torch.Generator) -> Tensor:
+    """Random crops [n, 5]: width, height, left, top as shares of the side, and whether to mirror (-1 or 1).
+
+    Area share uniform in [min_scale, 1], log aspect ratio uniform in [3/4, 4/3] (torchvision's
+    RandomResizedCrop), sides clamped to the image.
+    """
+    draws = torch.rand(n, 5, generator=generator)
+    area = min_scale + (1 - min_scale) * draws[:, 0]
+    ratio = torch.exp((2 * draws[:, 1] - 1) * math.log(4 / 3))
+    width = (area * ratio).sqrt().clamp(max=1)
+    height = (area / ratio).sqrt().clamp(max=1)
+    left, top = (1 - width) * draws[:, 2], (1 - height) * draws[:, 3]
+    mirrored = torch.where(draws[:, 4] < 0.5, -1.0, 1.0) if flip else torch.ones(n)
+    return torch.stack([width, height, left, top, mirrored], dim=1)
+
+
+def random_crop(images: Tensor, crops: Tensor, resolution: int) -> Tensor:
+    """Crop and resize a batch [N, C, S, S] to [N, C, resolution, resolution] by `crop_parameters`."""
+    if images.shape[-1] > 1.5 * resolution:
+        # Sampling a much larger image bilinearly would alias: first come near the crop's own scale.
+        size = round(1.1 * resolution)
+        images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    width, height, left, top, mirrored = crops.unbind(1)
+    theta = torch.zeros(len(images), 2, 3)
+    theta[:, 0, 0], theta[:, 0, 2] = width * mirrored, 2 * left + width - 1
+    theta[:, 1, 1], theta[:, 1, 2] = height, 2 * top + height - 1
+    grid = F.affine_grid(theta, [len(images), images.shape[1], resolution, resolution], align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def pixels(split: Split, indices: np.ndarray) -> Tensor:
+    """Images of a split as float [N, C, S, S] in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(split.images[indices])).float().div_(255)
+
+
+def labels_of(split: Split, indices: np.ndarray) -> Tensor:
+    """Labels of a split as int64 [N]."""
+    return torch.from_numpy(np.ascontiguousarray(split.labels[indices]))
+
+
+def normalise(images: Tensor, data: DataSplits) -> Tensor:
+    """Images [N, C, r, r] in 0..1 to three channels with the dataset's mean and standard deviation."""
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
+    return (images.expand(-1, 3, -1, -1) - mean) / std

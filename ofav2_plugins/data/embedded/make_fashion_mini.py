@@ -1,0 +1,39 @@
+"""Make fashion_mini.npz from the IDX files of Fashion-MNIST: python make_fashion_mini.py FOLDER [OUTPUT].
+
+Of each class the first 300 training and 100 test images in file order, interleaved by class, so that the result
+is the same wherever it is made.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ofav2_plugins.data.base import Split
+from ofav2_plugins.data.fashion_mnist import read_folder
+
+
+def first_of_each_class(split: Split, n: int) -> Split:
+    """The first `n` images of each class, one class after the other in turn."""
+    by_class = [np.flatnonzero(split.labels == label)[:n] for label in np.unique(split.labels)]
+    return split.take(np.stack(by_class, axis=1).reshape(-1))
+
+
+def main() -> None:
+    """Read the folder given, write the file."""
+    output = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).with_name("fashion_mini.npz")
+    train, test = read_folder(Path(sys.argv[1]))
+    train, test = first_of_each_class(train, 300), first_of_each_class(test, 100)
+    np.savez_compressed(
+        output,
+        train_images=train.images[:, 0],
+        train_labels=train.labels.astype(np.uint8),
+        test_images=test.images[:, 0],
+        test_labels=test.labels.astype(np.uint8),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Dataset `fashion-mini`: a class-balanced subset of Fashion-MNIST that ships inside the package (MIT)."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .base import Dataset, DataSplits, Split, make_splits
+from .fashion_mnist import CLASS_NAMES, MEAN, RESOLUTIONS, STD
+
+EMBEDDED = Path(__file__).parent / "embedded" / "fashion_mini.npz"
+
+
+class FashionMini(Dataset):
+    """3,000 training and 1,000 test photographs of clothes, embedded in the package; needs no files."""
+
+    def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
+        train, test = read_embedded(EMBEDDED)
+        return make_splits(
+            self.name,
+            train,
+            test,
+            class_names=CLASS_NAMES,
+            resolutions=RESOLUTIONS,
+            mean=MEAN,
+            std=STD,
+            validation_fraction=validation_fraction,
+            seed=seed,
+        )
+
+
+def read_embedded(path: Path) -> tuple[Split, Split]:
+    """Training and test split of the embedded file; UserError where it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            parts = [
+                Split(held[f"{part}_images"][:, None], held[f"{part}_labels"].astype("int64"))
+                for part in ("train", "test")
+            ]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); install ofav2-plugins again") from error
+    return parts[0], parts[1]

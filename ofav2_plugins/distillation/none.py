@@ -1,0 +1,16 @@
+"""Distillation `none`: nothing is learned from a teacher. The null object."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .base import Distillation
+
+
+class NoDistillation(Distillation):
+    """No distillation: the labels alone."""
+
+    needs_teacher = False
+
+    def loss(self, student_logits: Tensor, teacher_logits: Tensor | None = None) -> Tensor:
+        return student_logits.new_zeros(())

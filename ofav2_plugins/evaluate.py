@@ -1,0 +1,166 @@
+"""Measuring subnets: extract, re-calibrate the batch norms on training images, count what is right."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchmetrics.classification import MulticlassAccuracy
+
+from .bn import recalibrate_bn
+from .data.base import DataSplits, Split
+from .data.batches import calibration_batches, eval_batches
+from .exit_weights import exit_weights
+from .recipes import Recipe
+from .seeding import python_rng
+from .space import Arch, SearchSpace
+from .supernet import Supernet
+from .teachers.ensemble import ExitEnsemble
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to measure: an architecture at a resolution, with its last exit or the ensemble of all exits."""
+
+    arch: Arch
+    resolution: int
+    ensemble: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured candidate; accuracies in percent, MACs of one image, parameters of the static network."""
+
+    arch: Arch
+    resolution: int
+    ensemble: bool
+    val_top1: float
+    top1: float
+    macs: int
+    params: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+
+class Evaluator:
+    """Measures subnets of supernets on one dataset with one recipe's settings.
+
+    Args:
+        data: The splits; batch norms only ever see its training part.
+        recipe: Resolutions, batch sizes, number of calibration images, weights of the exits.
+        device: Where networks run.
+        seed: Chooses the calibration images.
+    """
+
+    def __init__(self, data: DataSplits, recipe: Recipe, device: torch.device, seed: int):
+        self.data = data
+        self.recipe = recipe
+        self.device = device
+        self.seed = seed
+        self.resolutions = tuple(recipe.resolutions or data.resolutions)
+        self._calibration: dict[int, list[Tensor]] = {}
+
+    def calibration(self, resolution: int) -> list[Tensor]:
+        """Augmented training images [n, 3, r, r] for the batch norms, the same for every subnet."""
+        if resolution not in self._calibration:
+            settings = self.recipe.evaluation
+            batches = calibration_batches(
+                self.data, resolution, settings.bn_images, settings.batch_size, self.seed
+            )
+            self._calibration[resolution] = [batch.to(self.device) for batch in batches]
+        return self._calibration[resolution]
+
+    def extract(self, net: Supernet, candidate: Candidate) -> nn.Module:
+        """The candidate as a static network with re-calibrated batch norms, in evaluation mode."""
+        net.set_active_subnet(**candidate.arch)
+        static: nn.Module
+        if candidate.ensemble:
+            multi = net.get_multi_exit_subnet()
+            static = ExitEnsemble(multi, exit_weights(self.recipe.exit_weights.output, len(multi.exits)))
+        else:
+            static = net.get_active_subnet()
+        recalibrate_bn(static, self.calibration(candidate.resolution))
+        return static.eval()
+
+    def top1(self, static: nn.Module, split: Split, resolution: int) -> float:
+        """Accuracy in percent on a split."""
+        batches = eval_batches(self.data, split, resolution, self.recipe.evaluation.batch_size)
+        return accuracy(static, batches, self.data.n_classes, self.device)
+
+    def validate(self, net: Supernet, candidates: Sequence[Candidate]) -> float:
+        """Mean validation top-1 in percent over candidates."""
+        scores = [self.top1(self.extract(net, c), self.data.validation, c.resolution) for c in candidates]
+        return sum(scores) / len(scores)
+
+    def measure(self, net: Supernet, candidate: Candidate) -> Measured:
+        """Accuracy on validation and test images, MACs and parameters."""
+        static = self.extract(net, candidate)
+        return Measured(
+            arch=candidate.arch,
+            resolution=candidate.resolution,
+            ensemble=candidate.ensemble,
+            val_top1=self.top1(static, self.data.validation, candidate.resolution),
+            top1=self.top1(static, self.data.test, candidate.resolution),
+            macs=count_macs(static, candidate.resolution),
+            params=sum(parameter.numel() for parameter in static.parameters()),
+        )
+
+    @property
+    def images_per_candidate(self) -> int:
+        """Images that go through a network in `measure`."""
+        return self.recipe.evaluation.bn_images + len(self.data.validation) + len(self.data.test)
+
+
+@torch.no_grad()
+def accuracy(
+    net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], n_classes: int, device: torch.device
+) -> float:
+    """Top-1 in percent of a network in evaluation mode over batches of (images, labels)."""
+    metric = MulticlassAccuracy(n_classes, average="micro").to(device)
+    for images, labels in batches:
+        metric.update(net(images.to(device)), labels.to(device))
+    return 100 * metric.compute().item()
+
+
+@torch.no_grad()
+def count_macs(net: nn.Module, resolution: int) -> int:
+    """Multiply-accumulates of one image [1, 3, resolution, resolution]; torch's counter counts each as two."""
+    image = torch.zeros(1, 3, resolution, resolution, device=next(net.parameters()).device)
+    with FlopCounterMode(display=False) as counter:
+        net(image)
+    return counter.get_total_flops() // 2
+
+
+def candidates(
+    space: SearchSpace,
+    resolutions: Sequence[int],
+    *,
+    full: Sequence[str] = (),
+    ensemble: bool = False,
+    limit: int | None = None,
+    seed_parts: Sequence[object] = (),
+) -> list[Candidate]:
+    """The uniform grid of the open space at its extreme resolutions, or a seeded draw of at most `limit` of it.
+
+    Args:
+        space: What is open.
+        resolutions: All elastic resolutions; the ensemble of the full phase is measured at each of them.
+        full: Dimensions of which all open values appear, not only the extremes.
+        ensemble: Measure the ensemble of all exits instead of the last one.
+        limit: At most so many; the first of the grid's maximal networks is always among them.
+        seed_parts: What the draw depends on.
+    """
+    sizes = sorted(set(resolutions)) if ensemble else sorted({min(resolutions), max(resolutions)})
+    grid = [Candidate(arch, r, ensemble) for r, arch in itertools.product(sizes, space.grid(full))]
+    if limit is None or len(grid) <= limit:
+        return grid
+    largest = grid[-1]  # the grid ascends in every dimension
+    drawn = python_rng(*seed_parts).sample(range(len(grid) - 1), limit - 1)
+    return [grid[i] for i in sorted(drawn)] + [largest]

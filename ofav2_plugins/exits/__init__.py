@@ -1,0 +1,1 @@
+"""Namespace `ofav2.exits`: where the network can end."""

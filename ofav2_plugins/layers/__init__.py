@@ -1,0 +1,1 @@
+"""How the supernet computes: subclasses of upstream's dynamic layers."""

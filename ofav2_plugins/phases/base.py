@@ -1,0 +1,83 @@
+"""Contract of `ofav2.phases` (OFAv2 section 3.3, extended progressive shrinking)."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..space import Arch, SearchSpace
+
+if TYPE_CHECKING:
+    from ..supernet import Supernet
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """How long and how fast a step trains.
+
+    Args:
+        epochs: Epochs of the cosine schedule.
+        lr: Base learning rate.
+        warmup_epochs: Epochs at the constant base rate before the cosine, on top of `epochs`.
+        subnets_per_step: Architectures whose losses are summed in one optimiser step.
+        dropout: Rate before each classifier.
+    """
+
+    epochs: int
+    lr: float
+    warmup_epochs: int = 0
+    subnets_per_step: int = 1
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class PhaseStep:
+    """One step of a phase: the grades it opens of its own dimensions, and its defaults (the paper's values)."""
+
+    opens: Mapping[str, tuple[int, ...]]
+    defaults: StepSettings
+
+
+class Phase(ABC):
+    """A phase says what opens; the recipe says how long and how fast, the phase's defaults fill the gaps."""
+
+    name: str = ""
+    after: tuple[str, ...] = ()
+    """Phases that come before this one, where they take part at all."""
+    distills: bool = True
+    """Whether a teacher takes part."""
+    all_exits: bool = False
+    """Whether the loss is the weighted sum over all exits of the (one) architecture, as in AEP."""
+    selection_dims: tuple[str, ...] = ()
+    """Dimensions of which all open values, not only the extremes, enter the choice of the best epoch."""
+
+    def supports(self, space: SearchSpace) -> bool:
+        """Whether the space has what this phase opens."""
+        return True
+
+    @abstractmethod
+    def steps(self, space: SearchSpace) -> list[PhaseStep]:
+        """The steps, in order. A step's `opens` replaces what earlier steps opened of the same dimension."""
+
+    def prepare(self, net: Supernet, step: int) -> None:  # noqa: B027 - most phases have nothing to prepare
+        """Change the weights before step `step` (1-based) starts; never called again when a run resumes."""
+
+    def archs(self, space: SearchSpace, rng: random.Random, n: int) -> list[Arch]:
+        """The `n` architectures of one optimiser step, drawn from the open values of `space`."""
+        return [space.sample(rng) for _ in range(n)]
+
+
+def one_by_one(grades: Sequence[int]) -> list[tuple[int, ...]]:
+    """Grades opened one at a time from the largest: (2, 3, 4) gives [(3, 4), (2, 3, 4)]."""
+    return [tuple(grades[-n:]) for n in range(2, len(grades) + 1)]
+
+
+def phase_steps(
+    dim: str, opened: Sequence[tuple[int, ...]], defaults: Sequence[StepSettings]
+) -> list[PhaseStep]:
+    """Steps of one dimension; where there are more steps than defaults the last default repeats."""
+    last = len(defaults) - 1
+    return [PhaseStep({dim: grades}, defaults[min(i, last)]) for i, grades in enumerate(opened)]

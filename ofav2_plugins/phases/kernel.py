@@ -1,0 +1,19 @@
+"""Phase `kernel`: Elastic Kernel Size (OFA section 3.3)."""
+
+from __future__ import annotations
+
+from ..space import SearchSpace
+from .base import Phase, PhaseStep, StepSettings
+
+
+class Kernel(Phase):
+    """Opens all kernel sizes at once."""
+
+    after = ("full",)
+    selection_dims = ("ks",)
+
+    def supports(self, space: SearchSpace) -> bool:
+        return len(space["ks"].grades) > 1
+
+    def steps(self, space: SearchSpace) -> list[PhaseStep]:
+        return [PhaseStep({"ks": space["ks"].grades}, StepSettings(epochs=120, lr=0.03, warmup_epochs=5))]

@@ -1,0 +1,85 @@
+"""What one sees while long work runs: a live bar with an ETA on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Reporter:
+    """Progress over a whole plan in units of work (images through a network), with a line per finished step.
+
+    Args:
+        console: Where it is printed.
+        total: Units of the whole plan.
+    """
+
+    def __init__(self, console: Console, total: float):
+        self.console = console
+        self.total = total
+        self.done = 0.0
+        self._skipped = 0.0
+        self._started = time.monotonic()
+        self._live = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("[cyan]{task.fields[eta]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._live.add_task("starting", total=total, note="", eta="")
+
+    def __enter__(self) -> Reporter:
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self._live.stop()
+
+    def advance(self, units: float, description: str, note: str = "") -> None:
+        """Count work that was done now."""
+        self.done += units
+        self._update(description, note)
+
+    def skip(self, units: float) -> None:
+        """Count work that an earlier run has done: it says nothing about the speed of this one."""
+        self.done += units
+        self._skipped += units
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, highlight=False)
+
+    def eta_seconds(self) -> float | None:
+        """Seconds to the end at the speed so far; None before there is any."""
+        fresh = self.done - self._skipped
+        if fresh <= 0:
+            return None
+        return (self.total - self.done) * (time.monotonic() - self._started) / fresh
+
+    def eta(self) -> str:
+        """`eta_seconds` for people."""
+        seconds = self.eta_seconds()
+        return "" if seconds is None else f"{duration(max(seconds, 0))} left"
+
+    def _update(self, description: str, note: str) -> None:
+        self._live.update(
+            self._task, completed=self.done, total=self.total, description=description, note=note, eta=self.eta()
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "42 s", "3 min 20 s" or "5 h 7 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,125 @@
+"""Recipes: everything about a training that is not the supernet, the data or the seed, as validated YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from ..errors import UserError
+from ..exit_weights import STRATEGIES
+from ..phases.base import PhaseStep, StepSettings
+from ..yamlfile import find_data_file, load_model
+
+FOLDER = Path(__file__).parent
+
+ExitWeightsValue = Literal["ASC", "DESC", "UNIF"] | list[float]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StepRecipe(_Strict):
+    """One step of a phase; what is left out is the phase's default (the paper's value)."""
+
+    epochs: PositiveInt | None = None
+    lr: float | None = Field(None, gt=0)
+    warmup_epochs: int | None = Field(None, ge=0)
+    subnets_per_step: PositiveInt | None = None
+    dropout: float | None = Field(None, ge=0, lt=1)
+
+
+class ExitWeights(_Strict):
+    """Weights of the exits: for the losses of the full phase, and for the ensemble's output."""
+
+    loss: ExitWeightsValue = "ASC"
+    output: ExitWeightsValue = "ASC"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strategy(cls, value: object) -> object:
+        """A strategy's name stands for both."""
+        if isinstance(value, str):
+            if value not in STRATEGIES:
+                raise ValueError(f"must be one of {list(STRATEGIES)} or {{loss: ..., output: ...}}")
+            loss, output = STRATEGIES[value]
+            return {"loss": loss, "output": output}
+        return value
+
+
+class Optimizer(_Strict):
+    """SGD with Nesterov momentum; no weight decay on batch norms and biases."""
+
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(3e-5, ge=0)
+
+
+class Augmentation(_Strict):
+    """Random resized crop (smallest share of the area) and horizontal flip."""
+
+    min_scale: float = Field(0.85, gt=0, le=1)
+    flip: bool = True
+
+
+class Evaluation(_Strict):
+    """How subnets are measured, and how many."""
+
+    batch_size: PositiveInt = 200
+    bn_images: PositiveInt = 1000
+    selection_draws: PositiveInt = 32
+    max_subnets: PositiveInt | None = None
+
+
+class Recipe(_Strict):
+    """A whole training. See `paper.yaml` for each value's source."""
+
+    description: str = ""
+    width_mult: float = Field(1.0, gt=0)
+    resolutions: list[PositiveInt] | None = Field(None, min_length=1)
+    batch_size: PositiveInt = 64
+    validation_fraction: float = Field(0.15, gt=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    teacher: str = "fixed"
+    teacher_batch_statistics: bool = True
+    distillation: str = "soft_ce"
+    kd_ratio: float = Field(1.0, ge=0)
+    exit_weights: ExitWeights = ExitWeights()
+    optimizer: Optimizer = Optimizer()
+    augmentation: Augmentation = Augmentation()
+    evaluation: Evaluation = Evaluation()
+    phases: dict[str, StepRecipe | list[StepRecipe]] = Field(min_length=1)
+
+    def settings(self, phase: str, steps: Sequence[PhaseStep]) -> list[StepSettings]:
+        """The settings of each step of a phase: the recipe's values, gaps filled by the phase's defaults.
+
+        Raises:
+            UserError: The recipe lists another number of steps than the phase has on this supernet.
+        """
+        given = self.phases[phase]
+        listed = given if isinstance(given, list) else [given] * len(steps)
+        if len(listed) != len(steps):
+            raise UserError(
+                f"phases.{phase} must list {len(steps)} steps for this supernet, but got {len(listed)}; "
+                "one mapping instead of a list applies to all of them"
+            )
+        return [
+            StepSettings(**{**vars(step.defaults), **recipe.model_dump(exclude_none=True)})
+            for step, recipe in zip(steps, listed, strict=True)
+        ]
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by name or by path to a .yaml file, with `key.sub=value` overrides.
+
+    Raises:
+        UserError: It does not exist or is not valid; names the file, the line and the field.
+    """
+    return load_model(find_data_file("recipe", name, FOLDER), Recipe, overrides)

@@ -1,0 +1,1 @@
+"""Namespace `ofav2.skips`: how the blocks of a stage are wired."""

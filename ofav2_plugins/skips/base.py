@@ -1,0 +1,18 @@
+"""Contract of `ofav2.skips` (OFAv2 section 3.1, skip connections)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+
+class Skip(ABC):
+    """The wiring of a stage. It has no parameters; the blocks given are the active ones, in order."""
+
+    name: str = ""
+
+    @abstractmethod
+    def run(self, blocks: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+        """The stage's output [N, C', H', W'] from its input x [N, C, H, W]; never changes a tensor in place."""

@@ -1,0 +1,254 @@
+"""The search space: elastic dimensions, architectures, sampling, grids, encodings. No torch here.
+
+Every dimension is declared by whoever adds it (the supernet: ks, e, d; branches: level; exits: height). Sampling,
+grids, encodings and phases iterate over the declared dimensions and never ask for a plugin's name.
+Source: OFA (arXiv 1908.09791) section 3; OFAv2 (arXiv 2302.01888) section 3 for level and height.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .errors import UserError
+from .seeding import derive_seed
+
+Arch = dict[str, Any]
+"""A JSON-able architecture: one entry per dimension, e.g. {"ks": [...], "e": [...], "d": [...], "height": 5}."""
+
+MBCONV = "mbconv"
+"""The name by which `level` calls the MB block itself."""
+
+
+@dataclass(frozen=True)
+class ElasticDim:
+    """One elastic dimension. Its entries take one of `grades`, ascending; the largest is the maximal network's.
+
+    A *grade* is what a phase opens ("kernel sizes {5, 7}"); here it is the value itself.
+
+    Args:
+        name: The dimension's name in an architecture ("ks").
+        grades: All grades, ascending.
+        length: Number of entries, or None for a scalar dimension.
+    """
+
+    name: str
+    grades: tuple[int, ...]
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.grades or list(self.grades) != sorted(set(self.grades)):
+            raise UserError(
+                f"{self.name}: the values must be one or more, distinct and ascending, but got {self.grades}"
+            )
+
+    def choices(self, grades: Sequence[int] | None = None) -> list[Any]:
+        """All values of one entry whose grade is among `grades` (default: all), smallest first."""
+        return list(self.grades if grades is None else grades)
+
+    def check(self, value: Any, where: str) -> Any:
+        """`value` in canonical form. Raises ValueError, naming `where`, if it is not one of this dimension's."""
+        if isinstance(value, bool) or value not in self.grades:
+            raise ValueError(f"{where} must be one of {list(self.grades)}, but got {value!r}")
+        return int(value)
+
+    def broadcast(self, value: Any) -> list[Any]:
+        """One value for every entry, or a sequence of the right length."""
+        n = self.length or 1
+        if isinstance(value, (list, tuple)):
+            if self.length is None:
+                raise ValueError(f"{self.name} must be one of {list(self.grades)}, but got {value!r}")
+            if len(value) != n:
+                raise ValueError(f"{self.name} must have {n} entries, but got {len(value)}")
+            return list(value)
+        return [value] * n
+
+    def parse(self, value: Any) -> Any:
+        """A user's value (a scalar broadcasts) in canonical, complete form; ValueError names the wrong entry."""
+        entries = self.broadcast(value)
+        if self.length is None:
+            return self.check(entries[0], self.name)
+        return [self.check(entry, f"{self.name}[{i}]") for i, entry in enumerate(entries)]
+
+    def uniform(self, choice: Any) -> Any:
+        """The dimension's value with `choice` in every entry."""
+        return choice if self.length is None else [_copy(choice) for _ in range(self.length)]
+
+
+@dataclass(frozen=True)
+class SubsetDim(ElasticDim):
+    """A dimension whose entries are non-empty subsets of `members`; the grade of a subset is its size.
+
+    This is Elastic Level (OFAv2 section 3.2): which of the blocks at a position are active.
+    """
+
+    members: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def choices(self, grades: Sequence[int] | None = None) -> list[list[str]]:
+        sizes = self.grades if grades is None else grades
+        return [list(c) for size in sizes for c in itertools.combinations(self.members, size)]
+
+    def check(self, value: Any, where: str) -> list[str]:
+        allowed = f"a non-empty set of {list(self.members)} without doubles"
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where} must be {allowed}, but got {value!r}")
+        names = list(value)
+        if not names or len(set(names)) != len(names) or not set(names) <= set(self.members):
+            raise ValueError(f"{where} must be {allowed}, but got {names!r}")
+        if len(names) not in self.grades:
+            raise ValueError(f"{where} must have a size among {list(self.grades)}, but got {names!r}")
+        return [m for m in self.members if m in names]
+
+    def broadcast(self, value: Any) -> list[Any]:
+        if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
+            return [list(value) for _ in range(self.length or 1)]
+        return super().broadcast(value)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All architectures of a supernet, or those that the phases so far have opened.
+
+    Args:
+        dims: The declared dimensions, in the order of an architecture's entries.
+        opened: Grades open now, per dimension; a dimension that is missing is fully open.
+    """
+
+    dims: tuple[ElasticDim, ...]
+    opened: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __contains__(self, name: object) -> bool:
+        return any(dim.name == name for dim in self.dims)
+
+    def __getitem__(self, name: str) -> ElasticDim:
+        for dim in self.dims:
+            if dim.name == name:
+                return dim
+        raise UserError(f"no elastic dimension {name!r}; this space has {[d.name for d in self.dims]}")
+
+    def grades(self, name: str) -> tuple[int, ...]:
+        """The grades of a dimension that are open now, ascending."""
+        return tuple(self.opened.get(name, self[name].grades))
+
+    def restrict(self, opens: Mapping[str, Sequence[int]]) -> SearchSpace:
+        """The same space with only these grades open. Raises UserError for a grade that does not exist."""
+        opened = dict(self.opened)
+        for name, grades in opens.items():
+            wrong = sorted(set(grades) - set(self[name].grades))
+            if wrong or not grades:
+                raise UserError(
+                    f"{name} opens one or more of {list(self[name].grades)}, but got {list(grades)}"
+                )
+            opened[name] = tuple(sorted(set(grades)))
+        return replace(self, opened=opened)
+
+    def closed(self) -> SearchSpace:
+        """The space of the maximal network alone: every dimension at its largest grade."""
+        return self.restrict({dim.name: dim.grades[-1:] for dim in self.dims})
+
+    def sample(self, rng: random.Random) -> Arch:
+        """An architecture, uniform over the open values of each entry, drawn from `rng`.
+
+        Each dimension draws from a stream of its own, so two spaces that share a dimension draw the same values
+        for it from the same `rng`: arms of a study with different plugins stay paired.
+        """
+        base = rng.getrandbits(64)
+        arch = {}
+        for dim in self.dims:
+            stream = random.Random(derive_seed(base, dim.name))
+            choices = dim.choices(self.grades(dim.name))
+            picks = [_copy(stream.choice(choices)) for _ in range(dim.length or 1)]
+            arch[dim.name] = picks[0] if dim.length is None else picks
+        return arch
+
+    def max_arch(self) -> Arch:
+        """The maximal architecture (of all grades, open or not)."""
+        return {dim.name: dim.uniform(dim.choices(dim.grades[-1:])[0]) for dim in self.dims}
+
+    def min_arch(self) -> Arch:
+        """The minimal architecture among the open grades (the first choice of each dimension)."""
+        return {dim.name: dim.uniform(dim.choices(self.grades(dim.name))[0]) for dim in self.dims}
+
+    def grid(self, full: Sequence[str] = ()) -> Iterator[Arch]:
+        """Uniform architectures (one value throughout the network) over the open values.
+
+        Args:
+            full: Dimensions of which all open values appear; of the others the smallest and largest grade.
+        """
+        axes = []
+        for dim in self.dims:
+            grades = self.grades(dim.name)
+            if dim.name not in full:
+                grades = tuple(dict.fromkeys((grades[0], grades[-1])))
+            axes.append([dim.uniform(choice) for choice in dim.choices(grades)])
+        for values in itertools.product(*axes):
+            yield {dim.name: _copy(value) for dim, value in zip(self.dims, values, strict=True)}
+
+    def parse(self, settings: Mapping[str, Any], current: Arch | None = None) -> Arch:
+        """A complete, canonical architecture from a user's settings.
+
+        Args:
+            settings: Dimension -> value; scalars broadcast, None and missing dimensions keep `current`'s.
+            current: Where missing dimensions come from (default: the maximal architecture).
+
+        Raises:
+            ValueError: An unknown dimension or a wrong value; names the entry, the allowed values, the given one.
+        """
+        unknown = sorted(set(settings) - {dim.name for dim in self.dims})
+        if unknown:
+            raise ValueError(
+                f"no elastic dimension {unknown[0]!r}; this network has {[d.name for d in self.dims]}"
+            )
+        base = self.max_arch() if current is None else current
+        return {
+            dim.name: _copy(base[dim.name])
+            if settings.get(dim.name) is None
+            else dim.parse(settings[dim.name])
+            for dim in self.dims
+        }
+
+    def encode(self, arch: Arch) -> list[int]:
+        """An architecture as integers: for each entry its index among the dimension's choices."""
+        arch = self.parse(arch)
+        code = []
+        for dim in self.dims:
+            choices = dim.choices()
+            entries = [arch[dim.name]] if dim.length is None else arch[dim.name]
+            code += [choices.index(entry) for entry in entries]
+        return code
+
+    def decode(self, code: Sequence[int]) -> Arch:
+        """The inverse of `encode`. Raises ValueError for a wrong length or an index out of range."""
+        expected = sum(dim.length or 1 for dim in self.dims)
+        if len(code) != expected:
+            raise ValueError(f"an encoded architecture has {expected} integers, but got {len(code)}")
+        rest, arch = list(code), {}
+        for dim in self.dims:
+            choices = dim.choices()
+            entries, rest = rest[: dim.length or 1], rest[dim.length or 1 :]
+            for index in entries:
+                if not 0 <= index < len(choices):
+                    raise ValueError(f"{dim.name}: index must be in 0..{len(choices) - 1}, but got {index}")
+            values = [_copy(choices[index]) for index in entries]
+            arch[dim.name] = values[0] if dim.length is None else values
+        return arch
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able description of the declared dimensions and what is open of them."""
+        return {
+            dim.name: {"grades": list(dim.grades), "open": list(self.grades(dim.name)), "length": dim.length}
+            for dim in self.dims
+        }
+
+
+def arch_key(arch: Arch) -> str:
+    """A canonical string of an architecture, for dictionaries and hashes."""
+    return json.dumps(arch, sort_keys=True, separators=(",", ":"))
+
+
+def _copy(value: Any) -> Any:
+    return [_copy(v) for v in value] if isinstance(value, list) else value

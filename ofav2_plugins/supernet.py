@@ -1,0 +1,309 @@
+"""The supernet: upstream's OFAMobileNetV3 plus the plugins that a spec names. One class for every variant."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import registry
+from .errors import UserError
+from .exits.base import ExitHead, head_forward
+from .layers.parallel import ParallelBlock
+from .space import MBCONV, Arch, ElasticDim, SearchSpace, SubsetDim
+from .subnet import StaticBlock, Subnet, set_batch_norm
+from .upstream import LinearLayer, OFAMobileNetV3, ResidualBlock, init_models
+from .variants import SupernetSpec, resolve_spec
+
+_CONSTRAINTS = {"depth": "d", "expand_ratio": "e", "kernel_size": "ks"}
+
+
+class Supernet(OFAMobileNetV3):
+    """A weight-sharing network: upstream's, with branches, skips and exits by plugin name.
+
+    Every key of an upstream state dict exists here with its shape; what the plugins add lives under
+    `blocks.<i>.branches.*` and `exits.*`. Batches are [N, 3, R, R], logits [N, n_classes].
+
+    Args:
+        spec: The plugins.
+        n_classes: Size of the logits.
+        width_mult: Width multiplier of all channels (1.0 and 1.2 in the paper).
+        ks_list: Kernel sizes, odd.
+        expand_ratio_list: Expand ratios of the MB blocks.
+        depth_list: Numbers of blocks a stage may have.
+        dropout_rate: Dropout before each classifier.
+        bn_param: Momentum and eps of every batch norm.
+    """
+
+    def __init__(
+        self,
+        spec: SupernetSpec,
+        n_classes: int = 1000,
+        width_mult: float = 1.0,
+        ks_list: Sequence[int] = (3, 5, 7),
+        expand_ratio_list: Sequence[int] = (3, 4, 6),
+        depth_list: Sequence[int] = (2, 3, 4),
+        dropout_rate: float = 0.1,
+        bn_param: tuple[float, float] = (0.1, 1e-5),
+    ):
+        _check_arguments(n_classes, width_mult, ks_list, dropout_rate)
+        dims = [
+            ElasticDim(name, tuple(sorted(values)), length)
+            for name, values, length in (
+                ("ks", ks_list, 5 * max(depth_list)),
+                ("e", expand_ratio_list, 5 * max(depth_list)),
+                ("d", depth_list, 5),
+            )
+        ]
+        super().__init__(
+            n_classes=n_classes,
+            bn_param=bn_param,
+            dropout_rate=dropout_rate,
+            width_mult=width_mult,
+            ks_list=list(ks_list),
+            expand_ratio_list=list(expand_ratio_list),
+            depth_list=list(depth_list),
+        )
+        self.spec = spec
+        self.n_classes = n_classes
+        self.skip = registry.load(registry.SKIPS, spec.skip)
+        self._add_branches(spec.branches)
+        self._add_exits(spec.exits, n_classes, dropout_rate)
+        if spec.branches:
+            members = (MBCONV, *spec.branches)
+            dims.append(
+                SubsetDim("level", tuple(range(1, len(members) + 1)), len(self.blocks) - 1, members=members)
+            )
+        if self.exits:
+            dims.append(ElasticDim("height", (*map(int, self.exits), self.n_stages)))
+        self.space = SearchSpace(tuple(dims))
+        self._sampled_space = self.space
+        set_batch_norm(self, *bn_param)
+        init_models(self)
+        self.set_max_net()
+
+    def _add_branches(self, names: Sequence[str]) -> None:
+        plugins = registry.load_all(registry.BRANCHES, names) if names else {}
+        for i, block in enumerate(self.blocks[1:], start=1):
+            conv = block.conv
+            args = (conv.in_channels, conv.out_channels, conv.stride, conv.act_func)
+            built = {name: plugin.build(*args) for name, plugin in plugins.items()}
+            for name, branch in built.items():
+                _check_branch(name, branch, *args[:3])
+            self.blocks[i] = ParallelBlock(block, built)
+
+    def _add_exits(self, name: str, n_classes: int, dropout: float) -> None:
+        plugin = registry.load(registry.EXITS, name)
+        widths = [self.blocks[group[-1]].conv.out_channels for group in self.block_group_info]
+        self.exits = plugin.heads(widths, n_classes, dropout)
+        numbers = list(self.exits)
+        if numbers != sorted(set(numbers) & {str(i) for i in range(1, self.n_stages)}):
+            raise UserError(
+                f"exits plugin {name!r} must give ascending stage numbers among 1..{self.n_stages - 1}, "
+                f"but got {numbers}"
+            )
+
+    @property
+    def n_stages(self) -> int:
+        """Number of body stages; the exit after the last one is upstream's tail."""
+        return len(self.block_group_info)
+
+    @property
+    def arch(self) -> Arch:
+        """A copy of the active architecture."""
+        return copy.deepcopy(self._arch)
+
+    # -- choosing the active subnet ----------------------------------------------------------------------
+
+    def set_active_subnet(self, ks=None, e=None, d=None, **settings: Any) -> None:
+        """Make an architecture active; scalars broadcast, a dimension left out stays as it is.
+
+        Raises:
+            ValueError: Names the wrong entry, what it may be, and what was given; nothing has changed then.
+        """
+        arch = self.space.parse({"ks": ks, "e": e, "d": d, **settings}, current=self._arch)
+        levels = arch.get("level", [(MBCONV,)] * (len(self.blocks) - 1))
+        for block, kernel, expand, level in zip(self.blocks[1:], arch["ks"], arch["e"], levels, strict=True):
+            block.conv.active_kernel_size = kernel
+            block.conv.active_expand_ratio = expand
+            block.active = tuple(level)
+        self.runtime_depth = list(arch["d"])
+        self.runtime_height = arch.get("height", self.n_stages)
+        self._arch = arch
+
+    def set_max_net(self) -> None:
+        """Make the maximal network active: every dimension at its largest, every branch, the last exit."""
+        self._arch = self.space.max_arch()
+        self.set_active_subnet()
+
+    def sample_active_subnet(self, rng: random.Random | None = None) -> Arch:
+        """Draw an architecture uniformly, make it active and return it.
+
+        Args:
+            rng: Where it is drawn from; without one, from Python's global generator, as upstream does.
+        """
+        arch = self._sampled_space.sample(rng or random)  # type: ignore[arg-type]
+        self.set_active_subnet(**arch)
+        return arch
+
+    def set_constraint(self, include_list: Sequence[int], constraint_type: str = "depth") -> None:
+        """Upstream's way to restrict sampling: "depth", "expand_ratio" or "kernel_size" to these values."""
+        if constraint_type not in _CONSTRAINTS:
+            raise ValueError(f"constraint_type must be one of {list(_CONSTRAINTS)}, but got {constraint_type!r}")
+        self._sampled_space = self._sampled_space.restrict({_CONSTRAINTS[constraint_type]: include_list})
+
+    def clear_constraint(self) -> None:
+        """Sample from the whole space again."""
+        self._sampled_space = self.space
+
+    # -- computing ---------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [N, 3, R, R] to the logits [N, n_classes] of the active exit."""
+        x = self.blocks[0](self.first_conv(x))
+        for stage in range(self.runtime_height):
+            x = self.skip.run(self._active_blocks(stage), x)
+        return self._exit(self.runtime_height, x)
+
+    def forward_exits(self, x: Tensor) -> list[Tensor]:
+        """Images [N, 3, R, R] to the logits [N, n_classes] of every exit up to the active one."""
+        x = self.blocks[0](self.first_conv(x))
+        logits = []
+        for stage in range(self.runtime_height):
+            x = self.skip.run(self._active_blocks(stage), x)
+            if stage + 1 in self._exit_numbers():
+                logits.append(self._exit(stage + 1, x))
+        return logits
+
+    def _active_blocks(self, stage: int) -> list[ParallelBlock]:
+        return [self.blocks[i] for i in self.block_group_info[stage][: self.runtime_depth[stage]]]
+
+    def _exit_numbers(self) -> list[int]:
+        """The exits up to the active one."""
+        return [n for n in (*map(int, self.exits), self.n_stages) if n <= self.runtime_height]
+
+    def _exit(self, number: int, x: Tensor) -> Tensor:
+        return head_forward(self, x) if number == self.n_stages else self.exits[str(number)](x)
+
+    # -- static networks ---------------------------------------------------------------------------------
+
+    def get_active_subnet(self, preserve_weight: bool = True) -> Subnet:
+        """The active architecture as a static network with one exit and (unless told otherwise) its weights."""
+        return self._static(preserve_weight, multi_exit=False)
+
+    def get_multi_exit_subnet(self, preserve_weight: bool = True) -> Subnet:
+        """As `get_active_subnet`, with all exits up to the active one; its forward gives the list of logits."""
+        return self._static(preserve_weight, multi_exit=True)
+
+    def get_active_net_config(self) -> dict[str, Any]:
+        """The `config` of `get_active_subnet()`."""
+        return self.get_active_subnet(preserve_weight=False).config
+
+    def _static(self, preserve_weight: bool, multi_exit: bool) -> Subnet:
+        stages = [
+            [_static_block(block, preserve_weight) for block in self._active_blocks(stage)]
+            for stage in range(self.runtime_height)
+        ]
+        numbers = self._exit_numbers() if multi_exit else [self.runtime_height]
+        net = Subnet(
+            copy.deepcopy(self.first_conv),
+            copy.deepcopy(self.blocks[0]),
+            stages,
+            {number: copy.deepcopy(self._head(number)) for number in numbers},
+            {number: self.spec.exits if number < self.n_stages else "final" for number in numbers},
+            skip=self.spec.skip,
+            multi_exit=multi_exit,
+        )
+        set_batch_norm(net, self.first_conv.bn.momentum, self.first_conv.bn.eps)
+        return net.train(self.training)
+
+    def _head(self, number: int) -> nn.Module:
+        if number < self.n_stages:
+            return self.exits[str(number)]
+        return ExitHead(self.final_expand_layer, self.feature_mix_layer, self.classifier)
+
+    # -- weights -----------------------------------------------------------------------------------------
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
+        """As torch's; also takes upstream state dicts, old key names included (into any variant: strict=False)."""
+        own = set(self.state_dict())
+        renamed = {_upstream_key(key, own): value for key, value in state_dict.items()}
+        return nn.Module.load_state_dict(self, renamed, strict=strict, assign=assign)
+
+    def set_dropout(self, rate: float) -> None:
+        """Set the dropout rate before every classifier."""
+        for head in (self, *self.exits.values()):
+            old = head.classifier
+            head.classifier = LinearLayer(old.in_features, old.out_features, dropout_rate=rate)
+            head.classifier.linear = old.linear
+            head.classifier.train(self.training)
+
+
+def build_supernet(supernet: str | SupernetSpec, n_classes: int = 1000, **options: Any) -> Supernet:
+    """A supernet by name (`variants.VARIANTS`), composition or spec; see `Supernet` for the options.
+
+    Raises:
+        UserError: An unknown name (lists the known ones), plugin or option, or an infeasible composition.
+    """
+    return Supernet(resolve_spec(supernet), n_classes=n_classes, **options)
+
+
+def _check_arguments(n_classes: int, width_mult: float, ks_list: Sequence[int], dropout_rate: float) -> None:
+    if n_classes < 1:
+        raise UserError(f"n_classes must be at least 1, but got {n_classes}")
+    if not width_mult > 0:
+        raise UserError(f"width_mult must be above 0, but got {width_mult}")
+    if any(kernel % 2 == 0 for kernel in ks_list):
+        raise UserError(f"ks_list must hold odd kernel sizes, but got {list(ks_list)}")
+    if not 0 <= dropout_rate < 1:
+        raise UserError(f"dropout_rate must be in [0, 1), but got {dropout_rate}")
+
+
+def _check_branch(name: str, branch: nn.Module, in_channels: int, out_channels: int, stride: int) -> None:
+    """A branch must map the position's input to the MB block's output shape and say how to rebuild it."""
+    size = 7  # odd: the map that strided pooling and strided convolution round differently
+    with torch.no_grad():
+        shape = tuple(branch.eval()(torch.zeros(2, in_channels, size, size)).shape)
+    branch.train()
+    out_size = -(-size // stride)
+    expected = (2, out_channels, out_size, out_size)
+    if shape != expected:
+        raise UserError(
+            f"branch {name!r} must map [2, {in_channels}, {size}, {size}] at stride {stride} to "
+            f"{list(expected)}, the MB block's output, but got {list(shape)}"
+        )
+    if not isinstance(getattr(branch, "config", None), dict):
+        raise UserError(f"branch {name!r} must have a dictionary `config` of its build arguments")
+
+
+def _static_block(block: ParallelBlock, preserve_weight: bool) -> StaticBlock:
+    parts: dict[str, nn.Module] = {}
+    if MBCONV in block.active:
+        conv = block.conv.get_active_subnet(block.conv.in_channels, preserve_weight)
+        parts[MBCONV] = ResidualBlock(conv, copy.deepcopy(block.shortcut))
+    for name, branch in block.branches.items():
+        if name in block.active:
+            parts[name] = copy.deepcopy(branch)
+    return StaticBlock(parts)
+
+
+def _upstream_key(key: str, own: set[str]) -> str:
+    """The name under which this network knows an upstream key, be it of an old or a static network."""
+    key = key.replace(".mobile_inverted_conv.", ".conv.")
+    if key in own:
+        return key
+    for old, new in (
+        (".bn.bn.", ".bn."),
+        (".conv.conv.weight", ".conv.weight"),
+        (".linear.linear.", ".linear."),
+        (".linear.", ".linear.linear."),
+        (".bn.", ".bn.bn."),
+        (".conv.weight", ".conv.conv.weight"),
+    ):
+        if key.replace(old, new) in own:
+            return key.replace(old, new)
+    return key

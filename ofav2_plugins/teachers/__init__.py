@@ -1,0 +1,1 @@
+"""Namespace `ofav2.teachers`: who teaches the subnets of a phase."""

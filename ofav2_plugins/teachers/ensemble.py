@@ -1,0 +1,36 @@
+"""The exit ensemble (ENS-KD, OFAv2 section 3.4; prediction of a multi-exit network in AEP)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..subnet import Subnet
+
+
+class ExitEnsemble(nn.Module):
+    """A static network whose output is the weighted sum of its exits' logits.
+
+    Args:
+        net: The network; its exits in ascending order.
+        weights: One weight per exit.
+    """
+
+    def __init__(self, net: Subnet, weights: Sequence[float]):
+        super().__init__()
+        self.net = net
+        self.weights = tuple(weights)
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, 3, R, R] -> [N, n_classes]
+        return weighted_sum(self.net.forward_exits(x), self.weights)
+
+
+def weighted_sum(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The sum of weight * value over pairs; a single value of weight 1 is returned as it is."""
+    if len(values) == 1 and weights[0] == 1:
+        return values[0]
+    total = weights[0] * values[0]
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        total = total + weight * value
+    return total

@@ -1,0 +1,54 @@
+"""The only door to `ofa`: applies the upstream patches, then re-exports what we subclass and call."""
+
+from __future__ import annotations
+
+import upstream_patches
+
+upstream_patches.apply_all()
+
+from ofa.imagenet_classification.elastic_nn.modules.dynamic_layers import (  # noqa: E402
+    DynamicMBConvLayer,
+)
+from ofa.imagenet_classification.elastic_nn.modules.dynamic_op import (  # noqa: E402
+    DynamicBatchNorm2d,
+    DynamicSeparableConv2d,
+)
+from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3  # noqa: E402
+from ofa.utils import (  # noqa: E402
+    MyNetwork,
+    build_activation,
+    init_models,
+    make_divisible,
+)
+from ofa.utils.layers import (  # noqa: E402
+    ConvLayer,
+    IdentityLayer,
+    LinearLayer,
+    MBConvLayer,
+    ResidualBlock,
+    set_layer_from_config,
+)
+
+__all__ = [
+    "ConvLayer",
+    "DynamicBatchNorm2d",
+    "DynamicMBConvLayer",
+    "DynamicSeparableConv2d",
+    "IdentityLayer",
+    "LinearLayer",
+    "MBConvLayer",
+    "MyNetwork",
+    "OFAMobileNetV3",
+    "ResidualBlock",
+    "build_activation",
+    "init_models",
+    "layer_from_config",
+    "make_divisible",
+]
+
+
+def layer_from_config(config: dict | None):
+    """Upstream's `set_layer_from_config` on a copy: upstream pops keys out of the dictionary it is given."""
+    import copy
+
+    return set_layer_from_config(copy.deepcopy(config))

@@ -1,0 +1,152 @@
+"""Validated data files: YAML into a pydantic model; an error names the file, the line and the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from .errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def find_data_file(kind: str, name: str, folder: Path) -> Path:
+    """The file that `name` means: a path to a .yaml file, or the name of one that ships in `folder`.
+
+    Raises:
+        UserError: Neither exists; lists the names that ship.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UserError(f"{kind} file {name} does not exist")
+        return path
+    shipped = {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+    if name not in shipped:
+        raise UserError(f"{kind} must be one of {', '.join(shipped)} or a path to a .yaml file, but got {name!r}")
+    return shipped[name]
+
+
+def load_model(path: Path, model: type[Model], overrides: Sequence[str] = ()) -> Model:
+    """Read `path` into `model`, with `key.sub=value` overrides (values are YAML) applied first.
+
+    Raises:
+        UserError: Not YAML, a wrong field or a wrong override; one line with file, line, field and value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text) or {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}, line 1: must be a mapping of fields, but got {type(data).__name__}")
+    for override in overrides:
+        data = apply_override(data, override)
+    return validate(data, model, str(path), yaml.compose(text), overrides)
+
+
+def validate(
+    data: Mapping[str, Any],
+    model: type[Model],
+    where: str,
+    tree: yaml.Node | None = None,
+    overrides: Sequence[str] = (),
+) -> Model:
+    """`data` as `model`; the first error becomes one line that names `where`, the line and the field."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if not _is_union_tag(part)) or "the file"
+        by_hand = next((o for o in overrides if field.startswith(o.partition("=")[0])), None)
+        if by_hand is not None:
+            where = f"override {by_hand!r}"
+        else:
+            line = _line(tree, first["loc"])
+            where = f"{where}, line {line}" if line else where
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        message = first["msg"].removeprefix("Value error, ")
+        given = "" if first["type"] == "missing" else f", but got {first['input']!r}"
+        if first["type"] == "extra_forbidden":
+            message, given = f"unknown field; known are {', '.join(_known(model, first['loc']))}", ""
+        raise UserError(f"{where}: {field}: {message}{given}{more}") from error
+
+
+def apply_override(data: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """A copy of `data` with one `key.sub=value` set; a list is addressed by its index from 0.
+
+    Raises:
+        UserError: The override is malformed or walks through something that is no mapping or list.
+    """
+    keys, sign, value = override.partition("=")
+    if not sign or not keys:
+        raise UserError(f"an override is written key.sub=value, but got {override!r}")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {override!r}: the value is not valid YAML") from error
+    return _replaced(data, keys.split("."), parsed, override)
+
+
+def _replaced(data: Any, keys: list[str], value: Any, override: str) -> Any:
+    if not keys:
+        return value
+    key, rest = keys[0], keys[1:]
+    if isinstance(data, list):
+        if not key.isdigit() or int(key) >= len(data):
+            raise UserError(f"override {override!r}: {key!r} must be an index in 0..{len(data) - 1}")
+        return [_replaced(v, rest, value, override) if i == int(key) else v for i, v in enumerate(data)]
+    if not isinstance(data, Mapping):
+        raise UserError(f"override {override!r}: there is nothing below {key!r}")
+    return {**data, key: _replaced(data.get(key, {}), rest, value, override)}
+
+
+def _is_union_tag(part: Any) -> bool:
+    # pydantic puts the tried alternative ("list[StepRecipe]", "StepRecipe") between the fields of a union.
+    return isinstance(part, str) and (part[:1].isupper() and part.isidentifier() or "[" in part or part in _TAGS)
+
+
+_TAGS = ("str", "int", "float", "bool")
+
+
+def _known(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    """Fields that exist where `loc` points: those of the deepest model on the way that can be told."""
+    fields = model.model_fields
+    for part in loc[:-1]:
+        annotation = fields[part].annotation if part in fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            fields = annotation.model_fields
+        elif part not in fields:
+            from_name = {m.__name__: m for m in _models_in(model)}
+            if part in from_name:
+                fields = from_name[part].model_fields
+    return list(fields)
+
+
+def _models_in(model: type[BaseModel]) -> list[type[BaseModel]]:
+    module = vars(__import__(model.__module__, fromlist=["_"]))
+    return [m for m in module.values() if isinstance(m, type) and issubclass(m, BaseModel)]
+
+
+def _line(node: yaml.Node | None, loc: Sequence[Any]) -> int | None:
+    """The line of the deepest node that `loc` reaches."""
+    if node is None:
+        return None
+    line = node.start_mark.line + 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if found is None:
+                continue
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line

@@ -1,0 +1,98 @@
+"""Package metadata and the entry points by which every plugin is found."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ENTRY_POINTS = {
+    "console_scripts": ["ofav2 = ofav2_plugins.cli:main"],
+    "ofav2.branches": [
+        "conv1x1 = ofav2_plugins.branches.conv1x1:Conv1x1",
+        "transform = ofav2_plugins.branches.transform:Transform",
+    ],
+    "ofav2.skips": [
+        "residual = ofav2_plugins.skips.residual:Residual",
+        "dense = ofav2_plugins.skips.dense:Dense",
+    ],
+    "ofav2.exits": [
+        "final = ofav2_plugins.exits.final:Final",
+        "every_stage = ofav2_plugins.exits.every_stage:EveryStage",
+    ],
+    "ofav2.phases": [
+        "full = ofav2_plugins.phases.full:Full",
+        "kernel = ofav2_plugins.phases.kernel:Kernel",
+        "level = ofav2_plugins.phases.level:Level",
+        "height = ofav2_plugins.phases.height:Height",
+        "depth = ofav2_plugins.phases.depth:Depth",
+        "width = ofav2_plugins.phases.width:Width",
+    ],
+    "ofav2.distillation": [
+        "none = ofav2_plugins.distillation.none:NoDistillation",
+        "soft_ce = ofav2_plugins.distillation.soft_ce:SoftCrossEntropy",
+        "mse = ofav2_plugins.distillation.mse:MeanSquaredError",
+    ],
+    "ofav2.teachers": [
+        "none = ofav2_plugins.teachers.none:NoTeacher",
+        "fixed = ofav2_plugins.teachers.fixed:Fixed",
+        "progressive = ofav2_plugins.teachers.progressive:Progressive",
+    ],
+    "ofav2.datasets": [
+        "fashion-mini = ofav2_plugins.data.fashion_mini:FashionMini",
+        "fashion-mnist = ofav2_plugins.data.fashion_mnist:FashionMNIST",
+        "cifar10 = ofav2_plugins.data.cifar10:CIFAR10",
+        "cifar100 = ofav2_plugins.data.cifar100:CIFAR100",
+        "tiny-imagenet = ofav2_plugins.data.tiny_imagenet:TinyImageNet",
+        "image-folder = ofav2_plugins.data.image_folder:ImageFolder",
+    ],
+}
+
+REQUIRES = [
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "ofa>=0.1.0.post202307202001",
+    "gdown>=4.7",  # imported by ofa, not declared there; so are tqdm and PyYAML
+    "tqdm>=4.60",
+    "PyYAML>=6.0",
+    "stevedore>=5.0",
+    "numpy>=1.26",
+    "lightning-fabric>=2.4",
+    "torchmetrics>=1.4",
+    "pydantic>=2.6",
+    "safetensors>=0.4.3",
+    "packaging>=23.0",  # safetensors' torch door imports it undeclared
+    "typer>=0.12",
+    "rich>=13.0",
+    "jinja2>=3.1",
+    "matplotlib>=3.8",
+    "pandas>=2.1",
+]
+
+EXTRAS = {
+    "test": ["pytest>=8.0", "pytest-benchmark>=4.0", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11"],
+    "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
+    "energy": ["codecarbon>=2.7"],
+    "tensorboard": ["tensorboard>=2.16"],
+}
+
+setup(
+    name="ofav2-plugins",
+    version="0.1.0",
+    description="OFAv2 as plugins for once-for-all: parallel blocks, dense skips, early exits, paired studies",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["ofav2_plugins", "ofav2_plugins.*", "upstream_patches"]),
+    package_data={
+        "ofav2_plugins": [
+            "py.typed",
+            "recipes/*.yaml",
+            "ablation/studies/*.yaml",
+            "ablation/templates/*",
+            "data/embedded/*",
+        ],
+    },
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points=ENTRY_POINTS,
+)

@@ -1,0 +1,88 @@
+"""A data loader which draws one image size per batch, on the public interface of torch's `DataLoader`.
+
+It stands in for the copy of an early torch 1.x loader in `ofa.utils.my_dataloader.my_data_loader`. `ofa` is
+imported inside the functions because a worker process may import this module before it imports `ofa`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+__all__ = ["MyDataLoader"]
+
+SizedBatch = tuple[int, list[int]]
+
+
+def draw_size(batch: int) -> int:
+    """The image size upstream draws for this batch; the random state of the process stays as it is."""
+    from ofa.utils.my_dataloader import MyRandomResizedCrop
+
+    state, active = random.getstate(), MyRandomResizedCrop.ACTIVE_SIZE
+    try:
+        MyRandomResizedCrop.sample_image_size(batch)
+        return MyRandomResizedCrop.ACTIVE_SIZE
+    finally:
+        random.setstate(state)
+        MyRandomResizedCrop.ACTIVE_SIZE = active
+
+
+class _SizedBatches:
+    """The batches of a batch sampler, each with the size drawn for it.
+
+    The main process draws, so a worker needs neither the batch number nor the size list and the epoch,
+    class attributes which a spawned worker would not inherit.
+    """
+
+    def __init__(self, batches: Iterable[list[int]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[SizedBatch]:
+        for number, batch in enumerate(self.batches):
+            yield draw_size(number), batch
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]
+
+
+class _SizedDataset(Dataset):
+    """A dataset whose transforms use the size which comes with the batch."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, sized: SizedBatch) -> list[Any]:
+        from ofa.utils.my_dataloader import MyRandomResizedCrop
+
+        MyRandomResizedCrop.ACTIVE_SIZE, batch = sized
+        if hasattr(self.dataset, "__getitems__"):
+            return self.dataset.__getitems__(batch)
+        return [self.dataset[index] for index in batch]
+
+
+class MyDataLoader(DataLoader):
+    """torch's `DataLoader`; batches of a map-style dataset share one size of `MyRandomResizedCrop`."""
+
+    def __iter__(self) -> Any:
+        if self.batch_sampler is None or isinstance(self.dataset, IterableDataset):
+            return super().__iter__()
+        # a second loader, because this one must go on showing its own dataset and samplers
+        sized: DataLoader = DataLoader(
+            _SizedDataset(self.dataset),
+            batch_sampler=_SizedBatches(self.batch_sampler),  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            collate_fn=self.collate_fn,
+            pin_memory=self.pin_memory,
+            timeout=self.timeout,
+            worker_init_fn=self.worker_init_fn,
+            multiprocessing_context=self.multiprocessing_context,
+            generator=self.generator,
+            prefetch_factor=self.prefetch_factor,
+        )
+        return iter(sized)

@@ -1,0 +1,38 @@
+"""A subnet with expand ratio 1 loses a convolution which the dynamic network runs.
+
+Symptom: with `expand_ratio_list=[1, 3]` and active ratio 1, the network from `get_active_subnet`, or built
+    from `get_active_net_config`, gives other outputs than the dynamic network. No error.
+Upstream: ofa/imagenet_classification/elastic_nn/modules/dynamic_layers.py, line 341: the dynamic layer has
+    an expanding convolution unless its greatest ratio is 1, MBConvLayer has none whenever its ratio is 1.
+Affects: ofa 0.1.0.post202307202001, every torch.
+Drop when: the static layer is told whether there is an expanding convolution.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ._support import Defect, replace
+
+_defect = Defect(
+    "ofa.imagenet_classification.elastic_nn.modules.dynamic_layers",
+    '"expand_ratio": self.active_expand_ratio,\n            "mid_channels": self.active_middle_channel(',
+)
+
+
+def needed() -> bool:
+    return _defect.present()
+
+
+def apply() -> None:
+    _defect.repair(lambda module: replace(module.DynamicMBConvLayer, "get_active_subnet_config", _keep_conv))
+
+
+def _keep_conv(original: Callable[[Any, int], dict[str, Any]]) -> Callable[[Any, int], dict[str, Any]]:
+    def get_active_subnet_config(self: Any, in_channel: int) -> dict[str, Any]:
+        config = original(self, in_channel)
+        if self.inverted_bottleneck is not None and config["expand_ratio"] == 1:
+            # As in MobileNetV3Large, None says that `mid_channels` alone is the width.
+            config["expand_ratio"] = None
+        return config
+
+    return get_active_subnet_config

@@ -1,0 +1,31 @@
+"""Measuring the latency of a network takes the batch norms out of that network for good.
+
+Symptom: after `measure_net_latency(net)`, or in a RunManager made with `measure_latency="cpu"`, every batch
+    norm is the identity: the network trains and predicts without them. It is left in evaluation mode too.
+Upstream: ofa/utils/pytorch_utils.py, line 112 (`measure_net_latency`).
+Affects: ofa 0.1.0.post202307202001, every torch.
+Drop when: the batch norms are removed from a copy.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from ._support import Defect, replace
+
+_defect = Defect("ofa.utils.pytorch_utils", "    # remove bn from graph\n    rm_bn_from_net(net)\n")
+
+
+def needed() -> bool:
+    return _defect.present()
+
+
+def apply() -> None:
+    _defect.repair(lambda module: replace(module, "measure_net_latency", _of_copy))
+
+
+def _of_copy(original: Callable[..., Any]) -> Callable[..., Any]:
+    def measure_net_latency(net: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(copy.deepcopy(net), *args, **kwargs)
+
+    return measure_net_latency
