@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .errors import UserError
+    from .layers.depthwise import reference_layers
     from .registry import PluginError
     from .space import SearchSpace
     from .subnet import Subnet, build_subnet
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # Loaded at first use: `ofav2 --help` and whoever needs only the search space do without torch.
 _WHERE = {
     "UserError": "errors",
+    "reference_layers": "layers.depthwise",
     "PluginError": "registry",
     "SearchSpace": "space",
     "Subnet": "subnet",
@@ -38,6 +40,7 @@ __all__ = [
     "UserError",
     "build_subnet",
     "build_supernet",
+    "reference_layers",
 ]
 
 

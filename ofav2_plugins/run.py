@@ -81,11 +81,15 @@ class ArmRun:
     def __init__(self, arm: Arm, data: DataSplits, steps_folder: Path, fabric: Fabric):
         self.arm, self.data, self.fabric = arm, data, fabric
         self.steps_folder = steps_folder
-        self.net = arm.build(data.n_classes).to(fabric.device)
+        self.net = self._fresh_net()
         self.plan = arm.plan(self.net.space)
         self.distillation = arm.distillation()
         self.evaluator = Evaluator(data, arm.recipe, fabric.device, arm.seed)
         self.folders = self._folders()
+
+    def _fresh_net(self) -> Supernet:
+        net = self.arm.build(self.data.n_classes)
+        return net.to(self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _folders(self) -> dict[str, Path]:
         """The folder of each step, by the hash of what its result depends on."""
@@ -147,7 +151,7 @@ class ArmRun:
     def _bound_teacher(self, planned: PlannedStep) -> Teacher:
         if planned.teacher is None:
             return registry.load(registry.TEACHERS, NONE)
-        teacher, supernet = self.arm.teacher(), self.arm.build(self.data.n_classes).to(self.fabric.device)
+        teacher, supernet = self.arm.teacher(), self._fresh_net()
         supernet.load_state_dict(load_checkpoint(self.folders[planned.teacher] / "best.safetensors")[0])
         n_exits = len(supernet.exits) + 1
         teacher.bind(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from . import registry
 from .errors import UserError
 from .exits.base import ExitHead, head_forward
+from .layers.depthwise import FastSeparableConv2d
 from .layers.parallel import ParallelBlock
 from .space import MBCONV, Arch, ElasticDim, SearchSpace, SubsetDim
 from .subnet import StaticBlock, Subnet, set_batch_norm
@@ -71,7 +72,7 @@ class Supernet(OFAMobileNetV3):
         self.spec = spec
         self.n_classes = n_classes
         self.skip = registry.load(registry.SKIPS, spec.skip)
-        self._add_branches(spec.branches)
+        self._make_blocks(spec.branches)
         self._add_exits(spec.exits, n_classes, dropout_rate)
         if spec.branches:
             members = (MBCONV, *spec.branches)
@@ -86,10 +87,12 @@ class Supernet(OFAMobileNetV3):
         init_models(self)
         self.set_max_net()
 
-    def _add_branches(self, names: Sequence[str]) -> None:
+    def _make_blocks(self, names: Sequence[str]) -> None:
         plugins = registry.load_all(registry.BRANCHES, names) if names else {}
         for i, block in enumerate(self.blocks[1:], start=1):
             conv = block.conv
+            plain = conv.depth_conv.conv
+            conv.depth_conv.conv = FastSeparableConv2d(plain.max_in_channels, plain.kernel_size_list, plain.stride)
             args = (conv.in_channels, conv.out_channels, conv.stride, conv.act_func)
             built = {name: plugin.build(*args) for name, plugin in plugins.items()}
             for name, branch in built.items():

@@ -1,0 +1,116 @@
+"""Image files to one memory-mapped uint8 array, decoded once and kept in a cache that notices changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
+FORMAT = 1  # raise it when the same files decode to other pixels
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images in a folder, sorted. Raises UserError, naming the folder, where there is none."""
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
+    if not files:
+        raise UserError(f"class folder {folder} holds no images ({', '.join(SUFFIXES)}); remove it or fill it")
+    return files
+
+
+def decode(files: Sequence[Path], size: int) -> np.ndarray:
+    """The images of `files` as uint8 [N, 3, size, size], memory-mapped from the cache.
+
+    Gray, CMYK, palette and transparent images become RGB; the shorter side is resized to `size` (antialiased) and
+    the centre cropped. The cache (`$OFAV2_CACHE`, or ~/.cache/ofav2) is keyed by each file's path, size and
+    time of change, so it is built again where a source file changes.
+
+    Raises:
+        UserError: Files that cannot be decoded: the first ones by name, and how many there are.
+    """
+    listing = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    key = hashlib.blake2b(json.dumps([FORMAT, size, listing]).encode(), digest_size=12).hexdigest()
+    folder = Path(os.environ.get("OFAV2_CACHE", Path.home() / ".cache" / "ofav2")) / key
+    shape = (len(files), 3, size, size)
+    held = _open(folder, shape)
+    if held is not None:
+        return held
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
+    try:
+        digest = _build(files, size, building / "images.u8", shape)
+        (building / "digest").write_text(digest, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+        try:
+            building.rename(folder)
+        except OSError:  # another process has built the same in the meantime
+            pass
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    held = _open(folder, shape)
+    if held is None:
+        raise UserError(f"the image cache {folder} could not be written; is the disk full? (see $OFAV2_CACHE)")
+    return held
+
+
+def _open(folder: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The cached array where it is whole: its size and the digest over its content are right."""
+    path = folder / "images.u8"
+    try:
+        if path.stat().st_size != math.prod(shape):
+            return None
+        images = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+        return images if _digest(images) == (folder / "digest").read_text(encoding="utf-8") else None
+    except OSError:
+        return None
+
+
+def _build(files: Sequence[Path], size: int, path: Path, shape: tuple[int, ...]) -> str:
+    images = np.memmap(path, dtype=np.uint8, mode="w+", shape=shape)
+    broken: list[str] = []
+
+    def one(index: int) -> None:
+        try:
+            images[index] = _decode_one(files[index], size)
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            broken.append(f"{files[index]} ({error})")
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        list(pool.map(one, range(len(files))))
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise UserError(f"images that cannot be decoded: {', '.join(sorted(broken)[:3])}{more}; remove or mend them")
+    images.flush()
+    return _digest(images)
+
+
+def _decode_one(path: Path, size: int) -> np.ndarray:
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    scale = size / min(image.size)
+    if scale != 1:
+        sides = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
+        image = image.resize(sides, Image.Resampling.BILINEAR)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+def _digest(images: np.ndarray) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for start in range(0, len(images), 1024):
+        digest.update(np.ascontiguousarray(images[start : start + 1024]).data)
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""Dataset `tiny-imagenet` in its original layout; its official validation set is the test set (OFAv2 section 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .base import Dataset, DataSplits, Split, existing_folder, make_splits
+from .decode import decode, image_files
+
+SIZE = 64
+
+
+class TinyImageNet(Dataset):
+    """Tiny ImageNet: 200 classes of 500 images of 64 pixels (or as many of the classes as there are)."""
+
+    def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
+        hint = "train/, val/ and wnids.txt of Tiny ImageNet (tiny-imagenet-200.zip from cs231n.stanford.edu)"
+        folder = existing_folder(root, self.name, hint)
+        for part in ("train", "val/val_annotations.txt", "wnids.txt"):
+            if not (folder / part).exists():
+                raise UserError(f"--root must be the folder with {hint}, but {folder} has no {part}")
+        wnids = [wnid for wnid in _lines(folder / "wnids.txt") if (folder / "train" / wnid).is_dir()]
+        label_of = {wnid: label for label, wnid in enumerate(wnids)}
+        train = [(path, label) for wnid, label in label_of.items()
+                 for path in image_files(folder / "train" / wnid / "images")]  # fmt: skip
+        return make_splits(
+            self.name,
+            _split(train),
+            _split(_annotated(folder / "val", label_of)),
+            class_names=_names(folder / "words.txt", wnids),
+            resolutions=(48, 52, 56, 60, 64),
+            mean=(0.4802, 0.4481, 0.3975),
+            std=(0.2770, 0.2691, 0.2821),
+            validation_fraction=validation_fraction,
+            seed=seed,
+        )
+
+
+def _split(files: list[tuple[Path, int]]) -> Split:
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    return Split(decode([path for path, _ in files], SIZE), labels)
+
+
+def _annotated(val: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:
+    """The annotated images of known classes; UserError names the line of one that is missing."""
+    annotations, files = val / "val_annotations.txt", []
+    for number, line in enumerate(_lines(annotations), start=1):
+        fields = line.split("\t")
+        if len(fields) < 2:
+            raise UserError(f"{annotations}, line {number}: must be a file name, a tab, a class, but got {line!r}")
+        path = val / "images" / fields[0]
+        if fields[1] in label_of:
+            if not path.is_file():
+                raise UserError(f"{annotations}, line {number}: names {path}, which does not exist")
+            files.append((path, label_of[fields[1]]))
+    if not files:
+        raise UserError(f"{annotations} names no image of the classes in train/")
+    return files
+
+
+def _names(words: Path, wnids: list[str]) -> list[str]:
+    """What people call the classes; the wnids where words.txt is not there."""
+    known = dict(line.split("\t", 1) for line in _lines(words) if "\t" in line) if words.exists() else {}
+    return [known.get(wnid, wnid) for wnid in wnids]
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
