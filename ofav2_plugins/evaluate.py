@@ -86,7 +86,7 @@ class Evaluator:
             static = ExitEnsemble(multi, exit_weights(self.recipe.exit_weights.output, len(multi.exits)))
         else:
             static = net.get_active_subnet()
-        static = static.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        static = static.to(memory_format=torch.channels_last)
         recalibrate_bn(static, self.calibration(candidate.resolution))
         return static.eval()
 

@@ -55,7 +55,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def eta_seconds(self) -> float | None:
         """Seconds to the end at the speed so far; None before there is any."""

@@ -111,7 +111,7 @@ def _origin(point: importlib.metadata.EntryPoint) -> str:
     return f"{dist}, {point.value}"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _load_class(namespace: str, name: str) -> type:
     points = [point for point in _entry_points(namespace) if point.name == name]
     if not points:
@@ -125,7 +125,7 @@ def _load_class(namespace: str, name: str) -> type:
         )
     where = f"plugin {name!r} of {namespace} ({_origin(points[0])})"
     failures: list[BaseException] = []
-    manager = NamedExtensionManager(
+    manager: NamedExtensionManager[type] = NamedExtensionManager(
         namespace, names=[name], on_load_failure_callback=lambda _manager, _point, error: failures.append(error)
     )
     if failures:

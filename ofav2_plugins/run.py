@@ -89,7 +89,7 @@ class ArmRun:
 
     def _fresh_net(self) -> Supernet:
         net = self.arm.build(self.data.n_classes)
-        return net.to(self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return net.to(self.fabric.device, memory_format=torch.channels_last)
 
     def _folders(self) -> dict[str, Path]:
         """The folder of each step, by the hash of what its result depends on."""
@@ -118,8 +118,8 @@ class ArmRun:
             phases.append(self._measured(planned, folder, reporter))
             entry = phases[-1]
             reporter.line(
-                f"  {self.arm.name:24s} {planned.name:9s} best {entry['best_top1']:5.1f} %  "
-                f"mean {entry['mean_top1']:5.1f} %  {duration(entry['seconds']):>10s}   {reporter.eta()}"
+                f"{self.arm.name}: {planned.name:9s} best {entry['best_top1']:4.1f} %, "
+                f"mean {entry['mean_top1']:4.1f} %, took {duration(entry['seconds'])}; {reporter.eta()}"
             )
         return phases
 

@@ -83,7 +83,7 @@ class Subnet(nn.Module):
             "bn": {"momentum": bn.momentum, "eps": bn.eps},
             "first_conv": self.first_conv.config,
             "first_block": self.first_block.config,
-            "stages": [[block.config for block in blocks] for blocks in self.stages],
+            "stages": [[block.config for block in blocks.children()] for blocks in self.stages],
             "skip": self.skip.name,
             "exits": {
                 number: {"plugin": self.exit_plugins[number], "head": head.config}

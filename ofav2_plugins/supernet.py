@@ -87,8 +87,10 @@ class Supernet(OFAMobileNetV3):
         init_models(self)
         self.set_max_net()
 
+    _arch: Arch
+
     def _make_blocks(self, names: Sequence[str]) -> None:
-        plugins = registry.load_all(registry.BRANCHES, names) if names else {}
+        plugins = registry.load_all(registry.BRANCHES, list(names)) if names else {}
         for i, block in enumerate(self.blocks[1:], start=1):
             conv = block.conv
             plain = conv.depth_conv.conv

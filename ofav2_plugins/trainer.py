@@ -117,6 +117,7 @@ def _average_gradients(fabric: Fabric, net: Supernet) -> None:
         return
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
     flat = fabric.all_reduce(torch.cat([g.reshape(-1) for g in gradients]), reduce_op="mean")
+    assert isinstance(flat, Tensor)
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 

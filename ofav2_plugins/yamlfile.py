@@ -110,7 +110,7 @@ def _replaced(data: Any, keys: list[str], value: Any, override: str) -> Any:
 
 def _is_union_tag(part: Any) -> bool:
     # pydantic puts the tried alternative ("list[StepRecipe]", "StepRecipe") between the fields of a union.
-    return isinstance(part, str) and (part[:1].isupper() and part.isidentifier() or "[" in part or part in _TAGS)
+    return isinstance(part, str) and ((part[:1].isupper() and part.isidentifier()) or "[" in part or part in _TAGS)
 
 
 _TAGS = ("str", "int", "float", "bool")

@@ -102,7 +102,7 @@ def make_splits(
     if len(class_names) < 2:
         raise UserError(f"dataset {name!r} must have at least 2 classes, but got {list(class_names)}")
     counts = np.bincount(train.labels, minlength=len(class_names))
-    for label in np.flatnonzero(counts < 2):
+    for label in np.flatnonzero(counts < 2).tolist():
         raise UserError(
             f"dataset {name!r}: class {class_names[label]!r} must have at least 2 training images, "
             f"but got {counts[label]}"

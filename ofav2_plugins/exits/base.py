@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..upstream import ConvLayer, LinearLayer, MyNetwork, layer_from_config, make_divisible
-
 
 HEAD_PARTS = ("final_expand_layer", "feature_mix_layer", "classifier")
 
@@ -38,7 +38,7 @@ class Exits(ABC):
         return ExitHead.from_config(config)
 
 
-def head_forward(head: nn.Module, x: Tensor) -> Tensor:
+def head_forward(head: Any, x: Tensor) -> Tensor:
     """A stage's output [N, C, H, W] to logits [N, n_classes], by upstream's tail or an early exit shaped like it."""
     x = head.final_expand_layer(x)  # [N, 6C, H, W]
     x = x.mean(3, keepdim=True).mean(2, keepdim=True)  # [N, 6C, 1, 1]; upstream's order of summing
@@ -46,7 +46,7 @@ def head_forward(head: nn.Module, x: Tensor) -> Tensor:
     return head.classifier(x.flatten(1))
 
 
-def head_config(head: nn.Module) -> dict:
+def head_config(head: Any) -> dict:
     """The JSON-able configuration of upstream's tail or an early exit shaped like it; see `ExitHead.from_config`."""
     return {part: getattr(head, part).config for part in HEAD_PARTS}
 

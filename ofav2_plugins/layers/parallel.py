@@ -22,7 +22,7 @@ class ParallelBlock(ResidualBlock):
         self.active: tuple[str, ...] = (MBCONV, *branches)
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C', H', W']
-        outputs = [super(ParallelBlock, self).forward(x) if MBCONV in self.active else None]
+        outputs = [super().forward(x) if MBCONV in self.active else None]
         outputs += [branch(x) for name, branch in self.branches.items() if name in self.active]
         return sum_outputs([y for y in outputs if y is not None])
 

@@ -26,10 +26,10 @@ class StepRecipe(_Strict):
     """One step of a phase; what is left out is the phase's default (the paper's value)."""
 
     epochs: PositiveInt | None = None
-    lr: float | None = Field(None, gt=0)
-    warmup_epochs: int | None = Field(None, ge=0)
+    lr: float | None = Field(default=None, gt=0)
+    warmup_epochs: int | None = Field(default=None, ge=0)
     subnets_per_step: PositiveInt | None = None
-    dropout: float | None = Field(None, ge=0, lt=1)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
 
 
 class ExitWeights(_Strict):
@@ -53,14 +53,14 @@ class ExitWeights(_Strict):
 class Optimizer(_Strict):
     """SGD with Nesterov momentum; no weight decay on batch norms and biases."""
 
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(3e-5, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=3e-5, ge=0)
 
 
 class Augmentation(_Strict):
     """Random resized crop (smallest share of the area) and horizontal flip."""
 
-    min_scale: float = Field(0.85, gt=0, le=1)
+    min_scale: float = Field(default=0.85, gt=0, le=1)
     flip: bool = True
 
 
@@ -77,15 +77,15 @@ class Recipe(_Strict):
     """A whole training. See `paper.yaml` for each value's source."""
 
     description: str = ""
-    width_mult: float = Field(1.0, gt=0)
-    resolutions: list[PositiveInt] | None = Field(None, min_length=1)
+    width_mult: float = Field(default=1.0, gt=0)
+    resolutions: list[PositiveInt] | None = Field(default=None, min_length=1)
     batch_size: PositiveInt = 64
-    validation_fraction: float = Field(0.15, gt=0, lt=1)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    validation_fraction: float = Field(default=0.15, gt=0, lt=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     teacher: str = "fixed"
     teacher_batch_statistics: bool = True
     distillation: str = "soft_ce"
-    kd_ratio: float = Field(1.0, ge=0)
+    kd_ratio: float = Field(default=1.0, ge=0)
     exit_weights: ExitWeights = ExitWeights()
     optimizer: Optimizer = Optimizer()
     augmentation: Augmentation = Augmentation()

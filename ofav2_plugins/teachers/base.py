@@ -45,7 +45,7 @@ class Teacher(ABC):
                 re-calibrated statistics.
         """
         supernet.set_max_net()
-        net = supernet.get_multi_exit_subnet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = supernet.get_multi_exit_subnet().to(memory_format=torch.channels_last)
         for module in net.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0

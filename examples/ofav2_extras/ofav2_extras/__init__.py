@@ -1,0 +1,1 @@
+"""Example plugins for ofav2-plugins."""

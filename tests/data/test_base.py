@@ -1,0 +1,174 @@
+"""Splits and fingerprints by their definition, and the datasets that are one file or one archive."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision import datasets
+
+from ofav2_plugins import registry
+from ofav2_plugins.data.base import DataSplits, Split, make_splits, stratified_split
+from ofav2_plugins.data.fashion_mini import EMBEDDED, read_embedded
+from ofav2_plugins.errors import UserError
+
+LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(lambda v: np.array(v, dtype=np.int64))
+
+
+def build(images=None, labels=None, test_images=None, class_names=("a", "b", "c"), seed=0) -> DataSplits:
+    images = np.arange(12 * 3 * 4 * 4, dtype=np.uint32).astype(np.uint8).reshape(12, 3, 4, 4) if images is None else images
+    labels = np.arange(12, dtype=np.int64) % 3 if labels is None else labels
+    test = Split(images[:3] if test_images is None else test_images, np.arange(3, dtype=np.int64))
+    return make_splits(
+        "made", Split(images, labels), test, class_names=class_names, resolutions=(4,), mean=(0.5,) * 3,
+        std=(0.5,) * 3, validation_fraction=0.25, seed=seed,
+    )  # fmt: skip
+
+
+@given(labels=LABELS, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 1000))
+def test_stratified_split_parts_every_class_by_the_same_share(labels, fraction, seed):
+    kept, held_out = stratified_split(labels, fraction, seed)
+    assert sorted([*kept.tolist(), *held_out.tolist()]) == list(range(len(labels)))
+    assert (np.diff(kept) > 0).all() and (np.diff(held_out) > 0).all()
+    for label in set(labels.tolist()):
+        n, out = int((labels == label).sum()), int((labels[held_out] == label).sum())
+        assert abs(out - fraction * n) <= 1
+        assert n == 1 or 1 <= out < n
+    again = stratified_split(labels, fraction, seed)
+    assert (again[0] == kept).all() and (again[1] == held_out).all()
+
+
+def test_another_seed_holds_out_others():
+    labels = np.arange(200) % 4
+    chosen = {tuple(stratified_split(labels, 0.15, seed)[1].tolist()) for seed in range(5)}
+    assert len(chosen) == 5
+
+
+def test_fingerprint_depends_on_every_pixel_label_name_and_the_seed():
+    images = np.zeros((12, 3, 4, 4), dtype=np.uint8)
+    pixel, test_pixel, labels = images.copy(), images[:3].copy(), np.arange(12, dtype=np.int64) % 3
+    pixel[11, 2, 3, 3] = 1
+    test_pixel[0, 0, 0, 0] = 1
+    swapped = labels.copy()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    fingerprints = [
+        build(images).fingerprint,
+        build(pixel, test_images=images[:3]).fingerprint,
+        build(images, test_images=test_pixel).fingerprint,
+        build(images, swapped).fingerprint,
+        build(images, class_names=("a", "b", "d")).fingerprint,
+        build(images, seed=1).fingerprint,
+    ]
+    assert len(set(fingerprints)) == len(fingerprints)
+    assert build(images.copy()).fingerprint == fingerprints[0]
+
+
+def test_images_keep_their_labels():
+    images = np.zeros((12, 3, 4, 4), dtype=np.uint8)
+    images[:, 0, 0, 0] = np.arange(12)
+    data = build(images)
+    for split in (data.train, data.validation):
+        assert (split.images[:, 0, 0, 0] % 3 == split.labels).all()
+    assert len(data.train) == 9 and len(data.validation) == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "class_names", "named"),
+    [
+        (np.array([0] * 6 + [1] * 6), ("a", "b", "c"), "'c'"),
+        (np.array([0] * 6 + [1] * 5 + [2]), ("a", "b", "c"), "'c'"),
+        (np.zeros(12, dtype=np.int64), ("alone",), "alone"),
+    ],
+)
+def test_a_class_that_cannot_be_learned_is_named(labels, class_names, named):
+    with pytest.raises(UserError, match=named):
+        build(labels=labels, class_names=class_names)
+
+
+def test_fashion_mini_is_whole_and_balanced():
+    data = registry.load(registry.DATASETS, "fashion-mini").load()
+    assert (len(data.train), len(data.validation), len(data.test)) == (2550, 450, 1000)
+    assert data.n_classes == 10
+    for split, count in ((data.train, 255), (data.validation, 45), (data.test, 100)):
+        assert np.bincount(split.labels).tolist() == [count] * 10
+        assert split.images.shape == (10 * count, 1, 28, 28) and split.images.dtype == np.uint8
+    # No photograph is in two splits.
+    seen = [{image.tobytes() for image in split.images} for split in (data.train, data.validation, data.test)]
+    assert not seen[0] & seen[1] and not (seen[0] | seen[1]) & seen[2]
+
+
+def test_a_damaged_embedded_file_is_named(tmp_path):
+    whole = EMBEDDED.read_bytes()
+    train, test = read_embedded(EMBEDDED)
+    damaged = tmp_path / "fashion_mini.npz"
+    noticed = 0
+    for position in [*range(0, 400, 13), *range(400, len(whole), len(whole) // 12), len(whole) - 1]:
+        damaged.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        try:
+            again = read_embedded(damaged)
+        except UserError as error:
+            assert str(damaged) in str(error)
+            noticed += 1
+            continue
+        for got, wanted in zip(again, (train, test), strict=True):  # a byte that means nothing, such as a date's
+            assert (got.images == wanted.images).all() and (got.labels == wanted.labels).all()
+    assert noticed >= 12
+    for length in (0, 3, len(whole) // 2, len(whole) - 1):
+        damaged.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"fashion_mini\.npz"):
+            read_embedded(damaged)
+    damaged.unlink()
+    with pytest.raises(UserError, match=r"fashion_mini\.npz"):
+        read_embedded(damaged)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_missing_cifar_says_what_to_fetch(tmp_path, name):
+    dataset = registry.load(registry.DATASETS, name)
+    archive = {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}[name]
+    for root in (None, tmp_path / "nowhere", tmp_path):
+        with pytest.raises(UserError, match=archive):
+            dataset.load(root)
+
+
+def fake_cifar10(root, monkeypatch) -> tuple[np.ndarray, list[int]]:
+    """Three pickled batches in CIFAR-10's layout; the reader is told their checksums. Training rows and labels."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = {name: rng.integers(0, 256, (8, 3072), dtype=np.uint8) for name in ("data_batch_1", "data_batch_2", "test_batch")}
+    labels = [0, 1, 2, 3, 0, 1, 2, 3]
+    sums = {}
+    for name, content in {
+        **{name: {"data": data, "labels": labels, "batch_label": name, "filenames": []} for name, data in rows.items()},
+        "batches.meta": {"label_names": ["airplane", "automobile", "bird", "cat"], "num_vis": 3072},
+    }.items():
+        written = pickle.dumps(content, protocol=2)
+        (folder / name).write_bytes(written)
+        sums[name] = hashlib.md5(written, usedforsecurity=False).hexdigest()
+    reader = datasets.CIFAR10
+    monkeypatch.setattr(reader, "train_list", [[name, sums[name]] for name in ("data_batch_1", "data_batch_2")])
+    monkeypatch.setattr(reader, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(reader, "meta", {**reader.meta, "md5": sums["batches.meta"]})
+    return np.concatenate([rows["data_batch_1"], rows["data_batch_2"]]), labels * 2
+
+
+def test_cifar10_pixels_are_planes_of_red_green_blue(tmp_path, monkeypatch):
+    rows, labels = fake_cifar10(tmp_path, monkeypatch)
+    data = registry.load(registry.DATASETS, "cifar10").load(tmp_path, validation_fraction=0.25)
+    kept, held_out = stratified_split(np.array(labels), 0.25, 0)
+    for split, indices in ((data.train, kept), (data.validation, held_out)):
+        assert split.labels.tolist() == [labels[i] for i in indices]
+        for image, index in zip(split.images, indices, strict=True):
+            row = rows[index]
+            for channel, y, x in ((0, 0, 0), (1, 3, 5), (2, 31, 30)):  # a row holds 1024 red, then green, then blue
+                assert image[channel, y, x] == row[1024 * channel + 32 * y + x]
+    assert data.class_names == ("airplane", "automobile", "bird", "cat")
+    batch = tmp_path / "cifar-10-batches-py" / "data_batch_2"
+    batch.write_bytes(batch.read_bytes()[:-1] + b"!")
+    with pytest.raises(UserError, match="damaged"):
+        registry.load(registry.DATASETS, "cifar10").load(tmp_path)

@@ -1,0 +1,188 @@
+"""Batches against torch's own resampling, torchvision's PIL transforms, and themselves cut up differently."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms
+
+from ofav2_plugins.data.base import DataSplits, Split
+from ofav2_plugins.data.batches import (
+    calibration_batches,
+    crop_parameters,
+    eval_batches,
+    random_crop,
+    sample_resolution,
+    steps_per_epoch,
+    train_batches,
+)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+UNCROPPED = [1.0, 1.0, 0.0, 0.0, 1.0]
+
+
+def smooth_images(n: int, channels: int, side: int) -> np.ndarray:
+    """Random low frequencies as uint8 [n, channels, side, side], as photographs have."""
+    noise = torch.rand(n, channels, 6, 6, generator=torch.Generator().manual_seed(side))
+    images = F.interpolate(noise, size=(side, side), mode="bicubic", align_corners=False).clamp(0, 1)
+    return (255 * images).round().byte().numpy()
+
+
+def make_data(n: int = 23, channels: int = 3, side: int = 20) -> DataSplits:
+    """Splits whose training labels are the images' indices, so that a batch tells which images it has."""
+    train = Split(smooth_images(n, channels, side), np.arange(n, dtype=np.int64))
+    return DataSplits("made", train, train, train, ("a", "b"), (16, 20), MEAN, STD, "")
+
+
+def epoch_of(data: DataSplits, **changes) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    settings = {"batch_size": 5, "resolutions": (12, 16, 20), "seed": 3, "phase": "kernel", "epoch": 1, **changes}
+    return list(train_batches(data, **settings))
+
+
+def assert_same(got, wanted):
+    assert len(got) == len(wanted)
+    for (images, labels), (wanted_images, wanted_labels) in zip(got, wanted, strict=True):
+        assert torch.equal(labels, wanted_labels)
+        assert torch.equal(images, wanted_images)
+
+
+def test_crop_of_everything_is_the_identity_at_the_same_resolution():
+    images = torch.rand(4, 3, 17, 17)
+    got = random_crop(images, torch.tensor([UNCROPPED] * 4), 17)
+    torch.testing.assert_close(got, images, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("resolution", [16, 24, 31])
+def test_crop_of_everything_is_a_bilinear_resize(resolution):
+    images = torch.rand(4, 3, 20, 20)
+    wanted = F.interpolate(images, size=(resolution, resolution), mode="bilinear", align_corners=False)
+    got = random_crop(images, torch.tensor([UNCROPPED] * 4), resolution)
+    torch.testing.assert_close(got, wanted, atol=1e-4, rtol=0)
+
+
+def test_shrinking_much_does_not_alias():
+    """A chessboard of single pixels is gray from afar; sampling it bilinearly would give black and white."""
+    board = (torch.arange(64)[:, None] + torch.arange(64)[None, :]).remainder(2).float().expand(1, 3, 64, 64)
+    got = random_crop(board, torch.tensor([UNCROPPED]), 16)
+    torch.testing.assert_close(got[..., 2:-2, 2:-2], torch.full((1, 3, 12, 12), 0.5), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(("side", "resolution"), [(20, 16), (20, 20), (48, 16)])
+def test_mirrored_crop_is_the_flip_of_the_unmirrored(side, resolution):
+    images = torch.rand(6, 3, side, side)
+    crops = crop_parameters(6, 0.5, False, torch.Generator().manual_seed(1))
+    mirrored = crops.clone()
+    mirrored[:, 4] = -1
+    got, wanted = (random_crop(images, c, resolution) for c in (mirrored, crops))
+    torch.testing.assert_close(got, wanted.flip(-1), atol=1e-5, rtol=0)
+
+
+def test_crop_reads_the_pixels_that_it_names():
+    """Away from its border a crop is the cut-out rectangle, resized."""
+    images = torch.rand(2, 3, 16, 16)
+    got = random_crop(images, torch.tensor([[0.5, 0.25, 0.25, 0.5, 1.0]] * 2), 12)
+    wanted = F.interpolate(images[:, :, 8:12, 4:12], size=(12, 12), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(got[:, :, 1:-1, 1:-1], wanted[:, :, 1:-1, 1:-1], atol=1e-5, rtol=0)
+
+
+@given(seed=st.integers(0, 2**31), min_scale=st.floats(0.1, 1))
+def test_crops_lie_inside_the_image(seed, min_scale):
+    crops = crop_parameters(64, min_scale, True, torch.Generator().manual_seed(seed))
+    width, height, left, top, mirrored = crops.unbind(1)
+    for size, corner in ((width, left), (height, top)):
+        assert (size > 0).all() and (corner >= 0).all() and (size + corner <= 1 + 1e-6).all()
+    assert set(mirrored.tolist()) == {-1.0, 1.0}
+    assert (width * height <= 1).all() and (width * height >= min_scale * 0.75).all()
+    unclamped = (width < 1) & (height < 1)
+    assert (width * height)[unclamped].ge(min_scale - 1e-5).all()
+
+
+@pytest.mark.parametrize(("side", "resolution", "channels"), [(64, 48, 3), (64, 64, 3), (28, 24, 1), (96, 40, 3)])
+def test_evaluation_pixels_are_those_of_torchvision_on_pil_images(side, resolution, channels):
+    """Within two gray levels (PIL rounds to whole levels between its passes)."""
+    data = make_data(5, channels, side)
+    size = math.ceil(resolution / 0.875)
+    reference = transforms.Compose(
+        [
+            transforms.Resize(size, transforms.InterpolationMode.BILINEAR),
+            transforms.CenterCrop(resolution),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    pictures = [Image.fromarray(image.transpose(1, 2, 0).squeeze()).convert("RGB") for image in data.test.images]
+    wanted = torch.stack([reference(picture) for picture in pictures])
+    batches = list(eval_batches(data, data.test, resolution, batch_size=2))
+    assert [len(labels) for _, labels in batches] == [2, 2, 1]
+    assert torch.cat([labels for _, labels in batches]).tolist() == [0, 1, 2, 3, 4]
+    got = torch.cat([images for images, _ in batches])
+    assert got.shape == (5, 3, resolution, resolution)
+    levels = (got - wanted).abs() * torch.tensor(STD).view(1, 3, 1, 1) * 255
+    assert levels.max() <= 2 and levels.mean() <= 0.5
+
+
+@given(start=st.integers(0, 4), seed=st.integers(0, 99), epoch=st.integers(0, 3))
+def test_an_epoch_started_later_is_the_tail_of_the_whole_one(start, seed, epoch):
+    data = make_data()
+    whole = epoch_of(data, seed=seed, epoch=epoch)
+    assert len(whole) == 4
+    assert_same(epoch_of(data, seed=seed, epoch=epoch, start_step=start), whole[start:])
+
+
+@given(world_size=st.integers(1, 5), batch_size=st.integers(5, 9))
+def test_the_ranks_parts_joined_are_the_single_processes_batch(world_size, batch_size):
+    data = make_data()
+    whole = epoch_of(data, batch_size=batch_size)
+    ranks = [epoch_of(data, batch_size=batch_size, rank=r, world_size=world_size) for r in range(world_size)]
+    for step, (images, labels) in enumerate(whole):
+        parts = [rank[step] for rank in ranks]
+        assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+        torch.testing.assert_close(torch.cat([part[0] for part in parts]), images, atol=1e-5, rtol=0)
+
+
+def test_an_epoch_shows_every_image_at_most_once_and_another_epoch_another_order():
+    data = make_data()
+    orders = [torch.cat([labels for _, labels in epoch_of(data, epoch=e)]).tolist() for e in (0, 1)]
+    for order in orders:
+        assert len(order) == 20 and len(set(order)) == 20
+    assert orders[0] != orders[1]
+    assert orders[0] != torch.cat([labels for _, labels in epoch_of(data, epoch=0, phase="depth")]).tolist()
+
+
+def test_all_resolutions_appear_and_a_batch_has_the_one_that_is_drawn_for_it():
+    data = make_data()
+    drawn = [sample_resolution((12, 16, 20), 3, "kernel", 1, step) for step in range(4)]
+    assert [images.shape[-1] for images, _ in epoch_of(data)] == drawn
+    assert {sample_resolution((12, 16, 20), 0, "full", 0, step) for step in range(50)} == {12, 16, 20}
+
+
+def test_the_global_generators_are_left_as_they_were():
+    data = make_data()
+    torch.manual_seed(5), np.random.seed(5), random.seed(5)
+    before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
+    first = epoch_of(data)
+    calibration = calibration_batches(data, 16, 11, 4, seed=1)
+    list(eval_batches(data, data.test, 16, 4))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+    assert random.getstate() == before[2]
+    torch.manual_seed(6), np.random.seed(6), random.seed(6)  # nor do they decide anything
+    assert_same(epoch_of(data), first)
+    again = calibration_batches(data, 16, 11, 4, seed=1)
+    assert [len(batch) for batch in again] == [4, 4, 3]
+    assert all(torch.equal(a, b) for a, b in zip(again, calibration, strict=True))
+
+
+@pytest.mark.parametrize(("n_images", "batch_size", "steps"), [(10, 5, 2), (14, 5, 2), (4, 5, 1), (5, 5, 1)])
+def test_steps_per_epoch_drops_a_partial_batch_unless_it_is_alone(n_images, batch_size, steps):
+    assert steps_per_epoch(n_images, batch_size) == steps
+    batches = epoch_of(make_data(n_images), batch_size=batch_size)
+    assert [len(labels) for _, labels in batches] == [min(n_images, batch_size)] * steps

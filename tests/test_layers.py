@@ -1,0 +1,52 @@
+"""The fast depthwise convolution against torch's, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ofav2_plugins.layers.depthwise import BANDED_MAX_PIXELS, depthwise_conv2d, reference_layers
+
+
+@settings(max_examples=80)
+@given(
+    height=st.integers(1, 33),
+    width=st.integers(1, 33),
+    kernel=st.sampled_from([3, 5, 7]),
+    stride=st.sampled_from([1, 2]),
+    channels=st.sampled_from([1, 8, 24]),
+    channels_last=st.booleans(),
+)
+def test_equals_torchs_convolution(height, width, kernel, stride, channels, channels_last):
+    generator = torch.Generator().manual_seed(height * 1000 + width)
+    x = torch.randn(3, channels, height, width, generator=generator, dtype=torch.float64)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    filters = torch.randn(channels, 1, kernel, kernel, generator=generator, dtype=torch.float64)
+    results = []
+    for convolution in (
+        lambda x, f: depthwise_conv2d(x, f, stride),
+        lambda x, f: F.conv2d(x, f, None, stride, kernel // 2, 1, channels),
+    ):
+        leaves = x.clone().requires_grad_(), filters.clone().requires_grad_()
+        y = convolution(*leaves)
+        (y * torch.arange(y.numel(), dtype=torch.float64).view_as(y).sin()).sum().backward()
+        results.append((y.detach(), leaves[0].grad, leaves[1].grad))
+    for fast, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-9)
+
+
+def test_both_algorithms_are_among_the_tested_sizes():
+    assert 1 < BANDED_MAX_PIXELS < 33 * 33
+
+
+def test_reference_layers_are_restored_when_an_error_passes():
+    from ofav2_plugins.layers import depthwise
+
+    with pytest.raises(RuntimeError, match="inside"):
+        with reference_layers():
+            assert depthwise._plain.get()
+            raise RuntimeError("inside")
+    assert not depthwise._plain.get()

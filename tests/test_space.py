@@ -1,0 +1,68 @@
+"""The search space: sampling, grids, encodings."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ofav2_plugins.errors import UserError
+from ofav2_plugins.space import ElasticDim, SearchSpace, SubsetDim
+
+MEMBERS = ("mbconv", "a", "b")
+SPACE = SearchSpace(
+    (
+        ElasticDim("ks", (3, 5, 7), 4),
+        ElasticDim("d", (2, 3), 2),
+        SubsetDim("level", (1, 2, 3), 4, members=MEMBERS),
+        ElasticDim("height", (1, 2)),
+    )
+)
+
+
+@given(seed=st.integers(0, 10**9))
+def test_samples_are_valid_and_survive_encoding_and_json(seed):
+    arch = SPACE.sample(random.Random(seed))
+    assert SPACE.parse(json.loads(json.dumps(arch))) == arch
+    assert SPACE.decode(SPACE.encode(arch)) == arch
+    assert SPACE.sample(random.Random(seed)) == arch
+
+
+def test_levels_are_uniform_over_the_non_empty_subsets():
+    drawn = Counter(
+        tuple(SPACE.sample(random.Random(seed))["level"][0]) for seed in range(7000)
+    )
+    every = {c for size in (1, 2, 3) for c in itertools.combinations(MEMBERS, size)}
+    assert set(drawn) == every
+    assert all(abs(n - 1000) < 6 * 1000**0.5 for n in drawn.values())
+
+
+def test_restricting_opens_sizes_of_levels():
+    space = SPACE.closed().restrict({"level": (2, 3)})
+    sizes = {len(level) for seed in range(50) for level in space.sample(random.Random(seed))["level"]}
+    assert sizes == {2, 3}
+    assert space.sample(random.Random(0))["ks"] == [7] * 4
+
+
+def test_grid_has_extremes_and_all_values_where_asked():
+    grid = list(SPACE.restrict({"level": (3,)}).grid(full=("ks",)))
+    assert len(grid) == 3 * 2 * 1 * 2
+    assert {tuple(arch["ks"]) for arch in grid} == {(3,) * 4, (5,) * 4, (7,) * 4}
+    assert len(list(SPACE.grid())) == 2 * 2 * 4 * 2  # levels: three of size 1 and the one of size 3
+
+
+def test_wrong_grades_and_codes_are_named():
+    with pytest.raises(UserError, match=r"ks opens one or more of \[3, 5, 7\], but got \[4\]"):
+        SPACE.restrict({"ks": (4,)})
+    with pytest.raises(UserError, match="no elastic dimension 'w'"):
+        SPACE.restrict({"w": (4,)})
+    with pytest.raises(ValueError, match="11 integers, but got 1"):
+        SPACE.decode([0])
+    with pytest.raises(ValueError, match=r"0\.\.2, but got 9"):
+        SPACE.decode([9] + [0] * 10)
+    with pytest.raises(UserError, match="ascending"):
+        ElasticDim("ks", (5, 3))
