@@ -3,7 +3,8 @@
 Symptom: ModuleNotFoundError "No module named 'torch._six'" from ImagenetDataProvider with a list of image
     sizes. Past that import: AttributeError "no attribute 'Empty'" when a worker takes more than five seconds,
     one size for all batches without workers, and only the default size 224 in spawned workers.
-Upstream: ofa/utils/my_dataloader/my_data_loader.py, line 16 and all the rest, a copy of an early torch 1.x loader.
+Upstream: ofa/utils/my_dataloader/my_data_loader.py, line 16 and all the rest: a copy of the
+    loader of an early torch 1.x.
 Affects: ofa 0.1.0.post202307202001 with torch >= 2.0.
 Drop when: MyDataLoader imports, and delivers batches of different sizes for every number of workers.
 """

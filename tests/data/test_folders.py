@@ -163,10 +163,14 @@ def test_image_folder_splits_every_class(flat):
 def test_image_folder_with_a_test_folder_keeps_it_apart(flat, tmp_path, beside):
     (tmp_path / "both").mkdir()
     flat.rename(tmp_path / "both" / "train")
-    paint(tmp_path / "both" / beside / "dog" / "only.jpeg", (0, 0, 250), (50, 50), quality=95)
+    for i in range(3):
+        paint(tmp_path / "both" / "train" / "ant" / f"{i}.png", 0, (40, 40))
+    for name, blue in (("dog", 250), ("cat", 50)):  # labels are those of the training folder, where ant is 0
+        paint(tmp_path / "both" / beside / name / "only.jpeg", (0, 0, blue), (50, 50), quality=95)
     data = load("image-folder", tmp_path / "both")
-    assert data.test.labels.tolist() == [1] and abs(int(data.test.images[0, 2, 9, 9]) - 250) <= 3
-    assert len(data.train) + len(data.validation) == 10
+    assert data.class_names == ("ant", "cat", "dog") and data.test.labels.tolist() == [1, 2]
+    assert np.abs(data.test.images[:, 2, 9, 9].astype(int) - [50, 250]).max() <= 3
+    assert len(data.train) + len(data.validation) == 13
     paint(tmp_path / "both" / beside / "horse" / "0.png", 0, (40, 40))
     with pytest.raises(UserError, match="horse"):
         load("image-folder", tmp_path / "both")
@@ -198,10 +202,17 @@ def bomb() -> bytes:
     """A PNG of a few bytes that says that it has 30,000 x 30,000 pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("kind", ["truncated", "text", "empty", "bomb", "dangling", "folder"])
@@ -232,7 +243,9 @@ def test_the_cache_is_built_once_and_again_where_a_file_changes(flat, cache, mon
     files = sorted(flat.glob("*/*.png"))
     decoded: list[Path] = []
     original = decoding._decode_one
-    monkeypatch.setattr(decoding, "_decode_one", lambda path, size: decoded.append(path) or original(path, size))
+    monkeypatch.setattr(
+        decoding, "_decode_one", lambda path, size: decoded.append(path) or original(path, size)
+    )
     first = decode(files, 32).copy()
     assert sorted(decoded) == files
     assert (decode(files, 32) == first).all() and len(decoded) == 10
@@ -273,7 +286,9 @@ def small_disk(tmp_path) -> Iterator[Path]:
     """A real file system of 64 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, text=True
+    )
     if mounted.returncode != 0:
         pytest.skip(f"mounting a small disk needs root: {mounted.stderr.strip()}")
     yield folder
@@ -296,7 +311,10 @@ except UserError as error:
 def test_a_full_disk_under_the_cache_is_an_error_and_no_crash(flat, small_disk):
     files = [str(path) for path in sorted(flat.glob("*/*.png"))]
     done = subprocess.run(
-        [sys.executable, "-c", FILL, *files], env={**os.environ, "OFAV2_CACHE": str(small_disk)}, capture_output=True, text=True
+        [sys.executable, "-c", FILL, *files],
+        env={**os.environ, "OFAV2_CACHE": str(small_disk)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 3, f"exit code {done.returncode}: {done.stderr[-300:]}"
     assert "disk is full" in done.stdout or "disk full" in done.stdout

@@ -52,6 +52,7 @@ def _child(case: str, mode: str, folder: str, sender: Connection) -> None:
     ):
         try:
             _patch(case, mode)
+            importlib.import_module("torch").set_num_threads(1)  # many small steps: threads only wait
             importlib.import_module(f"case_{case}").run(Path(folder))
         except Exception as exception:
             error = f"{type(exception).__name__}: {exception}"

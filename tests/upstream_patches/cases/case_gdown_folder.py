@@ -1,3 +1,4 @@
+import contextlib
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -18,9 +19,7 @@ def run(_: Path) -> None:
             return download(url, *args, **kwargs)
 
         gdown.download = from_here  # type: ignore[assignment]
-        try:
+        with contextlib.suppress(UnpicklingError):  # the file has arrived; it is no network
             ofa_net("ofa_resnet50")
-        except UnpicklingError:
-            pass  # the file has arrived; it is no network
     (file,) = Path(".torch/ofa_nets").iterdir()
     assert file.read_bytes() == b"not a checkpoint"
