@@ -68,7 +68,15 @@ REQUIRES = [
 ]
 
 EXTRAS = {
-    "test": ["pytest>=8.0", "pytest-benchmark>=4.0", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "setuptools>=68", "wheel"],
+    "test": [
+        "pytest>=8.0",
+        "pytest-benchmark>=4.0",
+        "hypothesis>=6.100",
+        "ruff>=0.6",
+        "mypy>=1.11",
+        "setuptools>=68",
+        "wheel",
+    ],
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
     "energy": ["codecarbon>=2.7"],
     "tensorboard": ["tensorboard>=2.16"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -35,8 +36,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:  # Ctrl-C too must leave no part
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
                 f"the disk is full: {path} could not be written ({len(content) / 2**20:.1f} MiB needed); "
@@ -79,11 +83,15 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, safetensors.SafetensorError) as error:
         raise RunError(f"checkpoint {path} is missing, truncated or damaged: {error}") from error
     described = header.get("meta", "{}")
-    if json.loads(described).get("format") != FORMAT:
-        raise RunError(f"{path} is no checkpoint of ofav2-plugins (format {FORMAT})")
+    try:
+        meta = json.loads(described)
+    except ValueError:
+        meta = None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise RunError(f"{path} is damaged or no checkpoint of ofav2-plugins (format {FORMAT})")
     if header.get("digest") != _digest(tensors, described):
         raise RunError(f"checkpoint {path} is damaged: its digest does not match its content")
-    return tensors, json.loads(described)
+    return tensors, meta
 
 
 def _digest(tensors: Mapping[str, Tensor], described: str) -> str:

@@ -25,9 +25,7 @@ app = typer.Typer(
 )
 console = Console()
 
-Supernet = Annotated[
-    str, typer.Option(help="SE_|EE_ x B|D|P|DP, or 'branches=a+b,skip=c,exits=d' by plugin names.")
-]
+Supernet = Annotated[str, typer.Option(help="SE_|EE_ x B|D|P|DP, or 'branches=a+b,skip=c,exits=d' by plugin names.")]
 RecipeName = Annotated[str, typer.Option(help="quick, proxy, paper, or a path to a .yaml file.")]
 Dataset = Annotated[str, typer.Option(help="A plugin of ofav2.datasets; see `ofav2 plugins`.")]
 Root = Annotated[Path | None, typer.Option(help="The folder the dataset is in (the embedded one needs none).")]
@@ -190,6 +188,8 @@ def main() -> None:
         if debug:
             raise
         usage = getattr(error, "format_message", None)  # typer's own errors: a wrong option or value
+        if usage is not None and not usage():
+            sys.exit(2)  # no command: typer has printed the help
         if usage is not None:
             message = f"{usage()} (see `ofav2 --help`)"
         elif isinstance(error, (UserError, ValueError)):

@@ -71,9 +71,7 @@ class Evaluator:
         """Augmented training images [n, 3, r, r] for the batch norms, the same for every subnet."""
         if resolution not in self._calibration:
             settings = self.recipe.evaluation
-            batches = calibration_batches(
-                self.data, resolution, settings.bn_images, settings.batch_size, self.seed
-            )
+            batches = calibration_batches(self.data, resolution, settings.bn_images, settings.batch_size, self.seed)
             self._calibration[resolution] = [batch.to(self.device) for batch in batches]
         return self._calibration[resolution]
 
@@ -120,9 +118,7 @@ class Evaluator:
 
 
 @torch.no_grad()
-def accuracy(
-    net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], n_classes: int, device: torch.device
-) -> float:
+def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], n_classes: int, device: torch.device) -> float:
     """Top-1 in percent of a network in evaluation mode over batches of (images, labels)."""
     metric = MulticlassAccuracy(n_classes, average="micro").to(device)
     for images, labels in batches:

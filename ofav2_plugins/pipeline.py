@@ -45,7 +45,7 @@ class PlannedStep:
 
     @property
     def name(self) -> str:
-        """"kernel", or "height-3" where the phase has several steps."""
+        """ "kernel", or "height-3" where the phase has several steps."""
         return self.phase.name if self.n_steps == 1 else f"{self.phase.name}-{self.step}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,8 +71,7 @@ def ordered_phases(names: Sequence[str], space: SearchSpace) -> list[Phase]:
         UserError: An unknown phase, or phases that each declare to follow the other.
     """
     supported = {
-        name: phase for name, phase in registry.load_all(registry.PHASES, list(names)).items()
-        if phase.supports(space)
+        name: phase for name, phase in registry.load_all(registry.PHASES, list(names)).items() if phase.supports(space)
     }
     order: TopologicalSorter[str] = TopologicalSorter()
     for name, phase in supported.items():
@@ -104,9 +103,7 @@ def make_plan(space: SearchSpace, recipe: Recipe, teacher: Teacher) -> list[Plan
     plan: list[PlannedStep] = []
     for phase in ordered_phases(list(recipe.phases), space):
         steps = phase.steps(space)
-        for number, (step, settings) in enumerate(
-            zip(steps, recipe.settings(phase.name, steps), strict=True), start=1
-        ):
+        for number, (step, settings) in enumerate(zip(steps, recipe.settings(phase.name, steps), strict=True), start=1):
             open_space = open_space.restrict(step.opens)
             finished = [planned.name for planned in plan]
             plan.append(

@@ -230,9 +230,7 @@ def step_facts(arm: Arm, data: DataSplits, planned: PlannedStep, space: SearchSp
     if planned.phase.all_exits:
         facts["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
     if planned.teacher is not None:
-        facts["distillation"] = recipe.model_dump(
-            include={"distillation", "kd_ratio", "teacher_batch_statistics"}
-        )
+        facts["distillation"] = recipe.model_dump(include={"distillation", "kd_ratio", "teacher_batch_statistics"})
         facts["teacher_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
     return facts
 
@@ -267,8 +265,12 @@ def open_run_folder(out: Path, kind: str, settings: dict[str, Any], resume: bool
         raise RunError(f"--out must be a folder, but {out} is a file")
     if mark.exists():
         held = read_json(mark)
+        if not (isinstance(held, dict) and "kind" in held and isinstance(held.get("settings"), dict)):
+            raise RunError(f"{out} is not empty and its run.json is no run of ofav2; choose another --out")
         if held.get("kind") != kind:
-            raise RunError(f"{out} holds a run of `ofav2 {held.get('kind')}`, not of `ofav2 {kind}`; choose another --out")
+            raise RunError(
+                f"{out} holds a run of `ofav2 {held.get('kind')}`, not of `ofav2 {kind}`; choose another --out"
+            )
         changed = [key for key, value in settings.items() if held["settings"].get(key) != value]
         if changed:
             raise RunError(
@@ -280,13 +282,19 @@ def open_run_folder(out: Path, kind: str, settings: dict[str, Any], resume: bool
         return
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty and holds no run of ofav2; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--out {out} cannot be made: {error.strerror}") from error
     write_json(mark, {"kind": kind, "version": __version__, "settings": settings})
 
 
 def make_fabric(accelerator: str = "auto", precision: str = "32-true") -> Fabric:
     """A launched single-device Fabric."""
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"--device {accelerator} --precision {precision} cannot be used here: {error}") from error
     fabric.launch()
     return fabric
 

@@ -140,9 +140,7 @@ class SearchSpace:
         for name, grades in opens.items():
             wrong = sorted(set(grades) - set(self[name].grades))
             if wrong or not grades:
-                raise UserError(
-                    f"{name} opens one or more of {list(self[name].grades)}, but got {list(grades)}"
-                )
+                raise UserError(f"{name} opens one or more of {list(self[name].grades)}, but got {list(grades)}")
             opened[name] = tuple(sorted(set(grades)))
         return replace(self, opened=opened)
 
@@ -200,14 +198,10 @@ class SearchSpace:
         """
         unknown = sorted(set(settings) - {dim.name for dim in self.dims})
         if unknown:
-            raise ValueError(
-                f"no elastic dimension {unknown[0]!r}; this network has {[d.name for d in self.dims]}"
-            )
+            raise ValueError(f"no elastic dimension {unknown[0]!r}; this network has {[d.name for d in self.dims]}")
         base = self.max_arch() if current is None else current
         return {
-            dim.name: _copy(base[dim.name])
-            if settings.get(dim.name) is None
-            else dim.parse(settings[dim.name])
+            dim.name: _copy(base[dim.name]) if settings.get(dim.name) is None else dim.parse(settings[dim.name])
             for dim in self.dims
         }
 

@@ -76,9 +76,7 @@ class Supernet(OFAMobileNetV3):
         self._add_exits(spec.exits, n_classes, dropout_rate)
         if spec.branches:
             members = (MBCONV, *spec.branches)
-            dims.append(
-                SubsetDim("level", tuple(range(1, len(members) + 1)), len(self.blocks) - 1, members=members)
-            )
+            dims.append(SubsetDim("level", tuple(range(1, len(members) + 1)), len(self.blocks) - 1, members=members))
         if self.exits:
             dims.append(ElasticDim("height", (*map(int, self.exits), self.n_stages)))
         self.space = SearchSpace(tuple(dims))

@@ -228,9 +228,7 @@ class StepTrainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             where = (self.seed, name, epoch, step)
-            archs = self.planned.phase.archs(
-                self.planned.space, python_rng(*where, "archs"), settings.subnets_per_step
-            )
+            archs = self.planned.phase.archs(self.planned.space, python_rng(*where, "archs"), settings.subnets_per_step)
             images, labels = images.to(self.fabric.device), labels.to(self.fabric.device)
             total += train_batch(
                 self.fabric, self.net, self.optimizer, self.objective,

@@ -39,17 +39,21 @@ def load_model(path: Path, model: type[Model], overrides: Sequence[str] = ()) ->
     """
     try:
         text = path.read_text(encoding="utf-8")
-        data = yaml.safe_load(text) or {}
+        tree = yaml.compose(text)
+        _refuse_doubled(tree, path)
+        data = {} if tree is None else yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    except UserError:
+        raise
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, a date such as 2020-13-45
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}, line 1: must be a mapping of fields, but got {type(data).__name__}")
     for override in overrides:
         data = apply_override(data, override)
-    return validate(data, model, str(path), yaml.compose(text), overrides)
+    return validate(data, model, str(path), tree, overrides)
 
 
 def validate(
@@ -63,20 +67,54 @@ def validate(
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = _meant(error.errors())
+        first = errors[0]
         field = ".".join(str(part) for part in first["loc"] if not _is_union_tag(part)) or "the file"
-        by_hand = next((o for o in overrides if field.startswith(o.partition("=")[0])), None)
+        by_hand = next((o for o in overrides if f"{field}.".startswith(o.partition("=")[0] + ".")), None)
         if by_hand is not None:
             where = f"override {by_hand!r}"
         else:
             line = _line(tree, first["loc"])
             where = f"{where}, line {line}" if line else where
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         message = first["msg"].removeprefix("Value error, ")
         given = "" if first["type"] == "missing" else f", but got {first['input']!r}"
         if first["type"] == "extra_forbidden":
             message, given = f"unknown field; known are {', '.join(_known(model, first['loc']))}", ""
         raise UserError(f"{where}: {field}: {message}{given}{more}") from error
+
+
+def _meant(errors: list[Any]) -> list[Any]:
+    """The errors without those of a union's other alternatives; alternatives that all fail count as one."""
+    kept: dict[tuple[Any, ...], Any] = {}
+    for error in errors:
+        loc = tuple(error["loc"])
+        deeper = (
+            other for other in errors if len(other["loc"]) > len(loc) and other["loc"][: len(loc) - 1] == loc[:-1]
+        )
+        if not (loc and _is_union_tag(loc[-1]) and any(deeper)):
+            kept.setdefault(tuple(part for part in loc if not _is_union_tag(part)), error)
+    return list(kept.values())
+
+
+def _refuse_doubled(tree: yaml.Node | None, path: Path) -> None:
+    """Raises UserError for a key that a mapping has twice: YAML would silently take the last."""
+    nodes, visited = [tree], set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in visited:  # an alias
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in keys:
+                        raise UserError(f"{path}, line {key.start_mark.line + 1}: {key.value}: is there twice")
+                    keys.add(key.value)
+                nodes.append(value)
 
 
 def apply_override(data: Mapping[str, Any], override: str) -> dict[str, Any]:
@@ -104,7 +142,8 @@ def _replaced(data: Any, keys: list[str], value: Any, override: str) -> Any:
             raise UserError(f"override {override!r}: {key!r} must be an index in 0..{len(data) - 1}")
         return [_replaced(v, rest, value, override) if i == int(key) else v for i, v in enumerate(data)]
     if not isinstance(data, Mapping):
-        raise UserError(f"override {override!r}: there is nothing below {key!r}")
+        given = override.partition("=")[0].split(".")
+        raise UserError(f"override {override!r}: there is nothing below {'.'.join(given[: -len(keys)])!r}")
     return {**data, key: _replaced(data.get(key, {}), rest, value, override)}
 
 

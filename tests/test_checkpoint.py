@@ -87,9 +87,7 @@ def test_a_single_changed_bit_is_noticed(saved, flip):
     content = saved.read_bytes()
     for position in range(0, len(content), 2):
         changed = content[:position] + bytes([content[position] ^ flip]) + content[position + 1 :]
-        assert_noticed(
-            saved, changed, f"byte {position} of {len(content)} ({content[position : position + 1]!r})"
-        )
+        assert_noticed(saved, changed, f"byte {position} of {len(content)} ({content[position : position + 1]!r})")
 
 
 @pytest.mark.parametrize(

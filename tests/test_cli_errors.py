@@ -75,9 +75,7 @@ def test_help_and_version_need_no_torch():
         "print(sorted(heavy), file=sys.stderr)\nsys.exit(code)\n"
     )
     for option, said in (("--help", "Usage: ofav2"), ("--version", "0.")):
-        done = subprocess.run(
-            [sys.executable, "-c", code, option], capture_output=True, text=True, timeout=60
-        )
+        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "[]\n")
         assert said in done.stdout
 
@@ -96,10 +94,7 @@ def test_the_script_leaves_a_foreign_folder_alone(foreign):
 def test_the_script_shows_a_traceback_only_when_asked(command):
     done = script("plan", "--supernet", "SE_X", "--debug")
     assert done.returncode == 1
-    assert (
-        "Traceback (most recent call last)" in done.stderr
-        and "UserError: supernet must be one of" in done.stderr
-    )
+    assert "Traceback (most recent call last)" in done.stderr and "UserError: supernet must be one of" in done.stderr
     command("plan", "--supernet", "SE_X").assert_one_line("SE_X", "SE_DP")
 
 
@@ -122,18 +117,14 @@ def test_unknown_names_are_answered_with_the_known_ones(command, tmp_path):
 def test_a_device_that_this_machine_does_not_have_is_named(command, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    command("train", "--supernet", "SE_B", "--out", tmp_path / "out", "--device", "cuda").assert_one_line(
-        "cuda", "cpu"
-    )
+    command("train", "--supernet", "SE_B", "--out", tmp_path / "out", "--device", "cuda").assert_one_line("cuda", "cpu")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("dataset", ["image-folder", "tiny-imagenet", "cifar10", "fashion-mnist"])
 def test_a_root_that_is_missing_is_named(command, tmp_path, dataset):
     train = ("train", "--supernet", "SE_B", "--out", tmp_path / "out", "--dataset", dataset)
-    command(*train, "--root", tmp_path / "nowhere").assert_one_line(
-        dataset, str(tmp_path / "nowhere"), "--root"
-    )
+    command(*train, "--root", tmp_path / "nowhere").assert_one_line(dataset, str(tmp_path / "nowhere"), "--root")
     assert not (tmp_path / "out").exists()
 
 
@@ -164,11 +155,7 @@ def test_another_run_is_refused_and_left_as_it_is(command, tmp_path, monkeypatch
     out = tmp_path / "out"
     train = ("train", "--supernet", "SE_B", "--out", out)
     stopped = command(*train)
-    assert (
-        stopped.returncode == 130
-        and "--resume" in stopped.stderr
-        and str(out) in stopped.stderr.replace("\n", "")
-    )
+    assert stopped.returncode == 130 and "--resume" in stopped.stderr and str(out) in stopped.stderr.replace("\n", "")
     before = content_of(out)
     assert json.loads(before["run.json"])["settings"]["supernet"] == "SE_B"
     command(*train).assert_one_line(str(out), "--resume")

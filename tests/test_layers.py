@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ofav2_plugins.layers.depthwise import BANDED_MAX_PIXELS, depthwise_conv2d, reference_layers
 
 

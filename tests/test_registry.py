@@ -30,7 +30,9 @@ def fake_distribution(folder: Path, name: str, entry_points: str, module: str = 
     return folder
 
 
-LOAD = "from ofav2_plugins import registry\ntry: registry.load({0!r}, {1!r})\nexcept registry.PluginError as e: print(e)"
+LOAD = (
+    "from ofav2_plugins import registry\ntry: registry.load({0!r}, {1!r})\nexcept registry.PluginError as e: print(e)"
+)
 
 
 @pytest.mark.parametrize(

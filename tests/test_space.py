@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.space import ElasticDim, SearchSpace, SubsetDim
 
@@ -33,9 +34,7 @@ def test_samples_are_valid_and_survive_encoding_and_json(seed):
 
 
 def test_levels_are_uniform_over_the_non_empty_subsets():
-    drawn = Counter(
-        tuple(SPACE.sample(random.Random(seed))["level"][0]) for seed in range(7000)
-    )
+    drawn = Counter(tuple(SPACE.sample(random.Random(seed))["level"][0]) for seed in range(7000))
     every = {c for size in (1, 2, 3) for c in itertools.combinations(MEMBERS, size)}
     assert set(drawn) == every
     assert all(abs(n - 1000) < 6 * 1000**0.5 for n in drawn.values())

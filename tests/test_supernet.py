@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 
-import ofav2_plugins as ofav2
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ofav2_plugins.space import MBCONV
 from torch import nn
+
+import ofav2_plugins as ofav2
+from ofav2_plugins.space import MBCONV
 
 from .conftest import VARIANT_NAMES
 from .upstream_nets import OPTIONS, randomise, upstream_net

@@ -7,11 +7,12 @@ import random
 from types import SimpleNamespace
 
 import numpy as np
-import ofav2_plugins as ofav2
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
+
+import ofav2_plugins as ofav2
 from ofav2_plugins import registry
 from ofav2_plugins.distillation.mse import MeanSquaredError
 from ofav2_plugins.distillation.none import NoDistillation
@@ -157,7 +158,9 @@ def test_exit_weights_of_the_strategies():
 
 def test_teacher_policies_name_their_source():
     finished = ["full", "kernel", "depth-1"]
-    sources = {name: registry.load(registry.TEACHERS, name).source(finished) for name in ("none", "fixed", "progressive")}
+    sources = {
+        name: registry.load(registry.TEACHERS, name).source(finished) for name in ("none", "fixed", "progressive")
+    }
     assert sources == {"none": None, "fixed": "full", "progressive": "depth-1"}
 
 

@@ -86,11 +86,7 @@ def message(load, *args, **options) -> str:
 
 @pytest.mark.parametrize("teacher", ["fixed", "progressive"])
 def test_the_papers_plan_is_the_papers_table(variant, teacher):
-    wanted = [
-        name
-        for name in PAPER
-        if (name != "level" or "P" in variant) and (name != "height" or "EE" in variant)
-    ]
+    wanted = [name for name in PAPER if (name != "level" or "P" in variant) and (name != "height" or "EE" in variant)]
     arm = Arm(variant, variant, load_recipe("paper", [f"teacher={teacher}"]), seed=0)
     steps = arm.plan(space_of(variant))
     rows = [(name, number, row) for name in wanted for number, row in enumerate(PAPER[name], start=1)]
@@ -113,9 +109,7 @@ def test_the_papers_plan_is_the_papers_table(variant, teacher):
 
 
 def test_the_command_prints_the_same_plan():
-    done = CliRunner().invoke(
-        app, ["plan", "--supernet", "EE_DP", "--json", "--set", "phases.kernel.epochs=7"]
-    )
+    done = CliRunner().invoke(app, ["plan", "--supernet", "EE_DP", "--json", "--set", "phases.kernel.epochs=7"])
     assert done.exit_code == 0
     arm = Arm("x", "EE_DP", load_recipe("paper", ["phases.kernel.epochs=7"]), seed=0)
     assert json.loads(done.stdout) == [step.to_dict() for step in arm.plan(space_of("EE_DP"))]
@@ -140,9 +134,7 @@ def test_every_study_that_ships_loads_with_all_its_arms():
 
 
 def test_a_recipe_that_is_right_is_read_as_it_is_written(load):
-    recipe = load(
-        RECIPE, ["phases.level.1.lr=0.3", "optimizer.weight_decay=1.0e-3", "evaluation.max_subnets=4"]
-    )
+    recipe = load(RECIPE, ["phases.level.1.lr=0.3", "optimizer.weight_decay=1.0e-3", "evaluation.max_subnets=4"])
     assert recipe.batch_size == 8 and recipe.phases["full"].epochs == 3
     assert [step.lr for step in recipe.phases["level"]] == [None, 0.3]
     assert recipe.optimizer.momentum == 0.9 and recipe.optimizer.weight_decay == 1e-3
@@ -184,9 +176,7 @@ def test_wrong_exit_weights_are_named(load, weights):
 
 def test_a_missing_field_is_named(load):
     assert "phases" in message(load, "batch_size: 8\n")
-    text = message(
-        load, STUDY.replace("  - name: B\n    supernet: EE_D\n", "  - {name: B}\n"), reader=load_study
-    )
+    text = message(load, STUDY.replace("  - name: B\n    supernet: EE_D\n", "  - {name: B}\n"), reader=load_study)
     assert "made.yaml, line 7: arms.1.supernet: " in text
 
 
@@ -208,9 +198,7 @@ def test_a_file_that_is_no_yaml_is_named(load, content):
 
 def test_a_field_that_is_there_twice_is_an_error(load):
     assert "made.yaml, line 13: batch_size: " in message(load, RECIPE + "batch_size: 16\n")
-    assert "made.yaml, line 9: lr: " in message(
-        load, RECIPE.replace("    lr: 0.1", "    lr: 0.1\n    lr: 0.2")
-    )
+    assert "made.yaml, line 9: lr: " in message(load, RECIPE.replace("    lr: 0.1", "    lr: 0.1\n    lr: 0.2"))
 
 
 def test_an_alias_is_no_doubled_field(load):
@@ -273,9 +261,7 @@ def test_files_that_do_not_exist_are_named_with_what_does():
     ],
 )
 def test_a_wrong_field_of_a_study_is_named_with_file_and_line(load, right, wrong, line, named):
-    assert f"made.yaml, line {line}: {named}: " in message(
-        load, STUDY.replace(right, wrong), reader=load_study
-    )
+    assert f"made.yaml, line {line}: {named}: " in message(load, STUDY.replace(right, wrong), reader=load_study)
 
 
 @pytest.mark.parametrize(

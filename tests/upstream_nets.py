@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from ofav2_plugins.upstream import OFAMobileNetV3
 from torch import nn
+
+from ofav2_plugins.upstream import OFAMobileNetV3
 
 OPTIONS = {"ks_list": [3, 5, 7], "expand_ratio_list": [3, 4, 6], "depth_list": [2, 3, 4]}
 

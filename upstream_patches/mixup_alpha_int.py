@@ -12,9 +12,7 @@ from typing import Any
 
 from ._support import Defect, replace
 
-_defect = Defect(
-    "ofa.imagenet_classification.run_manager.run_config", "        self.mixup_alpha = mixup_alpha\n"
-)
+_defect = Defect("ofa.imagenet_classification.run_manager.run_config", "        self.mixup_alpha = mixup_alpha\n")
 
 
 def needed() -> bool:

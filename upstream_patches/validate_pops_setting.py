@@ -13,9 +13,7 @@ from types import ModuleType
 from ._support import Defect, edit
 
 _OLD = "for setting, name in subnet_settings:"
-_defect = Defect(
-    "ofa.imagenet_classification.elastic_nn.training.progressive_shrinking", 'setting.pop("image_size")'
-)
+_defect = Defect("ofa.imagenet_classification.elastic_nn.training.progressive_shrinking", 'setting.pop("image_size")')
 
 
 def needed() -> bool:

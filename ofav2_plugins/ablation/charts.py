@@ -54,8 +54,7 @@ def chart_data(summary: Summary) -> dict[str, Any]:
             "heights": heights,
             "phases": [exits[arm][0] if arm in exits else None for arm in summary.arms],
             "values": [
-                [_triple(exits[arm][1].get(h)) if arm in exits else None for h in heights]
-                for arm in summary.arms
+                [_triple(exits[arm][1].get(h)) if arm in exits else None for h in heights] for arm in summary.arms
             ],
         },
         "gains": [
@@ -102,9 +101,7 @@ def _cost(summary: Summary, cost: str) -> dict[str, Any]:
     name, label, units = COST_LABELS[cost]
     scale, unit = next((u for u in units if max(held) >= u[0]), units[-1])
     log = min(held) > 0 and max(held) / min(held) > 30
-    label = (
-        f"{label[0].upper()}{label[1:]}" + (f" ({unit})" if unit else "") + (", logarithmic" if log else "")
-    )
+    label = f"{label[0].upper()}{label[1:]}" + (f" ({unit})" if unit else "") + (", logarithmic" if log else "")
     return {"key": cost, "name": name, "label": label, "unit": unit, "scale": scale, "log": log}
 
 
@@ -141,9 +138,7 @@ def _subnets(summary: Summary) -> dict[str, Any]:
                 arch = archs.setdefault(tuple(describe(subnet.get("arch") or {})), len(archs))
                 if entry["name"] == lasts[row["arm"]]:
                     groups.setdefault((arm, seed), []).append(len(rows))
-                values = [
-                    number(subnet.get(key)) for key in ("val_top1", "top1", "macs", "params", "latency_ms")
-                ]
+                values = [number(subnet.get(key)) for key in ("val_top1", "top1", "macs", "params", "latency_ms")]
                 shape = [subnet.get("resolution"), int(bool(subnet.get("ensemble")))]
                 rows.append([arm, seed, summary.phases.index(entry["name"]), arch, *shape, *values])
     fronts = {}
@@ -241,15 +236,11 @@ def _by_phase(axes: Axes, data: dict[str, Any]) -> None:
     for label in axes.get_xticklabels():
         label.set_parse_math(False)
     axes.set_xlabel("Training phase")
-    axes.set_title(
-        "Accuracy after each phase, subnet best on validation" + _over(data), fontsize=10, loc="left"
-    )
+    axes.set_title("Accuracy after each phase, subnet best on validation" + _over(data), fontsize=10, loc="left")
 
 
 def _over(data: dict[str, Any]) -> str:
-    return (
-        f"\nmean of {len(data['seeds'])} seeds, bars from lowest to highest" if len(data["seeds"]) > 1 else ""
-    )
+    return f"\nmean of {len(data['seeds'])} seeds, bars from lowest to highest" if len(data["seeds"]) > 1 else ""
 
 
 def _by_cost(axes: Axes, data: dict[str, Any], cost: dict[str, Any]) -> None:
@@ -257,11 +248,7 @@ def _by_cost(axes: Axes, data: dict[str, Any], cost: dict[str, Any]) -> None:
     rows = [data["subnets"][i] for i in data["last"]]
     shown = []
     for i, arm in enumerate(data["arms"]):
-        points = [
-            (r[column] / cost["scale"], r[7])
-            for r in rows
-            if r[:2] == [i, 0] and None not in (r[column], r[7])
-        ]
+        points = [(r[column] / cost["scale"], r[7]) for r in rows if r[:2] == [i, 0] and None not in (r[column], r[7])]
         if not points:
             continue
         shown.append(arm)
@@ -279,20 +266,14 @@ def _by_cost(axes: Axes, data: dict[str, Any], cost: dict[str, Any]) -> None:
     axes.set_xlabel(cost["label"])
     axes.set_ylabel("Top-1 accuracy on the test set (%)")
     seed = f", seed {data['seeds'][0]}" if data["seeds"] else ""
-    axes.set_title(
-        f"Subnets of the last phase{seed}; line: Pareto front", fontsize=10, loc="left", parse_math=False
-    )
+    axes.set_title(f"Subnets of the last phase{seed}; line: Pareto front", fontsize=10, loc="left", parse_math=False)
 
 
 def _by_exit(axes: Axes, data: dict[str, Any]) -> None:
     _lines(axes, data, data["exits"]["heights"], data["exits"]["values"])
     axes.set_xticks(data["exits"]["heights"])
     axes.set_xlabel("Exit (height: stages before it)")
-    of = (
-        "Each exit"
-        if not any(data["exits"]["phases"])
-        else "Best subnet on validation that ends at each exit"
-    )
+    of = "Each exit" if not any(data["exits"]["phases"]) else "Best subnet on validation that ends at each exit"
     axes.set_title(of + _over(data), fontsize=10, loc="left")
 
 
@@ -303,9 +284,7 @@ def _gains(axes: Axes, data: dict[str, Any]) -> None:
         values = [value for _, value in gain["seeds"]]
         if gain["interval"]:
             axes.hlines(y, *gain["interval"], color=style["color"], linewidth=2)
-            axes.plot(
-                values, [y] * len(values), linestyle="none", marker="|", color=style["color"], markersize=12
-            )
+            axes.plot(values, [y] * len(values), linestyle="none", marker="|", color=style["color"], markersize=12)
     axes.axvline(0, color="#555555", linewidth=1)
     axes.set_ylim(len(data["gains"]) - 0.5, -0.5)
     names = [_wrapped(data["arms"][gain["arm"]]["name"]) for gain in data["gains"]]
@@ -314,7 +293,5 @@ def _gains(axes: Axes, data: dict[str, Any]) -> None:
         label.set_parse_math(False)
     axes.set_xlabel("Gain over the baseline (points of top-1 accuracy)")
     several = any(gain["interval"] for gain in data["gains"])
-    said = (
-        "mean, 95 % bootstrap interval, strokes: seeds" if several else "one seed: differences, no interval"
-    )
+    said = "mean, 95 % bootstrap interval, strokes: seeds" if several else "one seed: differences, no interval"
     axes.set_title(f"Gain over the baseline ({said})", fontsize=10, loc="left")

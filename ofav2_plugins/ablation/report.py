@@ -225,13 +225,10 @@ def _cost_sheet(summary: Summary, key: str, name: str, units: list[tuple[float, 
     largest = max(value for line in lines for value in line if value is not None)
     scale, unit = next((u for u in units if largest >= 2 * u[0]), units[-1])
     rows = [
-        [arm, *(v if v is None else v / scale for v in line)]
-        for arm, line in zip(summary.arms, lines, strict=True)
+        [arm, *(v if v is None else v / scale for v in line)] for arm, line in zip(summary.arms, lines, strict=True)
     ]
     last = "Peak" if key == "peak_memory_mb" else "Total"
-    return Sheet(
-        name, f"{name.capitalize()} per phase ({unit})", ["Arm", *summary.phases, last], rows, digits=1
-    )
+    return Sheet(name, f"{name.capitalize()} per phase ({unit})", ["Arm", *summary.phases, last], rows, digits=1)
 
 
 def _mean(held: Any) -> float | None:
@@ -240,9 +237,7 @@ def _mean(held: Any) -> float | None:
 
 def accuracy_sheet(summary: Summary) -> Sheet:
     """Arms by phases: best accuracy, mean over seeds."""
-    rows = [
-        [a, *(_mean(summary.over_seeds(a, p, "best_top1")) for p in summary.phases)] for a in summary.arms
-    ]
+    rows = [[a, *(_mean(summary.over_seeds(a, p, "best_top1")) for p in summary.phases)] for a in summary.arms]
     caption = "Top-1 accuracy on the test set after each phase (%)"
     return Sheet("accuracy", caption, ["Arm", *summary.phases], rows)
 
@@ -264,9 +259,7 @@ def gains_sheet(summary: Summary) -> Sheet:
     rows: list[list[Any]] = []
     for gain in summary.gains:
         values = ", ".join(f"{value:+.2f}" for value in gain.by_seed.values())
-        rows.append(
-            [gain.arm, gain.phase, len(gain.by_seed), gain.mean, *(gain.interval or (None, None)), values]
-        )
+        rows.append([gain.arm, gain.phase, len(gain.by_seed), gain.mean, *(gain.interval or (None, None)), values])
     header = ["Arm", "Compared at", "Seeds", "Mean gain", "95 % from", "95 % to", "By seed"]
     return Sheet("gains", f"Gain over {summary.baseline}, paired by seed (points)", header, rows)
 

@@ -229,10 +229,7 @@ class Summary:
     def over_seeds(self, arm: str, phase: str, key: str) -> Spread | None:
         """A number of a phase over the arm's seeds."""
         return spread(
-            entry.get(key)
-            for row in self.of(arm)
-            for entry in row.get("phases") or []
-            if entry["name"] == phase
+            entry.get(key) for row in self.of(arm) for entry in row.get("phases") or [] if entry["name"] == phase
         )
 
     def last_phase(self, arm: str) -> str | None:
@@ -248,8 +245,7 @@ class Summary:
         for arm in self.arms:
             last = self.last_phase(arm)
             best, mean, worst = (
-                self.over_seeds(arm, last, key) if last else None
-                for key in ("best_top1", "mean_top1", "min_top1")
+                self.over_seeds(arm, last, key) if last else None for key in ("best_top1", "mean_top1", "min_top1")
             )
             finished = best is not None and last in self.phases[self.phases.index(self._goal) :]
             ends.append(ArmEnd(arm, last, finished, best.n if best else 0, best, mean, worst))

@@ -69,9 +69,7 @@ def train_batches(
         yield normalise(random_crop(images, crops[mine], resolution), data), labels_of(data.train, indices[mine])
 
 
-def eval_batches(
-    data: DataSplits, split: Split, resolution: int, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def eval_batches(data: DataSplits, split: Split, resolution: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Images [B, 3, r, r] and labels [B] in order: resized to ceil(r / 0.875), the centre r cropped."""
     size = math.ceil(resolution / 0.875)
     corner = round((size - resolution) / 2)
@@ -83,9 +81,7 @@ def eval_batches(
         yield normalise(images, data), labels_of(split, indices)
 
 
-def calibration_batches(
-    data: DataSplits, resolution: int, n_images: int, batch_size: int, seed: int
-) -> list[Tensor]:
+def calibration_batches(data: DataSplits, resolution: int, n_images: int, batch_size: int, seed: int) -> list[Tensor]:
     """Augmented training images [B, 3, r, r] for batch norms, at most `n_images` in all."""
     order = np.random.default_rng(derive_seed(seed, "calibration")).permutation(len(data.train))[:n_images]
     batches = []

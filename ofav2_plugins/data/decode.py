@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
-FORMAT = 1  # raise it when the same files decode to other pixels
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises of damage
+FORMAT = 2  # raise it when the same files decode to other pixels
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -42,16 +43,26 @@ def decode(files: Sequence[Path], size: int) -> np.ndarray:
     Raises:
         UserError: Files that cannot be decoded: the first ones by name, and how many there are.
     """
-    listing = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    try:
+        listing = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}; remove or mend it") from error
     key = hashlib.blake2b(json.dumps([FORMAT, size, listing]).encode(), digest_size=12).hexdigest()
     folder = Path(os.environ.get("OFAV2_CACHE", Path.home() / ".cache" / "ofav2")) / key
     shape = (len(files), 3, size, size)
     held = _open(folder, shape)
     if held is not None:
         return held
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
+    except OSError as error:
+        raise UserError(
+            f"the image cache {folder.parent} cannot be written: {error.strerror} (see $OFAV2_CACHE)"
+        ) from error
+    try:
+        with open(building / "images.u8", "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))  # writing to a map on a full disk would kill us
         digest = _build(files, size, building / "images.u8", shape)
         (building / "digest").write_text(digest, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one
@@ -59,6 +70,11 @@ def decode(files: Sequence[Path], size: int) -> np.ndarray:
             building.rename(folder)
         except OSError:  # another process has built the same in the meantime
             pass
+    except OSError as error:
+        raise UserError(
+            f"the image cache {folder} could not be written: {error.strerror}; "
+            f"it needs {math.prod(shape) / 2**20:.0f} MiB; is the disk full? (see $OFAV2_CACHE)"
+        ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     held = _open(folder, shape)
@@ -75,18 +91,18 @@ def _open(folder: Path, shape: tuple[int, ...]) -> np.ndarray | None:
             return None
         images = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
         return images if _digest(images) == (folder / "digest").read_text(encoding="utf-8") else None
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a digest that is no UTF-8
         return None
 
 
 def _build(files: Sequence[Path], size: int, path: Path, shape: tuple[int, ...]) -> str:
-    images = np.memmap(path, dtype=np.uint8, mode="w+", shape=shape)
+    images = np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
     broken: list[str] = []
 
     def one(index: int) -> None:
         try:
             images[index] = _decode_one(files[index], size)
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except BROKEN as error:
             broken.append(f"{files[index]} ({error})")
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -100,6 +116,8 @@ def _build(files: Sequence[Path], size: int, path: Path, shape: tuple[int, ...])
 
 def _decode_one(path: Path, size: int) -> np.ndarray:
     with Image.open(path) as opened:
+        if opened.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
+            opened = Image.fromarray((np.asarray(opened).clip(0, 65535) / 257).round().astype(np.uint8))
         image = opened.convert("RGB")
     scale = size / min(image.size)
     if scale != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import UserError
 from .base import Dataset, DataSplits, Split, existing_folder, make_splits
 from .idx import find_idx, read_idx
 
@@ -42,5 +43,9 @@ def read_folder(root: Path) -> tuple[Split, Split]:
     for part in ("train", "t10k"):
         images = read_idx(find_idx(root, f"{part}-images-idx3-ubyte"))
         labels = read_idx(find_idx(root, f"{part}-labels-idx1-ubyte"))
+        if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+            raise UserError(
+                f"{root}: {part} must have images [N, 28, 28] and N labels, but got {images.shape} and {labels.shape}"
+            )
         parts.append(Split(images[:, None], labels.astype("int64")))
     return parts[0], parts[1]

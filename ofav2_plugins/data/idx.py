@@ -21,6 +21,8 @@ def read_idx(path: Path) -> np.ndarray:
     if content[:3] != b"\0\0\x08" or len(content) < 4:
         raise UserError(f"{path} is no IDX file of bytes: it starts with {content[:4]!r}; fetch it again")
     axes = content[3]
+    if len(content) < 4 + 4 * axes:
+        raise UserError(f"{path} is damaged: it ends within its header; fetch it again")
     shape = tuple(np.frombuffer(content, dtype=">u4", count=axes, offset=4).tolist())
     start = 4 + 4 * axes
     if len(content) - start != math.prod(shape):

@@ -18,7 +18,7 @@ from .base import (
     make_splits,
     stratified_split,
 )
-from .decode import decode, image_files
+from .decode import BROKEN, decode, image_files
 
 TEST_FRACTION = 0.2
 TEST_FOLDERS = ("test", "val", "validation")
@@ -76,7 +76,7 @@ def storage_size(files: list[Path]) -> int:
         try:
             with Image.open(path) as image:
                 sides.append(min(image.size))
-        except OSError:
+        except BROKEN:
             continue  # `decode` names every broken file
     return max(32, min(LARGEST, int(np.median(sides)) // 4 * 4)) if sides else LARGEST
 

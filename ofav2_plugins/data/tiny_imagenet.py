@@ -23,6 +23,8 @@ class TinyImageNet(Dataset):
             if not (folder / part).exists():
                 raise UserError(f"--root must be the folder with {hint}, but {folder} has no {part}")
         wnids = [wnid for wnid in _lines(folder / "wnids.txt") if (folder / "train" / wnid).is_dir()]
+        if not wnids:
+            raise UserError(f"{folder / 'train'} has no folder of a class that {folder / 'wnids.txt'} names")
         label_of = {wnid: label for label, wnid in enumerate(wnids)}
         train = [(path, label) for wnid, label in label_of.items()
                  for path in image_files(folder / "train" / wnid / "images")]  # fmt: skip
@@ -47,7 +49,9 @@ def _split(files: list[tuple[Path, int]]) -> Split:
 def _annotated(val: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:
     """The annotated images of known classes; UserError names the line of one that is missing."""
     annotations, files = val / "val_annotations.txt", []
-    for number, line in enumerate(_lines(annotations), start=1):
+    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
         fields = line.split("\t")
         if len(fields) < 2:
             raise UserError(f"{annotations}, line {number}: must be a file name, a tab, a class, but got {line!r}")

@@ -75,9 +75,7 @@ def one_by_one(grades: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(grades[-n:]) for n in range(2, len(grades) + 1)]
 
 
-def phase_steps(
-    dim: str, opened: Sequence[tuple[int, ...]], defaults: Sequence[StepSettings]
-) -> list[PhaseStep]:
+def phase_steps(dim: str, opened: Sequence[tuple[int, ...]], defaults: Sequence[StepSettings]) -> list[PhaseStep]:
     """Steps of one dimension; where there are more steps than defaults the last default repeats."""
     last = len(defaults) - 1
     return [PhaseStep({dim: grades}, defaults[min(i, last)]) for i, grades in enumerate(opened)]

@@ -26,7 +26,7 @@ class StepRecipe(_Strict):
     """One step of a phase; what is left out is the phase's default (the paper's value)."""
 
     epochs: PositiveInt | None = None
-    lr: float | None = Field(default=None, gt=0)
+    lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     warmup_epochs: int | None = Field(default=None, ge=0)
     subnets_per_step: PositiveInt | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)

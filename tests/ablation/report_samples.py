@@ -52,9 +52,7 @@ def phase(name, top1, heights=(None,)):
 
 
 def row(arm, seed=0, base=70.0, names=SE):
-    phases = [
-        phase(n, base + i + seed / 8, (1, 3, 5) if "height" in n else (None,)) for i, n in enumerate(names)
-    ]
+    phases = [phase(n, base + i + seed / 8, (1, 3, 5) if "height" in n else (None,)) for i, n in enumerate(names)]
     return {"arm": arm, "supernet": "SE_B", "teacher": "fixed", "seed": seed, "phases": phases}
 
 
@@ -86,9 +84,7 @@ def no_numbers():
     value = two()
     for each in value["rows"]:
         for entry in each["phases"]:
-            entry.update(
-                dict.fromkeys(("best_top1", "mean_top1", "min_top1", "test_max_top1", "seconds"), math.nan)
-            )
+            entry.update(dict.fromkeys(("best_top1", "mean_top1", "min_top1", "test_max_top1", "seconds"), math.nan))
             for held in entry["subnets"]:
                 held.update(top1=math.nan, macs=math.inf, val_top1=None)
     return value
@@ -104,9 +100,7 @@ def bare():
 
 EDGES = {
     "one arm": results(row("OFA")),
-    "16 arms": results(
-        *(row(f"arm {i}", s, 60 + i, EE) for i in range(16) for s in (0, 1)), baseline="arm 3"
-    ),
+    "16 arms": results(*(row(f"arm {i}", s, 60 + i, EE) for i in range(16) for s in (0, 1)), baseline="arm 3"),
     "one phase": results(row("OFA", names=["full"]), row("B", names=["full"])),
     "no phases": results({"arm": "OFA", "seed": 0, "phases": []}),
     "no subnets": results({"arm": "OFA", "seed": 0, "phases": [{**phase("full", 70.0), "subnets": []}]}),

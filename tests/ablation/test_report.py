@@ -143,9 +143,7 @@ def test_csv_has_the_numbers_and_quotes_the_names(tmp_path):
     write_report(value, tmp_path)
     with open(tmp_path / "tables" / "runs.csv", newline="", encoding="utf-8") as file:
         found = [(line["arm"], line["phase"], float(line["best_top1"])) for line in csv.DictReader(file)]
-    assert found == [
-        (each["arm"], p["name"], p["best_top1"]) for each in value["rows"] for p in each["phases"]
-    ]
+    assert found == [(each["arm"], p["name"], p["best_top1"]) for each in value["rows"] for p in each["phases"]]
     with open(tmp_path / "tables" / "subnets.csv", newline="", encoding="utf-8") as file:
         subnets = list(csv.DictReader(file))
     assert len(subnets) == 2 * 6 * 3

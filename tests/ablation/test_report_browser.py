@@ -17,9 +17,7 @@ def browser():
     """Runs a headless browser on a page and returns the document that its script left behind."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
-        pytest.fail(
-            "the browser test needs chromium (or google-chrome) on PATH; install it or leave out `-m slow`"
-        )
+        pytest.fail("the browser test needs chromium (or google-chrome) on PATH; install it or leave out `-m slow`")
 
     def dump(path, fragment=""):
         command = [
@@ -30,9 +28,7 @@ def browser():
             "--window-size=1000,900",
             "--dump-dom",
         ]
-        done = subprocess.run(
-            [*command, path.as_uri() + fragment], capture_output=True, timeout=120, check=True
-        )
+        done = subprocess.run([*command, path.as_uri() + fragment], capture_output=True, timeout=120, check=True)
         return Page(re.sub(r"(?i)^<!doctype html>", "", done.stdout.decode()))
 
     return dump

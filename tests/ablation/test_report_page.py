@@ -29,9 +29,7 @@ def test_the_page_asks_for_nothing_outside_itself(tmp_path):
     for tag, attributes in page.tags:
         for name in loading:
             assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
-    assert not re.search(
-        r"https?:|//[a-z]|url\(|@import|\bimport\b|fetch\(|XMLHttp|WebSocket|sendBeacon", page.code
-    )
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|\bimport\b|fetch\(|XMLHttp|WebSocket|sendBeacon", page.code)
     policy = [attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes]
     assert policy[0].startswith("default-src 'none';")
     assert not page.open  # every tag is closed
@@ -130,9 +128,7 @@ def test_the_page_says_whether_the_setting_is_the_papers(tmp_path):
     warning = "not the paper’s numbers"
     assert warning in words(page_of(two(), tmp_path).text)
     assert warning in words(page_of(results(row("OFA"), dataset="tiny-imagenet"), tmp_path).text)
-    assert warning in words(
-        page_of(two(dataset="tiny-imagenet", recipes={"OFA": paper, "OFAv2": own}), tmp_path).text
-    )
+    assert warning in words(page_of(two(dataset="tiny-imagenet", recipes={"OFA": paper, "OFAv2": own}), tmp_path).text)
     assert warning in words(page_of(two(dataset="cifar10", recipes={"OFA": paper}), tmp_path).text)
     same = words(page_of(two(dataset="tiny-imagenet", recipes={"OFA": paper, "OFAv2": paper}), tmp_path).text)
     assert warning not in same
@@ -140,9 +136,7 @@ def test_the_page_says_whether_the_setting_is_the_papers(tmp_path):
 
 
 def test_names_are_text_wherever_they_appear(tmp_path):
-    value = results(
-        row("OFA"), *(row(name, names=[*EE, "</script><b>"]) for name in NASTY), description=NASTY[1]
-    )
+    value = results(row("OFA"), *(row(name, names=[*EE, "</script><b>"]) for name in NASTY), description=NASTY[1])
     value["study"]["command"] = value["environment"]["machine"] = NASTY[0]
     value["rows"].append({"arm": "broken", "seed": NASTY[1], "error": NASTY[0]})
     page = page_of(value, tmp_path)

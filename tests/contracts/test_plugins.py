@@ -6,9 +6,10 @@ import inspect
 import json
 import random
 
-import ofav2_plugins as ofav2
 import pytest
 import torch
+
+import ofav2_plugins as ofav2
 from ofav2_plugins import registry
 from ofav2_plugins.recipes import load_recipe
 from ofav2_plugins.run import Arm

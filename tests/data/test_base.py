@@ -21,9 +21,7 @@ LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(lambda v: np.a
 
 def build(images=None, labels=None, test_images=None, class_names=("a", "b", "c"), seed=0) -> DataSplits:
     images = (
-        np.arange(12 * 3 * 4 * 4, dtype=np.uint32).astype(np.uint8).reshape(12, 3, 4, 4)
-        if images is None
-        else images
+        np.arange(12 * 3 * 4 * 4, dtype=np.uint32).astype(np.uint8).reshape(12, 3, 4, 4) if images is None else images
     )
     labels = np.arange(12, dtype=np.int64) % 3 if labels is None else labels
     test = Split(images[:3] if test_images is None else test_images, np.arange(3, dtype=np.int64))
@@ -118,9 +116,7 @@ def test_a_damaged_embedded_file_is_named(tmp_path):
             assert str(damaged) in str(error)
             noticed += 1
             continue
-        for got, wanted in zip(
-            again, (train, test), strict=True
-        ):  # a byte that means nothing, such as a date's
+        for got, wanted in zip(again, (train, test), strict=True):  # a byte that means nothing, such as a date's
             assert (got.images == wanted.images).all() and (got.labels == wanted.labels).all()
     assert noticed >= 12
     for length in (0, 3, len(whole) // 2, len(whole) - 1):
@@ -147,25 +143,19 @@ def fake_cifar10(root, monkeypatch) -> tuple[np.ndarray, list[int]]:
     folder.mkdir()
     rng = np.random.default_rng(0)
     rows = {
-        name: rng.integers(0, 256, (8, 3072), dtype=np.uint8)
-        for name in ("data_batch_1", "data_batch_2", "test_batch")
+        name: rng.integers(0, 256, (8, 3072), dtype=np.uint8) for name in ("data_batch_1", "data_batch_2", "test_batch")
     }
     labels = [0, 1, 2, 3, 0, 1, 2, 3]
     sums = {}
     for name, content in {
-        **{
-            name: {"data": data, "labels": labels, "batch_label": name, "filenames": []}
-            for name, data in rows.items()
-        },
+        **{name: {"data": data, "labels": labels, "batch_label": name, "filenames": []} for name, data in rows.items()},
         "batches.meta": {"label_names": ["airplane", "automobile", "bird", "cat"], "num_vis": 3072},
     }.items():
         written = pickle.dumps(content, protocol=2)
         (folder / name).write_bytes(written)
         sums[name] = hashlib.md5(written, usedforsecurity=False).hexdigest()
     reader = datasets.CIFAR10
-    monkeypatch.setattr(
-        reader, "train_list", [[name, sums[name]] for name in ("data_batch_1", "data_batch_2")]
-    )
+    monkeypatch.setattr(reader, "train_list", [[name, sums[name]] for name in ("data_batch_1", "data_batch_2")])
     monkeypatch.setattr(reader, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(reader, "meta", {**reader.meta, "md5": sums["batches.meta"]})
     return np.concatenate([rows["data_batch_1"], rows["data_batch_2"]]), labels * 2

@@ -112,9 +112,7 @@ def test_crops_lie_inside_the_image(seed, min_scale):
     assert (width * height)[unclamped].ge(min_scale - 1e-5).all()
 
 
-@pytest.mark.parametrize(
-    ("side", "resolution", "channels"), [(64, 48, 3), (64, 64, 3), (28, 24, 1), (96, 40, 3)]
-)
+@pytest.mark.parametrize(("side", "resolution", "channels"), [(64, 48, 3), (64, 64, 3), (28, 24, 1), (96, 40, 3)])
 def test_evaluation_pixels_are_those_of_torchvision_on_pil_images(side, resolution, channels):
     """Within two gray levels (PIL rounds to whole levels between its passes)."""
     data = make_data(5, channels, side)
@@ -127,9 +125,7 @@ def test_evaluation_pixels_are_those_of_torchvision_on_pil_images(side, resoluti
             transforms.Normalize(MEAN, STD),
         ]
     )
-    pictures = [
-        Image.fromarray(image.transpose(1, 2, 0).squeeze()).convert("RGB") for image in data.test.images
-    ]
+    pictures = [Image.fromarray(image.transpose(1, 2, 0).squeeze()).convert("RGB") for image in data.test.images]
     wanted = torch.stack([reference(picture) for picture in pictures])
     batches = list(eval_batches(data, data.test, resolution, batch_size=2))
     assert [len(labels) for _, labels in batches] == [2, 2, 1]

@@ -202,17 +202,10 @@ def bomb() -> bytes:
     """A PNG of a few bytes that says that it has 30,000 x 30,000 pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("kind", ["truncated", "text", "empty", "bomb", "dangling", "folder"])
@@ -243,9 +236,7 @@ def test_the_cache_is_built_once_and_again_where_a_file_changes(flat, cache, mon
     files = sorted(flat.glob("*/*.png"))
     decoded: list[Path] = []
     original = decoding._decode_one
-    monkeypatch.setattr(
-        decoding, "_decode_one", lambda path, size: decoded.append(path) or original(path, size)
-    )
+    monkeypatch.setattr(decoding, "_decode_one", lambda path, size: decoded.append(path) or original(path, size))
     first = decode(files, 32).copy()
     assert sorted(decoded) == files
     assert (decode(files, 32) == first).all() and len(decoded) == 10

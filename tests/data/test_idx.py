@@ -77,9 +77,7 @@ def test_plain_content_under_a_gz_name_and_missing_files_are_named(tmp_path):
 
 
 def test_fashion_mnist_reads_its_four_files(tmp_path):
-    data = registry.load(registry.DATASETS, "fashion-mnist").load(
-        fashion_folder(tmp_path), validation_fraction=0.5
-    )
+    data = registry.load(registry.DATASETS, "fashion-mnist").load(fashion_folder(tmp_path), validation_fraction=0.5)
     assert (len(data.train), len(data.validation), len(data.test)) == (10, 10, 10)
     raw = (tmp_path / "t10k-images-idx3-ubyte").read_bytes()[16:]
     assert data.test.images.tobytes() == raw and data.test.labels.tolist() == list(range(10))

@@ -18,9 +18,7 @@ CASES = Path(__file__).parent / "cases"
 MODES = ("unpatched", "patched first", "all patched late")
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["torch", "torchvision.datasets", "torchvision.transforms", "gdown", "yaml", "tqdm"]
-)
+_context.set_forkserver_preload(["torch", "torchvision.datasets", "torchvision.transforms", "gdown", "yaml", "tqdm"])
 
 
 def run(case: str, mode: str, folder: Path) -> str | None:

@@ -13,9 +13,7 @@ SYMPTOM = r"ModuleNotFoundError: No module named 'torch._six'"
 def sizes(loader: Any) -> list[int]:
     batches = list(loader)
     assert len(batches) == len(loader)
-    assert all(
-        images.shape == (len(labels), 3, images.shape[2], images.shape[2]) for images, labels in batches
-    )
+    assert all(images.shape == (len(labels), 3, images.shape[2], images.shape[2]) for images, labels in batches)
     assert sum(len(labels) for _, labels in batches) == len(loader.dataset)
     return [images.shape[2] for images, _ in batches]
 
