@@ -117,8 +117,9 @@ def _build(files: Sequence[Path], size: int, path: Path, shape: tuple[int, ...])
 def _decode_one(path: Path, size: int) -> np.ndarray:
     with Image.open(path) as opened:
         if opened.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
-            opened = Image.fromarray((np.asarray(opened).clip(0, 65535) / 257).round().astype(np.uint8))
-        image = opened.convert("RGB")
+            image = Image.fromarray((np.asarray(opened).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+        else:
+            image = opened.convert("RGB")
     scale = size / min(image.size)
     if scale != 1:
         sides = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
