@@ -25,6 +25,7 @@ ENTRY_POINTS = {
         "height = ofav2_plugins.phases.height:Height",
         "depth = ofav2_plugins.phases.depth:Depth",
         "width = ofav2_plugins.phases.width:Width",
+        "sandwich = ofav2_plugins.phases.sandwich:Sandwich",
     ],
     "ofav2.distillation": [
         "none = ofav2_plugins.distillation.none:NoDistillation",

@@ -22,8 +22,13 @@ from .errors import RunError
 FORMAT = "ofav2-checkpoint-1"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
     """Write `content` to `path` so that at any moment there is the old file or the new one, never a part.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        content: All of it.
+        previous: Where the old file is kept.
 
     Raises:
         RunError: The disk is full or cannot be written; the old file is untouched and no part is left.
@@ -35,6 +40,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(temporary, path)
     except BaseException as error:  # Ctrl-C too must leave no part
         with contextlib.suppress(OSError):
@@ -62,12 +69,14 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} is missing or damaged: {error}") from error
 
 
-def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-able `meta` with a digest over both, atomically."""
+def save_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], previous: Path | None = None
+) -> None:
+    """Write tensors and a JSON-able `meta` with a digest over both, atomically; see `write_atomically`."""
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = json.dumps({**meta, "format": FORMAT, "version": __version__}, sort_keys=True)
     header = {"meta": described, "digest": _digest(held, described)}
-    write_atomically(path, safetensors.torch.save(held, metadata=header))
+    write_atomically(path, safetensors.torch.save(held, metadata=header), previous)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -39,6 +38,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run that --
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")]
+AcceptOtherCode = Annotated[bool, typer.Option("--accept-other-code", help="Resume what other versions began.")]
+SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds of training that a killed process may lose.")]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into --out/steps.")]
+Energy = Annotated[str | None, typer.Option(help="Estimate energy and CO2 (codecarbon) for a country: DEU, USA.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; default: torch's own.")]
 
 
@@ -120,20 +123,28 @@ def train(
     seed: Seed = 0,
     overrides: Overrides = None,
     resume: Resume = False,
+    accept_other_code: AcceptOtherCode = False,
     device: Device = "auto",
     precision: Precision = "32-true",
     threads: Threads = None,
+    save_every: SaveEvery = 300,
+    tensorboard: TensorBoard = False,
+    energy: Energy = None,
 ) -> None:
     """Train one supernet through all its phases; writes results.json and report.html into --out."""
     from .ablation.study import check_plugins
     from .recipes import load_recipe
     from .run import Arm
+    from .session import SessionOptions, WatchOptions, run_session
 
     resolved = load_recipe(recipe, _all_overrides(overrides, teacher, distillation))
     check_plugins(supernet, resolved)
     arm = Arm(f"{supernet} {resolved.teacher}", supernet, resolved, seed)
     settings = {"supernet": supernet, "dataset": dataset, "seed": seed, "recipe": resolved.model_dump()}
-    _run([arm], "train", settings, dataset, root, out, resume, device, precision, threads, baseline=arm.name)
+    watch = WatchOptions(save_every, tensorboard, energy)
+    options = SessionOptions(out, resume, accept_other_code, device, precision, threads, watch)
+    with _stopped(out):
+        run_session("train", [arm], dataset, root, settings, options, console, baseline=arm.name)
 
 
 @app.command()
@@ -143,20 +154,28 @@ def ablate(
     root: Root = None,
     overrides: Overrides = None,
     resume: Resume = False,
+    accept_other_code: AcceptOtherCode = False,
     device: Device = "auto",
     precision: Precision = "32-true",
     threads: Threads = None,
+    save_every: SaveEvery = 300,
+    tensorboard: TensorBoard = False,
+    energy: Energy = None,
 ) -> None:
     """Train and compare the arms of a study; writes results.json and report.html into --out."""
     from .ablation.study import load_study, study_arms
+    from .session import SessionOptions, WatchOptions, run_session
 
     loaded = load_study(study)
     arms = study_arms(loaded, overrides or [])
     settings = {"study": loaded.model_dump(), "overrides": list(overrides or [])}
-    _run(
-        arms, "ablate", settings, loaded.dataset, root, out, resume, device, precision, threads,
-        baseline=loaded.baseline, description=loaded.description,
-    )  # fmt: skip
+    watch = WatchOptions(save_every, tensorboard, energy)
+    options = SessionOptions(out, resume, accept_other_code, device, precision, threads, watch)
+    with _stopped(out):
+        run_session(
+            "ablate", arms, loaded.dataset, root, settings, options, console,
+            baseline=loaded.baseline, description=loaded.description,
+        )  # fmt: skip
 
 
 @app.command()
@@ -205,64 +224,13 @@ def _all_overrides(overrides: list[str] | None, teacher: str | None, distillatio
     return [*(overrides or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
 
 
-def _run(
-    arms: list[Any],
-    kind: str,
-    settings: dict[str, Any],
-    dataset: str,
-    root: Path | None,
-    out: Path,
-    resume: bool,
-    device: str,
-    precision: str,
-    threads: int | None,
-    *,
-    baseline: str,
-    description: str = "",
-) -> None:
-    """What `train` and `ablate` share: the data, the run folder, the runs, the table and the report."""
-    import torch
-
-    from .ablation.report import print_table, write_report
-    from .ablation.runner import run_arms
-    from .run import load_data, make_fabric, open_run_folder
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    fabric = make_fabric(device, precision)
-    data = load_data(dataset, root, arms[0].recipe, arms[0].seed)
-    settings["data"] = data.fingerprint
-    open_run_folder(out, kind, settings, resume)
-    sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
-    console.print(f"{dataset}: {data.n_classes} classes, {sizes}; {len(arms)} arm(s); results in {out}")
-    study = {
-        "name": kind,
-        "description": description,
-        "baseline": baseline,
-        "dataset": dataset,
-        "recipes": {arm.name: arm.recipe.model_dump() for arm in arms},
-        "command": "ofav2 " + " ".join(sys.argv[1:]),
-    }
-    with _stoppable(out):
-        results = run_arms(arms, data, out, fabric, console, study)
-    print_table(results, console)
-    console.print(f"report: {write_report(results, out)}")
-
-
 @contextmanager
-def _stoppable(out: Path) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop with a word and exit code 130; what is finished is kept."""
-
-    def stop(_signal: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
+def _stopped(out: Path) -> Iterator[None]:
+    """A stop is a word and exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
-        Console(stderr=True).print(
-            f"stopped; everything finished so far is kept in {out}; add --resume to go on", style="yellow"
+        Console(stderr=True, soft_wrap=True).print(
+            f"stopped; everything done so far is kept in {out}; add --resume to go on", style="yellow"
         )
         raise typer.Exit(130) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)

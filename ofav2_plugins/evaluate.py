@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.classification import MulticlassAccuracy
@@ -15,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from .bn import recalibrate_bn
 from .data.base import DataSplits, Split
 from .data.batches import calibration_batches, eval_batches
+from .distributed import over_ranks
 from .exit_weights import exit_weights
 from .recipes import Recipe
 from .seeding import python_rng
@@ -55,14 +57,15 @@ class Evaluator:
     Args:
         data: The splits; batch norms only ever see its training part.
         recipe: Resolutions, batch sizes, number of calibration images, weights of the exits.
-        device: Where networks run.
+        fabric: Device and processes; ranks share the candidates out.
         seed: Chooses the calibration images.
     """
 
-    def __init__(self, data: DataSplits, recipe: Recipe, device: torch.device, seed: int):
+    def __init__(self, data: DataSplits, recipe: Recipe, fabric: Fabric, seed: int):
         self.data = data
         self.recipe = recipe
-        self.device = device
+        self.fabric = fabric
+        self.device = fabric.device
         self.seed = seed
         self.resolutions = tuple(recipe.resolutions or data.resolutions)
         self._calibration: dict[int, list[Tensor]] = {}
@@ -94,8 +97,12 @@ class Evaluator:
         return accuracy(static, batches, self.data.n_classes, self.device)
 
     def validate(self, net: Supernet, candidates: Sequence[Candidate]) -> float:
-        """Mean validation top-1 in percent over candidates."""
-        scores = [self.top1(self.extract(net, c), self.data.validation, c.resolution) for c in candidates]
+        """Mean validation top-1 in percent over candidates, the same on every rank."""
+
+        def score(candidate: Candidate) -> float:
+            return self.top1(self.extract(net, candidate), self.data.validation, candidate.resolution)
+
+        scores = list(over_ranks(self.fabric, score, candidates))
         return sum(scores) / len(scores)
 
     def measure(self, net: Supernet, candidate: Candidate) -> Measured:
@@ -120,7 +127,8 @@ class Evaluator:
 @torch.no_grad()
 def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], n_classes: int, device: torch.device) -> float:
     """Top-1 in percent of a network in evaluation mode over batches of (images, labels)."""
-    metric = MulticlassAccuracy(n_classes, average="micro").to(device)
+    # Each rank measures networks of its own: nothing to synchronise.
+    metric = MulticlassAccuracy(n_classes, average="micro", sync_on_compute=False).to(device)
     for images, labels in batches:
         metric.update(net(images.to(device)), labels.to(device))
     return 100 * metric.compute().item()

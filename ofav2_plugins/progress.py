@@ -8,6 +8,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+QUIET_SECONDS = 60
+"""Where there is no terminal, and so no bar, a line says at least so often how far the work is."""
+
 
 class Reporter:
     """Progress over a whole plan in units of work (images through a network), with a line per finished step.
@@ -22,7 +25,7 @@ class Reporter:
         self.total = total
         self.done = 0.0
         self._skipped = 0.0
-        self._started = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._live = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -47,6 +50,8 @@ class Reporter:
         """Count work that was done now."""
         self.done += units
         self._update(description, note)
+        if not self.console.is_terminal and time.monotonic() - self._last_line > QUIET_SECONDS:
+            self.line(f"{description}: {note}; {self.eta()}")
 
     def skip(self, units: float) -> None:
         """Count work that an earlier run has done: it says nothing about the speed of this one."""
@@ -55,6 +60,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """A line that stays."""
+        self._last_line = time.monotonic()
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def eta_seconds(self) -> float | None:
@@ -68,6 +74,11 @@ class Reporter:
         """`eta_seconds` for people."""
         seconds = self.eta_seconds()
         return "" if seconds is None else f"{duration(max(seconds, 0))} left"
+
+    def time_for(self, units: float) -> str:
+        """How long that much work takes at the speed so far, for people."""
+        fresh = self.done - self._skipped
+        return "" if fresh <= 0 else duration(units * (time.monotonic() - self._started) / fresh)
 
     def _update(self, description: str, note: str) -> None:
         self._live.update(

@@ -98,6 +98,12 @@ def describe() -> list[PluginInfo]:
     return rows
 
 
+def distributions() -> dict[str, str]:
+    """Name and version of every distribution that registers a plugin."""
+    found = (point.dist for namespace in NAMESPACES for point in _entry_points(namespace))
+    return {dist.name: dist.version for dist in found if dist}
+
+
 def _entry_points(namespace: str) -> list[importlib.metadata.EntryPoint]:
     # importlib lists one distribution twice where a checkout is both on sys.path and installed from it.
     unique = {}

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +18,27 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from . import __version__, registry
+from . import registry
 from .checkpoint import load_checkpoint, read_json, write_json
 from .data.base import DataSplits
 from .data.batches import steps_per_epoch
-from .distillation.base import Distillation
+from .distributed import anywhere, check_batch_size, over_ranks
 from .errors import RunError, UserError
 from .evaluate import Candidate, Evaluator, candidates
 from .exit_weights import exit_weights
 from .pipeline import NONE, PlannedStep, make_plan
-from .progress import Reporter, duration
+from .progress import duration
 from .recipes import Recipe
+from .runfolder import code_versions
 from .seeding import forked_torch
 from .space import SearchSpace
+from .state import StepFiles
 from .supernet import Supernet, build_supernet
 from .teachers.base import Teacher
-from .trainer import StepTrainer, batch_units
+from .trainer import StepTrainer, Watch, batch_units
 from .variants import resolve_spec
+
+TRAINED, MEASURED = "trained.json", "measured.json"
 
 
 @dataclass(frozen=True)
@@ -63,28 +66,29 @@ class Arm:
         """A new teacher of the arm's policy, not bound yet."""
         return registry.load(registry.TEACHERS, self.recipe.teacher)
 
-    def distillation(self) -> Distillation:
-        """The arm's distillation term. Raises UserError where it needs a teacher and there is none."""
-        distillation = registry.load(registry.DISTILLATION, self.recipe.distillation)
-        if self.recipe.teacher == NONE and distillation.needs_teacher:
-            return registry.load(registry.DISTILLATION, NONE)
-        return distillation
-
     def plan(self, space: SearchSpace) -> list[PlannedStep]:
         """The arm's steps."""
         return make_plan(space, self.recipe, self.teacher())
 
 
 class ArmRun:
-    """Trains and measures one arm; finished steps are found in `steps_folder` and not computed again."""
+    """Trains and measures one arm; finished steps are found in `steps_folder` and not computed again.
+
+    Args:
+        arm: What to train.
+        data: The splits.
+        steps_folder: Where the steps' folders are; arms share it.
+        fabric: Device, precision, processes.
+    """
 
     def __init__(self, arm: Arm, data: DataSplits, steps_folder: Path, fabric: Fabric):
         self.arm, self.data, self.fabric = arm, data, fabric
+        check_batch_size(fabric, arm.recipe.batch_size, len(data.train))
         self.steps_folder = steps_folder
         self.net = self._fresh_net()
         self.plan = arm.plan(self.net.space)
-        self.distillation = arm.distillation()
-        self.evaluator = Evaluator(data, arm.recipe, fabric.device, arm.seed)
+        self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
+        self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
         self.folders = self._folders()
 
     def _fresh_net(self) -> Supernet:
@@ -106,24 +110,24 @@ class ArmRun:
         """The work of the whole arm, in images through a network."""
         return sum(self._training_units(p) + self._evaluation_units(p) for p in self.plan)
 
-    def run(self, reporter: Reporter) -> list[dict[str, Any]]:
+    def run(self, watch: Watch) -> list[dict[str, Any]]:
         """Run what is not finished; returns the `phases` of a results row."""
         phases = []
         for planned in self.plan:
-            folder = self.folders[planned.name]
-            if not (folder / "trained.json").exists():
-                self._train(planned, folder, reporter)
+            files = StepFiles(self.folders[planned.name], watch.reporter.line)
+            if anywhere(self.fabric, not finished(files)):
+                self._train(planned, files, watch)
             else:
-                reporter.skip(self._training_units(planned))
-            phases.append(self._measured(planned, folder, reporter))
+                watch.reporter.skip(self._training_units(planned))
+            phases.append(self._measured(planned, files, watch))
             entry = phases[-1]
-            reporter.line(
+            watch.reporter.line(
                 f"{self.arm.name}: {planned.name:9s} best {entry['best_top1']:4.1f} %, "
-                f"mean {entry['mean_top1']:4.1f} %, took {duration(entry['seconds'])}; {reporter.eta()}"
+                f"mean {entry['mean_top1']:4.1f} %, took {duration(entry['seconds'])}; {watch.reporter.eta()}"
             )
         return phases
 
-    def _train(self, planned: PlannedStep, folder: Path, reporter: Reporter) -> None:
+    def _train(self, planned: PlannedStep, files: StepFiles, watch: Watch) -> None:
         if planned.starts_from is not None:
             self._load(planned.starts_from)
         planned.phase.prepare(self.net, planned.step)
@@ -137,22 +141,27 @@ class ArmRun:
             distillation=self.distillation,
             evaluator=self.evaluator,
             seed=self.arm.seed,
-            folder=folder,
-            reporter=reporter,
+            files=files,
+            watch=watch,
         )
-        write_json(folder / "trained.json", {**vars(trainer.run()), "plan": planned.to_dict()})
-        for state in folder.glob("state*.safetensors"):
-            state.unlink()
+        progress = trainer.run()
+        if self.fabric.is_global_zero:
+            trained = {**vars(progress), "plan": planned.to_dict(), "code": code_versions()}
+            write_json(files.folder / TRAINED, trained)
+            files.drop_states()
+        self.fabric.barrier()
+
+    def _best(self, step: str) -> dict[str, torch.Tensor]:
+        return load_checkpoint(self.folders[step] / "best.safetensors")[0]
 
     def _load(self, step: str) -> None:
-        tensors, _ = load_checkpoint(self.folders[step] / "best.safetensors")
-        self.net.load_state_dict(tensors)
+        self.net.load_state_dict(self._best(step))
 
     def _bound_teacher(self, planned: PlannedStep) -> Teacher:
         if planned.teacher is None:
             return registry.load(registry.TEACHERS, NONE)
         teacher, supernet = self.arm.teacher(), self._fresh_net()
-        supernet.load_state_dict(load_checkpoint(self.folders[planned.teacher] / "best.safetensors")[0])
+        supernet.load_state_dict(self._best(planned.teacher))
         n_exits = len(supernet.exits) + 1
         teacher.bind(
             supernet,
@@ -162,25 +171,25 @@ class ArmRun:
         )
         return teacher
 
-    def _measured(self, planned: PlannedStep, folder: Path, reporter: Reporter) -> dict[str, Any]:
+    def _measured(self, planned: PlannedStep, files: StepFiles, watch: Watch) -> dict[str, Any]:
+        """The step's entry of a results row: measured now, or what is left of it, or read."""
         chosen = self._candidates(planned)
-        settings = self.arm.recipe.evaluation.model_dump()
-        path = folder / "measured.json"
-        if path.exists():
-            measured = read_json(path)
-            if measured["settings"] == settings:
-                reporter.skip(self._evaluation_units(planned))
-                return measured["phase"]
-        self._load(planned.name)
-        started, subnets = time.monotonic(), []
-        for i, candidate in enumerate(chosen, start=1):
-            subnets.append(self.evaluator.measure(self.net, candidate).to_dict())
-            note = f"measuring subnet {i}/{len(chosen)}"
-            reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
-        trained = read_json(folder / "trained.json")
-        phase = summary(planned.name, subnets, trained["seconds"] + time.monotonic() - started)
-        write_json(path, {"settings": settings, "phase": phase})
-        return phase
+        held = measured_before(files.folder / MEASURED, self.arm.recipe.evaluation.model_dump())
+        watch.reporter.skip(len(held["subnets"]) * self.evaluator.images_per_candidate)
+        left = chosen[len(held["subnets"]) :]
+        if left:
+            self._load(planned.name)
+        started, before = time.monotonic(), held["seconds"]
+        for subnet in over_ranks(self.fabric, lambda c: self.evaluator.measure(self.net, c).to_dict(), left):
+            held["subnets"].append(subnet)
+            held["seconds"] = before + time.monotonic() - started
+            note = f"measuring subnet {len(held['subnets'])}/{len(chosen)}"
+            watch.reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
+            if self.fabric.is_global_zero:
+                write_json(files.folder / MEASURED, held)
+            if anywhere(self.fabric, watch.stop.asked):
+                raise KeyboardInterrupt
+        return summary(planned.name, held["subnets"], read_json(files.folder / TRAINED), held["seconds"])
 
     def _candidates(self, planned: PlannedStep) -> list[Candidate]:
         return candidates(
@@ -196,10 +205,34 @@ class ArmRun:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
         batch_size = self.arm.recipe.batch_size
         n_batches = steps_per_epoch(len(self.data.train), batch_size)
-        return epochs * n_batches * batch_units(planned, batch_size)
+        return epochs * n_batches * batch_units(planned, min(batch_size, len(self.data.train)))
 
     def _evaluation_units(self, planned: PlannedStep) -> float:
         return len(self._candidates(planned)) * self.evaluator.images_per_candidate
+
+
+def finished(files: StepFiles) -> bool:
+    """Whether a step is trained and its best weights are whole; if they are damaged, it is trained again."""
+    if not (files.folder / TRAINED).exists():
+        return False
+    try:
+        read_json(files.folder / TRAINED)
+        files.load_best()
+    except RunError as error:
+        files.say(f"{error}; this step is trained again")
+        for name in (TRAINED, MEASURED):
+            (files.folder / name).unlink(missing_ok=True)
+        return False
+    return True
+
+
+def measured_before(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run has measured with the same settings: a part, all or nothing."""
+    nothing = {"settings": settings, "subnets": [], "seconds": 0.0}
+    if not path.exists():
+        return nothing
+    held = read_json(path)
+    return held if held["settings"] == settings else nothing
 
 
 def step_facts(arm: Arm, data: DataSplits, planned: PlannedStep, space: SearchSpace) -> dict[str, Any]:
@@ -229,97 +262,39 @@ def step_facts(arm: Arm, data: DataSplits, planned: PlannedStep, space: SearchSp
     }
     if planned.phase.all_exits:
         facts["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
-    if planned.teacher is not None:
+    if planned.teacher is not None or planned.phase.in_place:
         facts["distillation"] = recipe.model_dump(include={"distillation", "kd_ratio", "teacher_batch_statistics"})
         facts["teacher_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
     return facts
 
 
-def summary(name: str, subnets: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """One `phases` entry of a results row: accuracies in percent on the test set.
+def summary(
+    name: str, subnets: list[dict[str, Any]], trained: dict[str, Any], measuring_seconds: float
+) -> dict[str, Any]:
+    """One `phases` entry of a results row: accuracies in percent on the test set, and what the step cost.
 
     `best_top1` is the test accuracy of the subnet best on validation; nothing is chosen by the test set but
-    `test_max_top1`, which is what the paper charts.
+    `test_max_top1`, which is what the paper charts. Energy is an estimate, there where it was asked for.
     """
     tops = [subnet["top1"] for subnet in subnets]
+    speeds = [entry["images_per_second"] for entry in trained["history"] if entry["images_per_second"]]
+    costs = {
+        key: sum(entry[key] for entry in trained["history"] if key in entry)
+        for key in ("energy_kwh", "co2_kg")
+        if any(key in entry for entry in trained["history"])
+    }
     return {
         "name": name,
         "best_top1": max(subnets, key=lambda subnet: subnet["val_top1"])["top1"],
         "test_max_top1": max(tops),
         "mean_top1": sum(tops) / len(tops),
         "min_top1": min(tops),
-        "seconds": seconds,
+        "seconds": trained["seconds"] + measuring_seconds,
+        "images_per_second": statistics.median(speeds) if speeds else None,
+        "peak_memory_mib": max(entry["peak_memory_mib"] for entry in trained["history"]),
+        **costs,
         "subnets": subnets,
     }
-
-
-def open_run_folder(out: Path, kind: str, settings: dict[str, Any], resume: bool) -> None:
-    """Make `out` this run's folder, or check that it is.
-
-    Raises:
-        RunError: It holds something else, another run, or this run and `resume` is not asked for; nothing in it
-            has changed then.
-    """
-    mark = out / "run.json"
-    if out.exists() and not out.is_dir():
-        raise RunError(f"--out must be a folder, but {out} is a file")
-    if mark.exists():
-        held = read_json(mark)
-        if not (isinstance(held, dict) and "kind" in held and isinstance(held.get("settings"), dict)):
-            raise RunError(f"{out} is not empty and its run.json is no run of ofav2; choose another --out")
-        if held.get("kind") != kind:
-            raise RunError(
-                f"{out} holds a run of `ofav2 {held.get('kind')}`, not of `ofav2 {kind}`; choose another --out"
-            )
-        changed = [key for key, value in settings.items() if held["settings"].get(key) != value]
-        if changed:
-            raise RunError(
-                f"{out} holds another run: {changed[0]} was {held['settings'].get(changed[0])!r}, "
-                f"but got {settings[changed[0]]!r}; choose another --out or repeat the old settings"
-            )
-        if not resume:
-            raise RunError(f"{out} holds this run already; add --resume to continue it, or choose another --out")
-        return
-    if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} is not empty and holds no run of ofav2; choose another --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"--out {out} cannot be made: {error.strerror}") from error
-    write_json(mark, {"kind": kind, "version": __version__, "settings": settings})
-
-
-def make_fabric(accelerator: str = "auto", precision: str = "32-true") -> Fabric:
-    """A launched single-device Fabric."""
-    try:
-        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"--device {accelerator} --precision {precision} cannot be used here: {error}") from error
-    fabric.launch()
-    return fabric
-
-
-def environment() -> dict[str, Any]:
-    """The machine and versions that a result was measured with."""
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "ofav2_plugins": __version__,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def load_data(dataset: str, root: Path | None, recipe: Recipe, seed: int) -> DataSplits:

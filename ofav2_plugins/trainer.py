@@ -5,60 +5,33 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from .checkpoint import load_checkpoint, save_checkpoint
 from .data.base import DataSplits
 from .data.batches import steps_per_epoch, train_batches
 from .distillation.base import Distillation
+from .distributed import anywhere, average, average_gradients
 from .errors import RunError
 from .evaluate import Candidate, Evaluator, candidates
-from .exit_weights import exit_weights
+from .meters import EnergyMeter, TensorBoard, peak_memory_mib, require_tensorboard, reset_peak_memory, write_metrics
+from .objective import Objective
 from .phases.base import StepSettings
 from .pipeline import PlannedStep
 from .progress import Reporter
 from .recipes import Recipe
 from .seeding import forked_torch, python_rng
 from .space import Arch
+from .state import Progress, StepFiles
+from .stopping import StopRequest
 from .supernet import Supernet
 from .teachers.base import Teacher
-from .teachers.ensemble import weighted_sum
 
 TRAINING_COST = 3  # a backward pass costs about two forward passes
-
-
-@dataclass(frozen=True)
-class Objective:
-    """The loss of one architecture: cross-entropy with the labels plus the distillation term.
-
-    Args:
-        recipe: Label smoothing, weight of the distillation, weights of the exits.
-        distillation: The distillation term.
-        all_exits: Sum over all exits of the architecture with the losses' exit weights (AEP), without a teacher.
-    """
-
-    recipe: Recipe
-    distillation: Distillation
-    all_exits: bool
-
-    def __call__(self, net: Supernet, images: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
-        """Images [N, 3, R, R], labels [N], the teacher's logits [N, n_classes] or None, to a scalar."""
-        smoothing = self.recipe.label_smoothing
-        if self.all_exits:
-            losses = [F.cross_entropy(y, labels, label_smoothing=smoothing) for y in net.forward_exits(images)]
-            return weighted_sum(losses, exit_weights(self.recipe.exit_weights.loss, len(losses)))
-        logits = net(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        if taught is None:
-            return loss
-        return loss + self.recipe.kd_ratio * self.distillation.loss(logits, taught)
 
 
 def learning_rate(settings: StepSettings, epoch: int, batch: int, n_batches: int) -> float:
@@ -93,44 +66,55 @@ def train_batch(
 ) -> float:
     """One optimiser step: the summed losses of `archs` on one batch. Returns their mean loss.
 
-    A parameter that got no gradient (it is active in none of `archs`) is not updated.
+    A parameter that got no gradient (it is active in none of `archs`) is not updated. Ranks average their
+    gradients once, after all architectures.
     """
-    taught = teacher.logits(images) if objective.distillation.needs_teacher else None
+    with fabric.autocast():
+        taught = teacher.logits(images) if objective.distillation.needs_teacher else None
     optimizer.zero_grad(set_to_none=True)
-    total = 0.0
+    losses = []
     for i, arch in enumerate(archs):
         net.set_active_subnet(**arch)
         with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
-            loss = objective(net, images, labels, taught)
+            loss, taught = objective(net, images, labels, taught, first=i == 0)
         fabric.backward(loss)
-        total += loss.item()
-    _average_gradients(fabric, net)
+        losses.append(loss.detach())
+    average_gradients(fabric, net)
     optimizer.step()
-    if not math.isfinite(total):
-        raise RunError(f"the loss is {total}: lower the learning rate of this phase")
-    return total / len(archs)
+    mean = average(fabric, torch.stack(losses).mean()).item()
+    if not math.isfinite(mean):
+        raise RunError(f"the loss is {mean}: lower the learning rate of this phase")
+    return mean
 
 
-def _average_gradients(fabric: Fabric, net: Supernet) -> None:
-    """One reduction for all subnets of a step: every rank has sampled the same, so the same have gradients."""
-    if fabric.world_size == 1:
-        return
-    gradients = [p.grad for p in net.parameters() if p.grad is not None]
-    flat = fabric.all_reduce(torch.cat([g.reshape(-1) for g in gradients]), reduce_op="mean")
-    assert isinstance(flat, Tensor)
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+@dataclass(frozen=True)
+class WatchOptions:
+    """What a user chooses about saving and watching; no result depends on it.
+
+    Args:
+        save_seconds: At most so much training is lost when the process is killed.
+        tensorboard: Write TensorBoard scalars.
+        energy: Country code for the energy estimate; None estimates nothing.
+    """
+
+    save_seconds: float = 300.0
+    tensorboard: bool = False
+    energy: str | None = None
+
+    def check(self) -> None:
+        """Raises UserError where something asked for is not installed, before any work starts."""
+        EnergyMeter(self.energy)
+        if self.tensorboard:
+            require_tensorboard()
 
 
-@dataclass
-class Progress:
-    """Where a step's training stands; all of it is in the state file."""
+@dataclass(frozen=True)
+class Watch:
+    """Who watches a training: progress, and whether somebody wants it to stop."""
 
-    epoch: int = 0
-    best_top1: float = -1.0
-    best_epoch: int = -1
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    reporter: Reporter
+    stop: StopRequest
+    options: WatchOptions
 
 
 class StepTrainer:
@@ -146,8 +130,8 @@ class StepTrainer:
         distillation: The distillation term.
         evaluator: Chooses the best epoch.
         seed: The run's seed.
-        folder: Where state and best weights are written.
-        reporter: Progress.
+        files: Where state and best weights are.
+        watch: Progress, saving, metrics.
     """
 
     def __init__(
@@ -161,55 +145,51 @@ class StepTrainer:
         distillation: Distillation,
         evaluator: Evaluator,
         seed: int,
-        folder: Path,
-        reporter: Reporter,
+        files: StepFiles,
+        watch: Watch,
     ):
         self.fabric, self.net, self.data, self.recipe, self.planned = fabric, net, data, recipe, planned
-        self.teacher, self.evaluator, self.seed, self.reporter = teacher, evaluator, seed, reporter
-        self.objective = Objective(recipe, distillation, planned.phase.all_exits)
-        self.optimizer = make_optimizer(net, recipe, planned.settings.lr)
-        self.best_path = folder / "best.safetensors"
-        self.state_path = folder / "state.safetensors"
+        self.teacher, self.evaluator, self.seed, self.files, self.watch = teacher, evaluator, seed, files, watch
+        self.objective = Objective(recipe, distillation, planned.phase.all_exits, planned.phase.in_place)
+        optimizer = fabric.setup_optimizers(make_optimizer(net, recipe, planned.settings.lr))
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        self.optimizer = optimizer
         self.progress = Progress()
         self.resolutions = evaluator.resolutions
         self.n_batches = steps_per_epoch(len(data.train), recipe.batch_size)
+        self.n_epochs = planned.settings.epochs + planned.settings.warmup_epochs
+        self._images_per_batch = min(recipe.batch_size, len(data.train))
+        self._counted = 0.0
 
     def run(self) -> Progress:
-        """Train all epochs that are left; afterwards the net holds the best epoch's weights."""
-        settings = self.planned.settings
-        self.net.set_dropout(settings.dropout)
+        """Train what is left; afterwards the net holds the best epoch's weights.
+
+        Raises:
+            KeyboardInterrupt: Somebody asked to stop; all that was done is saved.
+        """
+        self.net.set_dropout(self.planned.settings.dropout)
         self._resume()
         selection = selection_candidates(self.planned, self.evaluator, self.seed)
-        for epoch in range(self.progress.epoch, settings.epochs + settings.warmup_epochs):
-            started = time.monotonic()
-            loss, lr = self._train_epoch(epoch)
-            trained = time.monotonic() - started
-            top1 = self.evaluator.validate(self.net, selection)
-            done = self.progress
-            done.epoch = epoch + 1
-            done.seconds += time.monotonic() - started
-            done.history.append(
-                {
-                    "step": self.planned.name,
-                    "epoch": epoch,
-                    "loss": loss,
-                    "lr": lr,
-                    "val_top1": top1,
-                    "images_per_second": self.n_batches * self.recipe.batch_size / trained,
-                    "seconds": time.monotonic() - started,
-                }
-            )
-            if top1 > done.best_top1:
-                done.best_top1, done.best_epoch = top1, epoch
-                save_checkpoint(self.best_path, self.net.state_dict(), {"step": self.planned.name, "epoch": epoch})
-            self._save_state()
-        self.net.load_state_dict(load_checkpoint(self.best_path)[0])
+        options = self.watch.options
+        energy = EnergyMeter(options.energy)
+        board = TensorBoard(self.files.folder if self._writes(options.tensorboard) else None, self.progress.epoch)
+        reset_peak_memory(self.fabric.device)
+        for epoch in range(self.progress.epoch, self.n_epochs):
+            energy.start()
+            entry = self._train_epoch(epoch)
+            entry["val_top1"] = self.evaluator.validate(self.net, selection)
+            self._finish_epoch({**entry, **energy.stop()})
+            board.write(self.progress.history[-1])
+        board.close()
+        self.fabric.barrier()  # one rank has written the best weights, all read them
+        self.net.load_state_dict(self.files.load_best()[0])
         return self.progress
 
-    def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        """Mean loss and last learning rate of an epoch."""
-        name, settings, total = self.planned.name, self.planned.settings, 0.0
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        """Train what is left of an epoch; its loss, last learning rate and speed."""
+        name, settings, done = self.planned.name, self.planned.settings, self.progress
         self.net.train()
+        first, started = done.batch, time.monotonic()
         batches = train_batches(
             self.data,
             batch_size=self.recipe.batch_size,
@@ -217,47 +197,94 @@ class StepTrainer:
             seed=self.seed,
             phase=name,
             epoch=epoch,
+            start_step=first,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
             min_scale=self.recipe.augmentation.min_scale,
             flip=self.recipe.augmentation.flip,
         )
-        lr = settings.lr
-        for step, (images, labels) in enumerate(batches):
-            lr = learning_rate(settings, epoch, step, self.n_batches)
+        speed = None
+        for step, (images, labels) in enumerate(batches, start=first):
             for group in self.optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = learning_rate(settings, epoch, step, self.n_batches)
             where = (self.seed, name, epoch, step)
             archs = self.planned.phase.archs(self.planned.space, python_rng(*where, "archs"), settings.subnets_per_step)
             images, labels = images.to(self.fabric.device), labels.to(self.fabric.device)
-            total += train_batch(
+            done.loss_sum += train_batch(
                 self.fabric, self.net, self.optimizer, self.objective,
                 images, labels, archs, self.teacher, where,
             )  # fmt: skip
-            units = batch_units(self.planned, len(labels))
-            epochs = settings.epochs + settings.warmup_epochs
-            self.reporter.advance(units, name, f"epoch {epoch + 1}/{epochs}, loss {total / (step + 1):.2f}")
-        return total / self.n_batches, lr
+            done.batch = step + 1
+            speed = (done.batch - first) * self._images_per_batch / (time.monotonic() - started)
+            self._show(epoch, speed)
+            self._save_if_due()
+        return {
+            "step": name,
+            "epoch": epoch,
+            "loss": done.loss_sum / self.n_batches,
+            "lr": learning_rate(settings, epoch, self.n_batches - 1, self.n_batches),
+            "images_per_second": speed,
+        }
 
-    def _save_state(self) -> None:
-        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        for name, parameter in self.net.named_parameters():
-            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum
-        save_checkpoint(self.state_path, tensors, vars(self.progress))
+    def _finish_epoch(self, entry: dict[str, Any]) -> None:
+        """Account for a finished epoch; keep its weights where they are the best."""
+        done, epoch = self.progress, entry["epoch"]
+        done.epoch, done.batch, done.loss_sum = epoch + 1, 0, 0.0
+        if entry["val_top1"] > done.best_top1:
+            done.best_top1, done.best_epoch = entry["val_top1"], epoch
+            if self._writes():
+                self.files.save_best(self.net, epoch, done.best_top1)
+        self._account()
+        entry["seconds"] = done.seconds - sum(held["seconds"] for held in done.history)
+        entry["peak_memory_mib"] = peak_memory_mib(self.fabric.device)
+        done.history.append(entry)
+        self._save()
+
+    def _show(self, epoch: int, speed: float) -> None:
+        done, reporter = self.progress, self.watch.reporter
+        reporter.advance(
+            batch_units(self.planned, self._images_per_batch),
+            self.planned.name,
+            f"epoch {epoch + 1}/{self.n_epochs}, loss {done.loss_sum / done.batch:.2f}, {speed:.0f} images/s, "
+            f"phase: {reporter.time_for(self._units_left(epoch))}",
+        )
+
+    def _units_left(self, epoch: int) -> float:
+        left = (self.n_epochs - epoch) * self.n_batches - self.progress.batch
+        return left * batch_units(self.planned, self._images_per_batch)
+
+    def _save_if_due(self) -> None:
+        """Save within an epoch when enough has been done since the last time, or when asked to stop."""
+        stop = anywhere(self.fabric, self.watch.stop.asked)
+        if stop or time.monotonic() - self._counted > self.watch.options.save_seconds:
+            self._account()
+            self._save()
+        if stop:
+            raise KeyboardInterrupt
+
+    def _account(self) -> None:
+        now = time.monotonic()
+        self.progress.seconds += now - self._counted
+        self._counted = now
+
+    def _save(self) -> None:
+        if self._writes():
+            self.files.save_state(self.net, self.optimizer, self.fabric.strategy.precision.state_dict(), self.progress)
+            write_metrics(self.files.folder / "metrics.jsonl", self.progress.history)
+
+    def _writes(self, wanted: bool = True) -> bool:
+        """Whether this rank writes files."""
+        return wanted and self.fabric.is_global_zero
 
     def _resume(self) -> None:
-        if not self.state_path.exists():
+        self._counted = time.monotonic()
+        held = self.files.load_state(self.net, self.optimizer)
+        if held is None:
             return
-        tensors, meta = load_checkpoint(self.state_path)
-        self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-        for name, parameter in self.net.named_parameters():
-            if f"momentum.{name}" in tensors:
-                momentum = tensors[f"momentum.{name}"].to(parameter.device)
-                self.optimizer.state[parameter] = {"momentum_buffer": momentum}
-        self.progress = Progress(**{key: meta[key] for key in vars(self.progress)})
-        self.reporter.skip(self.progress.epoch * self.n_batches * batch_units(self.planned, self.recipe.batch_size))
+        self.progress, precision = held
+        self.fabric.strategy.precision.load_state_dict(precision)
+        before = self.progress.epoch * self.n_batches + self.progress.batch
+        self.watch.reporter.skip(before * batch_units(self.planned, self._images_per_batch))
 
 
 def selection_candidates(planned: PlannedStep, evaluator: Evaluator, seed: int) -> list[Candidate]:

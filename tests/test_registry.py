@@ -73,6 +73,7 @@ from ofav2_plugins import registry
 from ofav2_plugins.checkpoint import load_checkpoint
 from ofav2_plugins.evaluate import Candidate, Evaluator
 from ofav2_plugins.recipes import load_recipe
+from lightning_fabric import Fabric
 import sys
 out, recipe = Path(sys.argv[1]), load_recipe(sys.argv[2])
 data = registry.load(registry.DATASETS, "fashion-mini").load()
@@ -85,7 +86,8 @@ again = ofav2.build_subnet(json.loads(json.dumps(sub.config))).eval()
 again.load_state_dict(sub.state_dict())
 x = torch.randn(2, 3, 16, 16)
 assert torch.equal(again(x), sub(x))
-measured = Evaluator(data, recipe, torch.device("cpu"), 0).measure(net, Candidate(net.space.max_arch(), 16))
+fabric = Fabric(accelerator="cpu", devices=1)
+measured = Evaluator(data, recipe, fabric, 0).measure(net, Candidate(net.space.max_arch(), 16))
 print(json.dumps({"top1": measured.top1, "levels": sorted({len(level) for level in arch["level"]})}))
 """
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,26 @@ def weights(out: Path) -> dict[tuple[str, str], bytes]:
 
 def phases(out: Path) -> list[dict]:
     [row] = json.loads((out / "results.json").read_text())["rows"]
-    return [{key: value for key, value in phase.items() if key != "seconds"} for phase in row["phases"]]
+    return [without_cost(phase) for phase in row["phases"]]
+
+
+def metrics(out: Path) -> dict[str, list[dict]]:
+    return {
+        path.parent.name: [without_cost(json.loads(line)) for line in path.read_text().splitlines()]
+        for path in out.glob("steps/*/metrics.jsonl")
+    }
+
+
+def without_cost(entry: dict) -> dict:
+    """What must be the same in every run: all but time and memory."""
+    return {k: v for k, v in entry.items() if k not in ("seconds", "images_per_second", "peak_memory_mib")}
+
+
+def assert_same(out: Path, expected: Path) -> None:
+    assert phases(out) == phases(expected)
+    assert metrics(out) == metrics(expected)
+    assert len(weights(expected)) > 1000
+    assert weights(out) == weights(expected)
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +82,88 @@ def test_phases_come_in_order_and_files_are_written(uninterrupted):
         assert phase["mean_top1"] == pytest.approx(sum(tops) / len(tops))
 
 
-def test_killed_at_any_moment_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
-    out = tmp_path / "killed"
-    log = (tmp_path / "log").open("w")
-    for seconds in (7, 9, 12):
-        process = subprocess.Popen(command(out, "--resume"), stdout=log, stderr=log)
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+def kill_at_random_moments(out: Path, seed: int, kills: int) -> None:
+    """Start the run and SIGKILL it, again and again; the state is saved after every batch, so within epochs too."""
+    rng, log = random.Random(seed), (out.parent / "log").open("w")
+    for _ in range(kills):
+        process = subprocess.Popen(command(out, "--resume", "--save-every", "0"), stdout=log, stderr=log)
+        try:
+            process.wait(timeout=rng.uniform(3, 8))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def test_killed_at_random_moments_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
+    kill_at_random_moments(tmp_path / "run", seed=1, kills=3)
+    done = train(tmp_path / "run", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "run", uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_many_times_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, seed):
+    kill_at_random_moments(tmp_path / "run", seed=seed, kills=8)
+    assert train(tmp_path / "run", "--resume").returncode == 0
+    assert_same(tmp_path / "run", uninterrupted)
+
+
+def stopped_within_a_phase(out: Path, step: str, *more: str) -> Path:
+    """A run that SIGTERM has stopped while `step` was training; the step's folder."""
+    process = subprocess.Popen(command(out, "--save-every", "0", *more), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(out.glob(f"steps/{step}-*/state.previous.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "--resume" in errors and "Traceback" not in errors
+    [folder] = out.glob(f"steps/{step}-*")
+    return folder
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_stopped_run_goes_on_from_its_last_good_state(uninterrupted, tmp_path):
+    folder = stopped_within_a_phase(tmp_path / "run", "height-2")
+    flip_a_bit(folder / "state.safetensors")
+    done = train(tmp_path / "run", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "height-2" in done.stdout and "state.safetensors is damaged" in done.stdout
+    assert_same(tmp_path / "run", uninterrupted)
+
+
+def test_damaged_and_foreign_checkpoints_are_named_and_made_again(uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    folder = stopped_within_a_phase(out, "height-1")
+    [full] = out.glob("steps/full-*")
+    for state in ("state.safetensors", "state.previous.safetensors"):
+        shutil.copy(full / "best.safetensors", folder / state)  # whole, but another step's
+    best = (full / "best.safetensors").read_bytes()
+    (full / "best.safetensors").write_bytes(best[: len(best) // 2])
     done = train(out, "--resume")
     assert done.returncode == 0, done.stderr
-    assert phases(out) == phases(uninterrupted)
-    expected = weights(uninterrupted)
-    assert len(expected) > 1000
-    assert weights(out) == expected
+    for words in ("full", "truncated", "this step is trained again", "was made by 'full-"):
+        assert words in done.stdout
+    assert_same(out, uninterrupted)
+
+
+def test_other_code_is_noticed_at_resume(uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(uninterrupted, out)
+    mark = json.loads((out / "run.json").read_text())
+    mark["code"]["ofa"] = "0.0.1"
+    (out / "run.json").write_text(json.dumps(mark))
+    refused = train(out, "--resume")
+    assert refused.returncode == 1
+    assert "ofa was 0.0.1" in refused.stderr and "--accept-other-code" in refused.stderr
+    assert train(out, "--resume", "--accept-other-code").returncode == 0
 
 
 def test_a_finished_run_is_not_computed_again_nor_overwritten(uninterrupted):
@@ -88,16 +176,3 @@ def test_a_finished_run_is_not_computed_again_nor_overwritten(uninterrupted):
     assert "recipe" in changed.stderr
     assert train(uninterrupted, "--resume").returncode == 0
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.glob("steps/*/*")} == before
-
-
-def test_sigterm_stops_with_a_word_and_130(tmp_path):
-    process = subprocess.Popen(command(tmp_path / "run"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("steps/*/state.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.terminate()
-    _, errors = process.communicate()
-    assert process.returncode == 130
-    assert "--resume" in errors
-    assert "Traceback" not in errors
-    assert os.listdir(tmp_path / "run")

@@ -18,10 +18,11 @@ from ofav2_plugins.distillation.mse import MeanSquaredError
 from ofav2_plugins.distillation.none import NoDistillation
 from ofav2_plugins.distillation.soft_ce import SoftCrossEntropy
 from ofav2_plugins.exit_weights import exit_weights
+from ofav2_plugins.objective import Objective
 from ofav2_plugins.phases.base import StepSettings
 from ofav2_plugins.recipes import load_recipe
 from ofav2_plugins.teachers.none import NoTeacher
-from ofav2_plugins.trainer import Objective, learning_rate, make_optimizer, train_batch
+from ofav2_plugins.trainer import learning_rate, make_optimizer, train_batch
 
 from .upstream_nets import upstream_net
 
@@ -137,7 +138,7 @@ def test_full_phase_loss_is_the_weighted_sum_of_the_exits():
     recipe = load_recipe("paper")
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.randn(4, 3, 32, 32, generator=generator), torch.tensor([1, 2, 3, 4])
-    loss = Objective(recipe, NoDistillation(), all_exits=True)(net, images, labels, None)
+    loss, _ = Objective(recipe, NoDistillation(), all_exits=True)(net, images, labels, None)
     smooth = F.one_hot(labels, 10) * 0.9 + 0.01
     by_hand = sum(
         weight * -(smooth * logits.log_softmax(1)).sum(1).mean()
@@ -178,3 +179,30 @@ def test_the_teacher_is_the_ensemble_of_the_maximal_networks_exits():
     got = teacher.logits(images)
     assert not got.requires_grad
     torch.testing.assert_close(got, by_hand.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_sandwich_trains_the_largest_and_lets_its_exits_teach_the_others():
+    net = ofav2.build_supernet("EE_B", n_classes=10, width_mult=0.25, dropout_rate=0).train()
+    recipe, phase = load_recipe("paper"), registry.load(registry.PHASES, "sandwich")
+    [step] = phase.steps(net.space)
+    assert step.opens["ks"] == (3, 5, 7) and step.opens["height"] == (1, 2, 3, 4, 5)
+    archs = phase.archs(net.space.restrict(step.opens), random.Random(0), 3)
+    assert (archs[0], archs[-1], len(archs)) == (net.space.max_arch(), net.space.min_arch(), 3)
+
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(4, 3, 32, 32, generator=generator), torch.tensor([1, 2, 3, 4])
+    objective = Objective(recipe, SoftCrossEntropy(), in_place=True)
+    weights = (0.06, 0.13, 0.20, 0.27, 0.34)
+    net.set_active_subnet(**archs[0])
+    exits = net.forward_exits(images)
+    loss, taught = objective(net, images, labels, None, first=True)
+    full, _ = Objective(recipe, NoDistillation(), all_exits=True)(net, images, labels, None)
+    torch.testing.assert_close(loss, full)
+    torch.testing.assert_close(taught, sum(w * y for w, y in zip(weights, exits, strict=True)).detach())
+    assert not taught.requires_grad
+
+    net.set_active_subnet(**archs[-1])
+    logits = net(images)
+    loss, passed_on = objective(net, images, labels, taught, first=False)
+    torch.testing.assert_close(loss, -(taught.softmax(1) * logits.log_softmax(1)).sum(1).mean())
+    assert passed_on is taught

@@ -51,6 +51,8 @@ class Phase(ABC):
     """Whether a teacher takes part."""
     all_exits: bool = False
     """Whether the loss is the weighted sum over all exits of the (one) architecture, as in AEP."""
+    in_place: bool = False
+    """Whether each step's first architecture teaches the others, which see no labels (needs no teacher)."""
     selection_dims: tuple[str, ...] = ()
     """Dimensions of which all open values, not only the extremes, enter the choice of the best epoch."""
 

@@ -1,0 +1,27 @@
+"""Phase `sandwich`: everything elastic at once, by the sandwich rule with in-place distillation (BigNAS).
+
+Source: BigNAS (arXiv 2003.11142) section 3. It stands in for the phases of progressive shrinking.
+"""
+
+from __future__ import annotations
+
+import random
+
+from ..space import Arch, SearchSpace
+from .base import Phase, PhaseStep, StepSettings
+
+
+class Sandwich(Phase):
+    """Opens every dimension at once; each step trains the largest, the smallest and random subnets (BigNAS)."""
+
+    after = ("full",)
+    distills = False
+    in_place = True
+
+    def steps(self, space: SearchSpace) -> list[PhaseStep]:
+        opens = {dim.name: dim.grades for dim in space.dims if len(dim.grades) > 1}
+        return [PhaseStep(opens, StepSettings(epochs=180, lr=0.08, subnets_per_step=4))]
+
+    def archs(self, space: SearchSpace, rng: random.Random, n: int) -> list[Arch]:
+        drawn = [space.sample(rng) for _ in range(max(0, n - 2))]
+        return [space.max_arch(), *drawn, space.min_arch()][: max(n, 2)]

@@ -1,0 +1,125 @@
+"""The folder of a run: whose it is, what it was made with, and whether this run may go on in it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from . import __version__, registry
+from .checkpoint import read_json, write_json
+from .errors import RunError
+
+
+def open_run_folder(
+    out: Path, kind: str, settings: dict[str, Any], resume: bool, accept_other_code: bool = False
+) -> None:
+    """Make `out` this run's folder, or check that it is.
+
+    Args:
+        out: The folder.
+        kind: The command, "train" or "ablate".
+        settings: What makes it this run.
+        resume: Whether it may hold this run already.
+        accept_other_code: Go on although other versions of the code began the run.
+
+    Raises:
+        RunError: It holds something else, another run, this run begun by other code, or this run and `resume` is not
+            asked for; nothing in it has changed then.
+    """
+    mark = out / "run.json"
+    if out.exists() and not out.is_dir():
+        raise RunError(f"--out must be a folder, but {out} is a file")
+    if mark.exists():
+        held = read_json(mark)
+        if not (isinstance(held, dict) and "kind" in held and isinstance(held.get("settings"), dict)):
+            raise RunError(f"{out} is not empty and its run.json is no run of ofav2; choose another --out")
+        if held.get("kind") != kind:
+            raise RunError(
+                f"{out} holds a run of `ofav2 {held.get('kind')}`, not of `ofav2 {kind}`; choose another --out"
+            )
+        changed = [key for key, value in settings.items() if held["settings"].get(key) != value]
+        if changed:
+            raise RunError(
+                f"{out} holds another run: {changed[0]} was {held['settings'].get(changed[0])!r}, "
+                f"but got {settings[changed[0]]!r}; choose another --out or repeat the old settings"
+            )
+        if not resume:
+            raise RunError(f"{out} holds this run already; add --resume to continue it, or choose another --out")
+        other = other_code(held.get("code", {}))
+        if other and not accept_other_code:
+            raise RunError(
+                f"{out} was begun with other code: {other}; its finished steps and new ones would not be of one "
+                "making; choose another --out, go back, or add --accept-other-code"
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} is not empty and holds no run of ofav2; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--out {out} cannot be made: {error.strerror}") from error
+    write_json(mark, {"kind": kind, "code": code_versions(), "settings": settings})
+
+
+@functools.cache
+def code_versions() -> dict[str, str]:
+    """Versions of all that results depend on: this package (with a hash of its files), ofa, torch, and plugins'."""
+    digest = hashlib.blake2b(digest_size=4)
+    folder = Path(__file__).parent
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.yaml")]):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    plugins = registry.distributions()
+    return {
+        **plugins,
+        "ofav2-plugins": f"{__version__} ({digest.hexdigest()})",
+        "ofa": metadata.version("ofa"),
+        "torch": torch.__version__,
+    }
+
+
+def other_code(held: Mapping[str, str]) -> str:
+    """What differs now from the versions that a run was begun with, in words; "" where nothing does."""
+    now = code_versions()
+    changed = [name for name, version in held.items() if now.get(name) != version]
+    return ", ".join(f"{name} was {held[name]} and is {now.get(name, 'not installed')}" for name in changed)
+
+
+def environment(fabric: Fabric) -> dict[str, Any]:
+    """The machine and versions that a result was measured with."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": _device_name(fabric.device),
+        "processes": fabric.world_size,
+        "precision": fabric.strategy.precision.precision,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ofav2_plugins": __version__,
+        "code": code_versions(),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

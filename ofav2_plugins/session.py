@@ -1,0 +1,101 @@
+"""One call of `ofav2 train` or `ofav2 ablate`: the data, the run folder, the arms, the table and the report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from .ablation.report import print_table, write_report
+from .ablation.runner import run_arms
+from .distributed import make_fabric
+from .run import Arm, load_data
+from .runfolder import open_run_folder
+from .stopping import stop_on_signals
+from .trainer import WatchOptions
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """What a user chooses about where and how a run is computed; no result depends on it.
+
+    Args:
+        out: The run folder.
+        resume: Go on with the run that `out` holds.
+        accept_other_code: Also where other versions began it.
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "32-true", "bf16-mixed" or "16-mixed".
+        threads: CPU threads of torch; None leaves torch's own number.
+        watch: Saving, TensorBoard, energy.
+    """
+
+    out: Path
+    resume: bool = False
+    accept_other_code: bool = False
+    device: str = "auto"
+    precision: str = "32-true"
+    threads: int | None = None
+    watch: WatchOptions = field(default_factory=WatchOptions)
+
+
+def run_session(
+    kind: str,
+    arms: Sequence[Arm],
+    dataset: str,
+    root: Path | None,
+    settings: dict[str, Any],
+    options: SessionOptions,
+    console: Console,
+    *,
+    baseline: str,
+    description: str = "",
+) -> dict[str, Any]:
+    """Run arms into a folder, print their table, write the report; returns what results.json holds.
+
+    Args:
+        kind: "train" or "ablate".
+        arms: What to run.
+        dataset: A plugin of `ofav2.datasets`.
+        root: Where it is.
+        settings: What makes it this run, besides the data; a resumed run must have the same.
+        options: Where and how.
+        console: Where it is shown; only the first of several processes speaks.
+        baseline: The arm that the others are compared with.
+        description: For the report.
+
+    Raises:
+        UserError: Wrong options, missing or damaged data, a folder that holds something else.
+        KeyboardInterrupt: Stopped; everything done so far is saved.
+    """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    options.watch.check()
+    fabric = make_fabric(options.device, options.precision)
+    first, out = fabric.is_global_zero, options.out
+    console.quiet = not first
+    with fabric.rank_zero_first(local=True):  # one process of each machine decodes the images
+        data = load_data(dataset, root, arms[0].recipe, arms[0].seed)
+    settings = {**settings, "data": data.fingerprint}
+    with fabric.rank_zero_first():
+        open_run_folder(out, kind, settings, options.resume or not first, options.accept_other_code)
+    sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
+    console.print(f"{dataset}: {data.n_classes} classes, {sizes}; {len(arms)} arm(s); results in {out}")
+    study = {
+        "name": kind,
+        "description": description,
+        "baseline": baseline,
+        "dataset": dataset,
+        "recipes": {arm.name: arm.recipe.model_dump() for arm in arms},
+        "command": "ofav2 " + " ".join(sys.argv[1:]),
+    }
+    with stop_on_signals(lambda text: console.print(text, style="yellow")) as stop:
+        results = run_arms(arms, data, out, fabric, console, study, options.watch, stop)
+    if first:
+        print_table(results, console)
+        console.print(f"report: {write_report(results, out)}")
+    return results

@@ -1,0 +1,108 @@
+"""The state of a step in training: written whole, the last good one kept, refused where it is not this step's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import load_checkpoint, save_checkpoint
+from .errors import RunError
+
+
+@dataclass
+class Progress:
+    """Where a step's training stands.
+
+    Args:
+        epoch: The epoch in work, from 0; all earlier ones are done.
+        batch: Batches of it that are done.
+        loss_sum: Sum of the losses of those batches.
+        best_top1: Best mean validation top-1 so far, in percent.
+        best_epoch: Its epoch.
+        seconds: Training and validating, over all sessions.
+        history: One entry per finished epoch; what metrics.jsonl holds.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    best_top1: float = -1.0
+    best_epoch: int = -1
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class StepFiles:
+    """The checkpoints of one step in its folder.
+
+    Args:
+        folder: The step's folder; its name ends in the hash of all that the step's result depends on.
+        say: Told of every file that is refused.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]):
+        self.folder, self.say = folder, say
+        self.best = folder / "best.safetensors"
+        self.state = folder / "state.safetensors"
+        self.previous = folder / "state.previous.safetensors"
+
+    def save_best(self, net: nn.Module, epoch: int, top1: float) -> None:
+        """Write the weights of the best epoch so far."""
+        save_checkpoint(self.best, net.state_dict(), {"made_by": self.folder.name, "epoch": epoch, "top1": top1})
+
+    def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights and meta of the best epoch. Raises RunError where the file is damaged or another step's."""
+        return self._load(self.best)
+
+    def save_state(
+        self, net: nn.Module, optimizer: torch.optim.Optimizer, precision: dict[str, Any], progress: Progress
+    ) -> None:
+        """Write weights, momentum, loss scale and progress; the state before it is kept beside it."""
+        tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+        for name, parameter in net.named_parameters():
+            momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum.{name}"] = momentum
+        meta = {"made_by": self.folder.name, "precision": precision, "progress": asdict(progress)}
+        save_checkpoint(self.state, tensors, meta, previous=self.previous)
+
+    def load_state(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Any]] | None:
+        """Put the newest good state into net and optimiser; its progress and loss scale, or None for no state."""
+        for path in (self.state, self.previous):
+            try:
+                tensors, meta = self._load(path)
+                progress = self._with_best(Progress(**meta["progress"]))
+            except RunError as error:
+                if path.exists():
+                    self.say(f"{error}; falling back to what was saved before")
+                continue
+            net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+            for name, parameter in net.named_parameters():
+                if f"momentum.{name}" in tensors:
+                    momentum = tensors[f"momentum.{name}"].to(parameter.device)
+                    optimizer.state[parameter] = {"momentum_buffer": momentum}
+            return progress, meta["precision"]
+        return None
+
+    def drop_states(self) -> None:
+        """Remove the states of a finished step."""
+        for path in (self.state, self.previous):
+            path.unlink(missing_ok=True)
+
+    def _with_best(self, progress: Progress) -> Progress:
+        """The best epoch as its own file has it: it may be one epoch newer than the state."""
+        if progress.best_epoch >= 0 or self.best.exists():
+            meta = self.load_best()[1]
+            progress.best_epoch, progress.best_top1 = meta["epoch"], meta["top1"]
+        return progress
+
+    def _load(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, meta = load_checkpoint(path)
+        if meta.get("made_by") != self.folder.name:
+            raise RunError(f"checkpoint {path} was made by {meta.get('made_by')!r}, not by {self.folder.name!r}")
+        return tensors, meta
