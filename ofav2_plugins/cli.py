@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from . import __version__
 from .errors import UserError
@@ -64,10 +65,13 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     if as_json:
         typer.echo(json.dumps([vars(row) for row in rows], indent=1))
     else:
-        table = Table("namespace", "name", "distribution", "version", "summary", "loads", box=None)
+        table = Table(box=None)
+        for column in ("namespace", "name", "distribution", "version", "summary", "loads"):
+            table.add_column(column, overflow="fold")
         for row in rows:
-            status = "[green]yes[/]" if row.problem is None else f"[red]no: {row.problem}[/]"
-            table.add_row(row.namespace, row.name, row.distribution, row.version, row.summary, status)
+            status = Text("yes", "green") if row.problem is None else Text(f"no: {row.problem}", "red")
+            cells = (row.namespace, row.name, row.distribution, row.version, row.summary)
+            table.add_row(*map(Text, cells), status)
         console.print(table)
     if any(row.problem for row in rows):
         raise typer.Exit(1)
@@ -140,11 +144,11 @@ def train(
     resolved = load_recipe(recipe, _all_overrides(overrides, teacher, distillation))
     check_plugins(supernet, resolved)
     arm = Arm(f"{supernet} {resolved.teacher}", supernet, resolved, seed)
-    settings = {"supernet": supernet, "dataset": dataset, "seed": seed, "recipe": resolved.model_dump()}
+    settings = {"supernet": supernet, "seed": seed}
     watch = WatchOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_other_code, device, precision, threads, watch)
     with _stopped(out):
-        run_session("train", [arm], dataset, root, settings, options, console, baseline=arm.name)
+        run_session("train", "train", [arm], dataset, root, settings, options, console, baseline=arm.name)
 
 
 @app.command()
@@ -168,12 +172,12 @@ def ablate(
 
     loaded = load_study(study)
     arms = study_arms(loaded, overrides or [])
-    settings = {"study": loaded.model_dump(), "overrides": list(overrides or [])}
+    settings = {"study": loaded.model_dump()}
     watch = WatchOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_other_code, device, precision, threads, watch)
     with _stopped(out):
         run_session(
-            "ablate", arms, loaded.dataset, root, settings, options, console,
+            "ablate", Path(study).stem, arms, loaded.dataset, root, settings, options, console,
             baseline=loaded.baseline, description=loaded.description,
         )  # fmt: skip
 
@@ -187,6 +191,8 @@ def report(
     from .ablation.report import load_results, merge_results, write_report
 
     target = out or (folders[0] if folders[0].is_dir() else folders[0].parent)
+    if (target / "report.html").exists() and not (target / "results.json").exists():
+        raise UserError(f"{target} holds a report.html of something else; choose another --out")
     written = write_report(merge_results([load_results(folder) for folder in folders]), target)
     console.print(f"report: {written}")
 
@@ -197,10 +203,10 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        sys.exit(app(args=arguments, prog_name="ofav2", standalone_mode=False) or 0)
-    except KeyboardInterrupt:
-        errors.print("stopped", style="yellow")
-        sys.exit(130)
+        code = app(args=arguments, prog_name="ofav2", standalone_mode=False) or 0
+        if code == 130:  # typer's word for Ctrl-C
+            errors.print("stopped", style="yellow")
+        sys.exit(code)
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
@@ -211,7 +217,7 @@ def main() -> None:
             sys.exit(2)  # no command: typer has printed the help
         if usage is not None:
             message = f"{usage()} (see `ofav2 --help`)"
-        elif isinstance(error, (UserError, ValueError)):
+        elif isinstance(error, UserError):
             message = str(error)
         else:
             message = f"{type(error).__name__}: {error} (an unexpected error; --debug shows where)"
@@ -226,11 +232,11 @@ def _all_overrides(overrides: list[str] | None, teacher: str | None, distillatio
 
 @contextmanager
 def _stopped(out: Path) -> Iterator[None]:
-    """A stop is a word and exit code 130."""
+    """A stop says where what is done is kept."""
     try:
         yield
     except KeyboardInterrupt:
         Console(stderr=True, soft_wrap=True).print(
-            f"stopped; everything done so far is kept in {out}; add --resume to go on", style="yellow"
+            f"everything done so far is kept in {out}; add --resume to go on", style="yellow"
         )
-        raise typer.Exit(130) from None
+        raise

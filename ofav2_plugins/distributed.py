@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from .errors import UserError
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,6 +29,8 @@ def make_fabric(accelerator: str = "auto", precision: str = "32-true") -> Fabric
     Raises:
         UserError: The device or the precision does not exist here.
     """
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, but got {precision!r}")
     devices, num_nodes, strategy = 1, 1, "auto"
     if TorchElasticEnvironment.detect():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])

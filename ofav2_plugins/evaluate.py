@@ -73,8 +73,16 @@ class Evaluator:
     def calibration(self, resolution: int) -> list[Tensor]:
         """Augmented training images [n, 3, r, r] for the batch norms, the same for every subnet."""
         if resolution not in self._calibration:
-            settings = self.recipe.evaluation
-            batches = calibration_batches(self.data, resolution, settings.bn_images, settings.batch_size, self.seed)
+            settings, augmentation = self.recipe.evaluation, self.recipe.augmentation
+            batches = calibration_batches(
+                self.data,
+                resolution,
+                settings.bn_images,
+                settings.batch_size,
+                self.seed,
+                augmentation.min_scale,
+                augmentation.flip,
+            )
             self._calibration[resolution] = [batch.to(self.device) for batch in batches]
         return self._calibration[resolution]
 

@@ -58,7 +58,6 @@ class PlannedStep:
             "warmup_epochs": self.settings.warmup_epochs,
             "lr": self.settings.lr,
             "subnets_per_step": self.settings.subnets_per_step,
-            "dropout": self.settings.dropout,
             "starts_from": self.starts_from,
             "teacher": self.teacher or NONE,
         }
@@ -104,7 +103,10 @@ def make_plan(space: SearchSpace, recipe: Recipe, teacher: Teacher) -> list[Plan
     for phase in ordered_phases(list(recipe.phases), space):
         steps = phase.steps(space)
         for number, (step, settings) in enumerate(zip(steps, recipe.settings(phase.name, steps), strict=True), start=1):
-            open_space = open_space.restrict(step.opens)
+            try:
+                open_space = open_space.restrict(step.opens)
+            except UserError as error:
+                raise registry.PluginError(f"phase {phase.name!r} opens what it cannot: {error}") from error
             finished = [planned.name for planned in plan]
             plan.append(
                 PlannedStep(

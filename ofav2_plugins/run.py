@@ -11,6 +11,7 @@ import hashlib
 import json
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .checkpoint import load_checkpoint, read_json, write_json
 from .data.base import DataSplits
 from .data.batches import steps_per_epoch
 from .distributed import anywhere, check_batch_size, over_ranks
-from .errors import RunError, UserError
+from .errors import RunError
 from .evaluate import Candidate, Evaluator, candidates
 from .exit_weights import exit_weights
 from .pipeline import NONE, PlannedStep, make_plan
@@ -89,6 +90,8 @@ class ArmRun:
         self.plan = arm.plan(self.net.space)
         self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
         self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
+        for weights in (arm.recipe.exit_weights.loss, arm.recipe.exit_weights.output):
+            exit_weights(weights, len(self.net.exits) + 1)  # wrong ones are found before work starts
         self.folders = self._folders()
 
     def _fresh_net(self) -> Supernet:
@@ -110,27 +113,24 @@ class ArmRun:
         """The work of the whole arm, in images through a network."""
         return sum(self._training_units(p) + self._evaluation_units(p) for p in self.plan)
 
-    def run(self, watch: Watch) -> list[dict[str, Any]]:
-        """Run what is not finished; returns the `phases` of a results row."""
-        phases = []
+    def run(self, watch: Watch) -> Iterator[dict[str, Any]]:
+        """Run what is not finished; gives the `phases` of a results row one by one, as they are done."""
         for planned in self.plan:
             files = StepFiles(self.folders[planned.name], watch.reporter.line)
             if anywhere(self.fabric, not finished(files)):
                 self._train(planned, files, watch)
             else:
                 watch.reporter.skip(self._training_units(planned))
-            phases.append(self._measured(planned, files, watch))
-            entry = phases[-1]
+            entry = self._measured(planned, files, watch)
             watch.reporter.line(
                 f"{self.arm.name}: {planned.name:9s} best {entry['best_top1']:4.1f} %, "
                 f"mean {entry['mean_top1']:4.1f} %, took {duration(entry['seconds'])}; {watch.reporter.eta()}"
             )
-        return phases
+            yield entry
 
     def _train(self, planned: PlannedStep, files: StepFiles, watch: Watch) -> None:
         if planned.starts_from is not None:
             self._load(planned.starts_from)
-        planned.phase.prepare(self.net, planned.step)
         trainer = StepTrainer(
             fabric=self.fabric,
             net=self.net,
@@ -174,7 +174,9 @@ class ArmRun:
     def _measured(self, planned: PlannedStep, files: StepFiles, watch: Watch) -> dict[str, Any]:
         """The step's entry of a results row: measured now, or what is left of it, or read."""
         chosen = self._candidates(planned)
-        held = measured_before(files.folder / MEASURED, self.arm.recipe.evaluation.model_dump())
+        recipe = self.arm.recipe
+        settings = {**recipe.evaluation.model_dump(), **recipe.augmentation.model_dump()}
+        held = measured_before(files.folder / MEASURED, settings)
         watch.reporter.skip(len(held["subnets"]) * self.evaluator.images_per_candidate)
         left = chosen[len(held["subnets"]) :]
         if left:
@@ -229,15 +231,17 @@ def finished(files: StepFiles) -> bool:
 def measured_before(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What an earlier run has measured with the same settings: a part, all or nothing."""
     nothing = {"settings": settings, "subnets": [], "seconds": 0.0}
-    if not path.exists():
+    try:
+        held = read_json(path) if path.exists() else nothing
+        return held if held["settings"] == settings and held.keys() == nothing.keys() else nothing
+    except (RunError, KeyError, TypeError):  # damaged: measured again
         return nothing
-    held = read_json(path)
-    return held if held["settings"] == settings else nothing
 
 
 def step_facts(arm: Arm, data: DataSplits, planned: PlannedStep, space: SearchSpace) -> dict[str, Any]:
     """What a trained step depends on besides the steps before it; what it does not use is left out."""
     recipe = arm.recipe
+    teacher = type(arm.teacher())
     facts: dict[str, Any] = {
         "spec": resolve_spec(arm.supernet).to_dict(),
         "space": space.to_dict(),
@@ -264,6 +268,8 @@ def step_facts(arm: Arm, data: DataSplits, planned: PlannedStep, space: SearchSp
         facts["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
     if planned.teacher is not None or planned.phase.in_place:
         facts["distillation"] = recipe.model_dump(include={"distillation", "kd_ratio", "teacher_batch_statistics"})
+        if (teacher.bind, teacher.logits) != (Teacher.bind, Teacher.logits):
+            facts["teacher_policy"] = recipe.teacher  # it teaches in a way of its own; ours differ in the source alone
         facts["teacher_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
     return facts
 
@@ -297,11 +303,10 @@ def summary(
     }
 
 
-def load_data(dataset: str, root: Path | None, recipe: Recipe, seed: int) -> DataSplits:
-    """A dataset by plugin name. Raises UserError where it is unknown, missing, damaged or too small."""
-    data = registry.load(registry.DATASETS, dataset).load(
-        root, validation_fraction=recipe.validation_fraction, seed=seed
-    )
-    if data.n_classes < 2:
-        raise UserError(f"dataset {dataset!r} must have at least 2 classes, but got {data.n_classes}")
-    return data
+def load_data(dataset: str, root: Path | None, validation_fraction: float) -> DataSplits:
+    """A dataset by plugin name, split the same for every seed of a training.
+
+    Raises:
+        UserError: It is unknown, missing, damaged or too small.
+    """
+    return registry.load(registry.DATASETS, dataset).load(root, validation_fraction=validation_fraction)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import platform
 import time
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from .errors import RunError
 
 
 def open_run_folder(
-    out: Path, kind: str, settings: dict[str, Any], resume: bool, accept_other_code: bool = False
+    out: Path, kind: str, settings: dict[str, Any], fabric: Fabric, resume: bool, accept_other_code: bool = False
 ) -> None:
     """Make `out` this run's folder, or check that it is.
 
@@ -29,6 +29,7 @@ def open_run_folder(
         out: The folder.
         kind: The command, "train" or "ablate".
         settings: What makes it this run.
+        fabric: The device and precision that it is computed with.
         resume: Whether it may hold this run already.
         accept_other_code: Go on although other versions of the code began the run.
 
@@ -47,19 +48,17 @@ def open_run_folder(
             raise RunError(
                 f"{out} holds a run of `ofav2 {held.get('kind')}`, not of `ofav2 {kind}`; choose another --out"
             )
-        changed = [key for key, value in settings.items() if held["settings"].get(key) != value]
+        changed = difference(held["settings"], json.loads(json.dumps(settings)))
         if changed:
-            raise RunError(
-                f"{out} holds another run: {changed[0]} was {held['settings'].get(changed[0])!r}, "
-                f"but got {settings[changed[0]]!r}; choose another --out or repeat the old settings"
-            )
+            raise RunError(f"{out} holds another run: {changed}; choose another --out or repeat the old settings")
         if not resume:
             raise RunError(f"{out} holds this run already; add --resume to continue it, or choose another --out")
-        other = other_code(held.get("code", {}))
+        made_with = held.get("made_with", {})
+        other = difference(made_with, {name: now_made_with(fabric).get(name) for name in made_with})
         if other and not accept_other_code:
             raise RunError(
-                f"{out} was begun with other code: {other}; its finished steps and new ones would not be of one "
-                "making; choose another --out, go back, or add --accept-other-code"
+                f"{out} was begun with other code or another device: {other}; finished steps and new ones would not "
+                "be of one making; choose another --out, go back, or add --accept-other-code"
             )
         return
     if out.exists() and any(out.iterdir()):
@@ -68,7 +67,21 @@ def open_run_folder(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"--out {out} cannot be made: {error.strerror}") from error
-    write_json(mark, {"kind": kind, "code": code_versions(), "settings": settings})
+    write_json(mark, {"kind": kind, "made_with": now_made_with(fabric), "settings": settings})
+
+
+def difference(held: Any, now: Any, where: str = "") -> str:
+    """The first value in which two JSON values differ, in words; "" where they are equal."""
+    if isinstance(held, dict) and isinstance(now, dict):
+        for key in [*held, *(key for key in now if key not in held)]:
+            found = difference(held.get(key), now.get(key), f"{where}.{key}" if where else str(key))
+            if found:
+                return found
+        return ""
+    if isinstance(held, list) and isinstance(now, list) and len(held) == len(now):
+        pairs = enumerate(zip(held, now, strict=True))
+        return next((d for i, pair in pairs if (d := difference(*pair, f"{where}.{i}"))), "")
+    return "" if held == now else f"{where} was {held!r}, but got {now!r}"
 
 
 @functools.cache
@@ -87,11 +100,9 @@ def code_versions() -> dict[str, str]:
     }
 
 
-def other_code(held: Mapping[str, str]) -> str:
-    """What differs now from the versions that a run was begun with, in words; "" where nothing does."""
-    now = code_versions()
-    changed = [name for name, version in held.items() if now.get(name) != version]
-    return ", ".join(f"{name} was {held[name]} and is {now.get(name, 'not installed')}" for name in changed)
+def now_made_with(fabric: Fabric) -> dict[str, str]:
+    """All versions, the kind of device and the precision: what results may differ by in their last digits, or more."""
+    return {**code_versions(), "device": fabric.device.type, "precision": fabric.strategy.precision.precision}
 
 
 def environment(fabric: Fabric) -> dict[str, Any]:
@@ -107,9 +118,7 @@ def environment(fabric: Fabric) -> dict[str, Any]:
         "precision": fabric.strategy.precision.precision,
         "system": platform.system(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "ofav2_plugins": __version__,
-        "code": code_versions(),
+        **code_versions(),
     }
 
 

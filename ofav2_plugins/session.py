@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,11 @@ from rich.console import Console
 from .ablation.report import print_table, write_report
 from .ablation.runner import run_arms
 from .distributed import make_fabric
-from .run import Arm, load_data
+from .progress import Reporter
+from .run import Arm, ArmRun, load_data
 from .runfolder import open_run_folder
 from .stopping import stop_on_signals
-from .trainer import WatchOptions
+from .trainer import Watch, WatchOptions
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class SessionOptions:
 
 def run_session(
     kind: str,
+    name: str,
     arms: Sequence[Arm],
     dataset: str,
     root: Path | None,
@@ -59,10 +62,11 @@ def run_session(
 
     Args:
         kind: "train" or "ablate".
+        name: The study's, for the report.
         arms: What to run.
         dataset: A plugin of `ofav2.datasets`.
         root: Where it is.
-        settings: What makes it this run, besides the data; a resumed run must have the same.
+        settings: What makes it this run, besides recipes and data; a resumed run must have the same.
         options: Where and how.
         console: Where it is shown; only the first of several processes speaks.
         baseline: The arm that the others are compared with.
@@ -79,23 +83,32 @@ def run_session(
     first, out = fabric.is_global_zero, options.out
     console.quiet = not first
     with fabric.rank_zero_first(local=True):  # one process of each machine decodes the images
-        data = load_data(dataset, root, arms[0].recipe, arms[0].seed)
-    settings = {**settings, "data": data.fingerprint}
+        data = load_data(dataset, root, arms[0].recipe.validation_fraction)
+    runs = [ArmRun(arm, data, out / "steps", fabric) for arm in arms]
+    recipes = {arm.name: arm.recipe.model_dump() for arm in arms}
     with fabric.rank_zero_first():
-        open_run_folder(out, kind, settings, options.resume or not first, options.accept_other_code)
+        open_run_folder(
+            out,
+            kind,
+            {**settings, "dataset": dataset, "data": data.fingerprint, "recipes": recipes},
+            fabric,
+            options.resume or not first,
+            options.accept_other_code,
+        )
     sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
-    console.print(f"{dataset}: {data.n_classes} classes, {sizes}; {len(arms)} arm(s); results in {out}")
+    console.print(f"{dataset}: {data.n_classes} classes, {sizes}; {len(arms)} arm(s); results in {out}", soft_wrap=True)
     study = {
-        "name": kind,
+        "name": name,
         "description": description,
         "baseline": baseline,
         "dataset": dataset,
-        "recipes": {arm.name: arm.recipe.model_dump() for arm in arms},
-        "command": "ofav2 " + " ".join(sys.argv[1:]),
+        "recipes": recipes,
+        "command": "ofav2 " + shlex.join(sys.argv[1:]),
     }
     with stop_on_signals(lambda text: console.print(text, style="yellow")) as stop:
-        results = run_arms(arms, data, out, fabric, console, study, options.watch, stop)
-    if first:
-        print_table(results, console)
-        console.print(f"report: {write_report(results, out)}")
+        with Reporter(console, sum(run.units() for run in runs)) as reporter:
+            results = run_arms(runs, out, fabric, study, Watch(reporter, stop, options.watch))
+        if first:
+            print_table(results, console)
+            console.print(f"report: {write_report(results, out)}", soft_wrap=True)
     return results

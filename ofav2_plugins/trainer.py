@@ -24,6 +24,7 @@ from .phases.base import StepSettings
 from .pipeline import PlannedStep
 from .progress import Reporter
 from .recipes import Recipe
+from .registry import PluginError
 from .seeding import forked_torch, python_rng
 from .space import Arch
 from .state import Progress, StepFiles
@@ -77,6 +78,10 @@ def train_batch(
         net.set_active_subnet(**arch)
         with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
             loss, taught = objective(net, images, labels, taught, first=i == 0)
+        if loss.ndim:
+            raise PluginError(
+                f"distillation {objective.distillation.name!r} must give a scalar, but got the shape {list(loss.shape)}"
+            )
         fabric.backward(loss)
         losses.append(loss.detach())
     average_gradients(fabric, net)
@@ -122,7 +127,7 @@ class StepTrainer:
 
     Args:
         fabric: Device, precision, processes.
-        net: The supernet with the weights that the step starts from.
+        net: The supernet with the weights of the step before.
         data: The splits.
         recipe: The recipe.
         planned: The step.
@@ -280,6 +285,7 @@ class StepTrainer:
         self._counted = time.monotonic()
         held = self.files.load_state(self.net, self.optimizer)
         if held is None:
+            self.planned.phase.prepare(self.net, self.planned.step)
             return
         self.progress, precision = held
         self.fabric.strategy.precision.load_state_dict(precision)

@@ -88,21 +88,22 @@ def load_results(path: Path) -> dict[str, Any]:
 
 
 def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several runs as one: all their rows; a row that several runs hold in the same words counts once.
+    """Several runs as one: all their rows; the first run's baseline is the baseline.
+
+    A row that several runs hold counts once; what it cost (time, memory, energy) may differ.
 
     Raises:
-        UserError: Runs that cannot be compared (baseline, dataset or an arm's recipe differ), or that hold
-            different rows of the same arm and seed.
+        UserError: Runs that cannot be compared (dataset or an arm's recipe differ), or that hold different results
+            of the same arm and seed.
     """
     if not parts:
         raise UserError("there must be at least one run to report on, but got none")
     if len(parts) == 1:
         return parts[0]
     studies = [part["study"] for part in parts]
-    for key in ("baseline", "dataset"):
-        values = list(dict.fromkeys(study.get(key) for study in studies))
-        if len(values) > 1:
-            raise UserError(f"runs to merge must agree in {key}, but got {values[0]!r} and {values[1]!r}")
+    datasets = list(dict.fromkeys(study.get("dataset") for study in studies))
+    if len(datasets) > 1:
+        raise UserError(f"runs to merge must agree in dataset, but got {datasets[0]!r} and {datasets[1]!r}")
     merged = {key: value for part in reversed(parts) for key, value in part.items()}
     merged["rows"] = _merged_rows(parts)
     merged["study"] = {
@@ -128,11 +129,18 @@ def _merged_rows(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows: dict[tuple[str, Any], dict[str, Any]] = {}
     for row in (row for part in parts for row in part["rows"]):
         held = rows.setdefault((row["arm"], row.get("seed")), row)
-        # compared as text, in which NaN equals NaN
-        if json.dumps(held, sort_keys=True) != json.dumps(row, sort_keys=True):
+        if _without_costs(held) != _without_costs(row):
             where = f"arm {row['arm']!r} with seed {row.get('seed')}"
             raise UserError(f"{where} is there twice with different results; leave one of the runs out")
     return list(rows.values())
+
+
+def _without_costs(row: dict[str, Any]) -> str:
+    phases = [{k: v for k, v in phase.items() if k not in _COSTS} for phase in row["phases"] or []]
+    return json.dumps({**row, "phases": phases}, sort_keys=True)  # as text, in which NaN equals NaN
+
+
+_COSTS = ("seconds", "images_per_second", "peak_memory_mib", "energy_kwh", "co2_kg")
 
 
 def _merged_recipes(studies: list[dict[str, Any]]) -> dict[str, Any]:
@@ -214,20 +222,20 @@ def sheets(summary: Summary) -> list[Sheet]:
 COSTS: list[tuple[str, str, list[tuple[float, str]]]] = [
     ("seconds", "time", [(3600, "h"), (60, "min"), (1, "s")]),
     ("energy_kwh", "energy", [(1, "kWh"), (1e-3, "Wh")]),
-    ("peak_memory_mb", "memory", [(1024, "GB"), (1, "MB")]),
+    ("peak_memory_mib", "memory", [(1024, "GiB"), (1, "MiB")]),
 ]
 
 
 def _cost_sheet(summary: Summary, key: str, name: str, units: list[tuple[float, str]]) -> Sheet:
     held = {arm: [_mean(summary.over_seeds(arm, p, key)) for p in summary.phases] for arm in summary.arms}
-    combine = summary.peak if key == "peak_memory_mb" else summary.total
+    combine = summary.peak if key == "peak_memory_mib" else summary.total
     lines = [[*held[arm], _mean(combine(arm, key))] for arm in summary.arms]
     largest = max(value for line in lines for value in line if value is not None)
     scale, unit = next((u for u in units if largest >= 2 * u[0]), units[-1])
     rows = [
         [arm, *(v if v is None else v / scale for v in line)] for arm, line in zip(summary.arms, lines, strict=True)
     ]
-    last = "Peak" if key == "peak_memory_mb" else "Total"
+    last = "Peak" if key == "peak_memory_mib" else "Total"
     return Sheet(name, f"{name.capitalize()} per phase ({unit})", ["Arm", *summary.phases, last], rows, digits=1)
 
 
@@ -264,7 +272,7 @@ def gains_sheet(summary: Summary) -> Sheet:
     return Sheet("gains", f"Gain over {summary.baseline}, paired by seed (points)", header, rows)
 
 
-_RUN = ("best_top1", "test_max_top1", "mean_top1", "min_top1", "seconds", "energy_kwh", "peak_memory_mb")
+_RUN = ("best_top1", "test_max_top1", "mean_top1", "min_top1", "seconds", "energy_kwh", "peak_memory_mib")
 
 
 def _runs_sheet(summary: Summary) -> Sheet:

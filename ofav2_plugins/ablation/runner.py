@@ -1,4 +1,4 @@
-"""Running arms one after the other into one folder, and writing what came out."""
+"""Running arms one after the other into one folder, and writing what came out as it comes."""
 
 from __future__ import annotations
 
@@ -7,54 +7,43 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
-from rich.console import Console
 
 from ..checkpoint import write_json
-from ..data.base import DataSplits
-from ..progress import Reporter
-from ..run import Arm, ArmRun
+from ..run import ArmRun
 from ..runfolder import environment
-from ..stopping import StopRequest
-from ..trainer import Watch, WatchOptions
+from ..trainer import Watch
+from .report import FORMAT, load_results
+
+RESULTS = "results.json"
 
 
-def run_arms(
-    arms: Sequence[Arm],
-    data: DataSplits,
-    out: Path,
-    fabric: Fabric,
-    console: Console,
-    study: dict[str, Any],
-    options: WatchOptions | None = None,
-    stop: StopRequest | None = None,
-) -> dict[str, Any]:
-    """Run arms (finished steps are found in `out/steps` and kept), write and return `out/results.json`.
+def run_arms(runs: Sequence[ArmRun], out: Path, fabric: Fabric, study: dict[str, Any], watch: Watch) -> dict[str, Any]:
+    """Run arms (finished steps are found and kept); write `out/results.json` after each step and return it.
 
     Args:
-        arms: What to run; arms that share a step compute it once.
-        data: The splits, the same for all.
+        runs: What to run; arms that share a step compute it once.
         out: The run folder; with several processes one that all of them see.
         fabric: Device, precision, processes.
-        console: Where progress is shown.
         study: The description that results and report carry.
-        options: Saving, TensorBoard, energy.
-        stop: Whether somebody wants it to stop.
+        watch: Progress, stopping, saving.
     """
-    runs = [ArmRun(arm, data, out / "steps", fabric) for arm in arms]
-    results: dict[str, Any] = {"study": study, "environment": environment(fabric), "rows": []}
-    with Reporter(console, sum(run.units() for run in runs)) as reporter:
-        watch = Watch(reporter, stop or StopRequest(), options or WatchOptions())
-        for run in runs:
-            phases = run.run(watch)
-            results["rows"].append(
-                {
-                    "arm": run.arm.name,
-                    "supernet": run.arm.supernet,
-                    "teacher": run.arm.recipe.teacher,
-                    "seed": run.arm.seed,
-                    "phases": phases,
-                }
-            )
+    results: dict[str, Any] = {"format": FORMAT, "study": study, "environment": environment(fabric), "rows": []}
+    held = load_results(out / RESULTS)["rows"] if (out / RESULTS).exists() else []
+    rows = {(row["arm"], row["seed"]): row for row in held}  # what an earlier session has done stays until renewed
+    for run in runs:
+        phases: list[dict[str, Any]] = []
+        for phase in run.run(watch):
+            phases.append(phase)
+            done = rows.get((run.arm.name, run.arm.seed), {"phases": []})["phases"]
+            rows[run.arm.name, run.arm.seed] = {
+                "arm": run.arm.name,
+                "supernet": run.arm.supernet,
+                "teacher": run.arm.recipe.teacher,
+                "seed": run.arm.seed,
+                "phases": [*phases, *done[len(phases) :]],
+            }
+            order = [(other.arm.name, other.arm.seed) for other in runs]
+            results["rows"] = [rows[key] for key in order if key in rows]
             if fabric.is_global_zero:
-                write_json(out / "results.json", results)
+                write_json(out / RESULTS, results)
     return results

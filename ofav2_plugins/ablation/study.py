@@ -22,11 +22,11 @@ class _Strict(BaseModel):
 
 
 class ArmSpec(_Strict):
-    """One arm: a supernet, a teacher policy, and what else differs from the study's recipe."""
+    """One arm: a supernet, and what else differs from the study's recipe."""
 
     name: str = Field(min_length=1)
     supernet: str
-    teacher: str = "fixed"
+    teacher: str | None = None
     distillation: str | None = None
     factor: str = ""
     overrides: list[str] = []
@@ -62,8 +62,16 @@ def study_names() -> list[str]:
 
 
 def load_study(name: str) -> Study:
-    """A study by name or by path to a .yaml file. Raises UserError with file, line and field."""
-    return load_model(find_data_file("study", name, FOLDER), Study)
+    """A study by name or by path to a .yaml file; a recipe's path in it is relative to it.
+
+    Raises:
+        UserError: It does not exist or is not valid; names the file, the line and the field.
+    """
+    path = find_data_file("study", name, FOLDER)
+    study = load_model(path, Study)
+    if study.recipe.endswith((".yaml", ".yml")):
+        study = study.model_copy(update={"recipe": str(path.parent / study.recipe)})
+    return study
 
 
 def study_arms(study: Study, overrides: Sequence[str] = ()) -> list[Arm]:
@@ -79,17 +87,27 @@ def study_arms(study: Study, overrides: Sequence[str] = ()) -> list[Arm]:
             arms.append((spec.name, spec.supernet, arm_recipe(study, spec, overrides)))
         except UserError as error:
             raise UserError(f"arm {spec.name!r}: {error}") from error
+    fractions = {recipe.validation_fraction for _, _, recipe in arms}
+    if len(fractions) > 1:
+        raise UserError(f"all arms must have one validation_fraction (they share the splits), but got {fractions}")
     return [Arm(name, supernet, recipe, seed) for seed in study.seeds for name, supernet, recipe in arms]
 
 
 def arm_recipe(study: Study, spec: ArmSpec, overrides: Sequence[str]) -> Recipe:
     """The study's recipe with the arm's own changes; its plugins are loaded to see that they exist."""
-    own = [f"teacher={spec.teacher}"]
-    if spec.distillation:
-        own.append(f"distillation={spec.distillation}")
-    recipe = load_recipe(study.recipe, [*study.overrides, *own, *spec.overrides, *overrides])
+    named = {"teacher": spec.teacher, "distillation": spec.distillation}
+    own = [*(f"{key}={value}" for key, value in named.items() if value is not None), *spec.overrides]
+    for override in overrides:
+        key = override.partition("=")[0]
+        if clash := next((o for o in own if _overlap(key, o.partition("=")[0])), None):
+            raise UserError(f"--set {override!r} would undo {clash!r}, which makes the arm what it is")
+    recipe = load_recipe(study.recipe, [*study.overrides, *own, *overrides])
     check_plugins(spec.supernet, recipe)
     return recipe
+
+
+def _overlap(first: str, second: str) -> bool:
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
 def check_plugins(supernet: str, recipe: Recipe) -> None:

@@ -81,13 +81,17 @@ def eval_batches(data: DataSplits, split: Split, resolution: int, batch_size: in
         yield normalise(images, data), labels_of(split, indices)
 
 
-def calibration_batches(data: DataSplits, resolution: int, n_images: int, batch_size: int, seed: int) -> list[Tensor]:
-    """Augmented training images [B, 3, r, r] for batch norms, at most `n_images` in all."""
+def calibration_batches(
+    data: DataSplits, resolution: int, n_images: int, batch_size: int, seed: int, min_scale: float, flip: bool
+) -> list[Tensor]:
+    """Augmented training images [B, 3, r, r] for batch norms, at most `n_images` in all, `batch_size` in one.
+
+    The batches are of equal size, give or take an image: in the mean of their statistics each counts the same.
+    """
     order = np.random.default_rng(derive_seed(seed, "calibration")).permutation(len(data.train))[:n_images]
     batches = []
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        crops = crop_parameters(len(indices), 0.85, True, torch_rng(seed, "calibration", resolution, start))
+    for number, indices in enumerate(np.array_split(order, math.ceil(len(order) / batch_size))):
+        crops = crop_parameters(len(indices), min_scale, flip, torch_rng(seed, "calibration", resolution, number))
         batches.append(normalise(random_crop(pixels(data.train, indices), crops, resolution), data))
     return batches
 

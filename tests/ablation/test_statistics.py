@@ -258,8 +258,8 @@ def test_else_exits_are_the_best_subnets_by_validation():
 def test_totals_add_up_and_peaks_do_not():
     rows = [row("a", seed, full=1.0, kernel=2.0) for seed in (0, 1)]
     for i, entry in enumerate(entry for held in rows for entry in held["phases"]):
-        entry.update(seconds=10.0 * (i + 1), peak_memory_mb=100.0 * (i + 1))
+        entry.update(seconds=10.0 * (i + 1), peak_memory_mib=100.0 * (i + 1))
     summary = Summary(results(*rows))
     assert summary.total("a", "seconds") == Spread(50.0, 30.0, 70.0, 2)
-    assert summary.peak("a", "peak_memory_mb") == Spread(300.0, 200.0, 400.0, 2)
+    assert summary.peak("a", "peak_memory_mib") == Spread(300.0, 200.0, 400.0, 2)
     assert summary.total("a", "energy_kwh") is None
