@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 
 import ofav2_plugins as ofav2
 from ofav2_plugins import registry
@@ -21,6 +22,7 @@ from ofav2_plugins.exit_weights import exit_weights
 from ofav2_plugins.objective import Objective
 from ofav2_plugins.phases.base import StepSettings
 from ofav2_plugins.recipes import load_recipe
+from ofav2_plugins.seeding import forked_torch
 from ofav2_plugins.teachers.none import NoTeacher
 from ofav2_plugins.trainer import learning_rate, make_optimizer, train_batch
 
@@ -206,3 +208,18 @@ def test_sandwich_trains_the_largest_and_lets_its_exits_teach_the_others():
     loss, passed_on = objective(net, images, labels, taught, first=False)
     torch.testing.assert_close(loss, -(taught.softmax(1) * logits.log_softmax(1)).sum(1).mean())
     assert passed_on is taught
+
+
+def test_a_scaled_loss_steps_like_an_unscaled_one():
+    images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels, recipe, ends = torch.arange(8), load_recipe("paper"), []
+    scaling = MixedPrecision("16-mixed", device="cpu", scaler=torch.amp.GradScaler("cpu", init_scale=1024))
+    for fabric in (Fabric(accelerator="cpu", devices=1), Fabric(accelerator="cpu", devices=1, plugins=scaling)):
+        with forked_torch(0):
+            net = ofav2.build_supernet("SE_B", n_classes=10, width_mult=0.25, dropout_rate=0).train()
+        before = net.classifier.linear.weight.detach().clone()
+        optimizer = fabric.setup_optimizers(make_optimizer(net, recipe, LR))
+        objective = Objective(recipe, NoDistillation(), all_exits=True)
+        train_batch(fabric, net, optimizer, objective, images, labels, [net.space.max_arch()], NoTeacher())
+        ends.append(net.classifier.linear.weight.detach() - before)
+    assert (ends[0] - ends[1]).norm() < 0.1 * ends[0].norm()  # half precision in the forward pass

@@ -1,0 +1,126 @@
+"""Studies: what an arm says holds, what would break the pairing is refused, a changed study is another run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ofav2_plugins import registry
+from ofav2_plugins.ablation.study import load_study, study_arms
+from ofav2_plugins.data.batches import calibration_batches
+from ofav2_plugins.distributed import make_fabric
+from ofav2_plugins.errors import UserError
+from ofav2_plugins.recipes import load_recipe
+from ofav2_plugins.run import Arm, ArmRun
+from ofav2_plugins.teachers.progressive import Progressive
+
+RECIPE = """
+width_mult: 0.25
+resolutions: [16]
+batch_size: 512
+teacher: progressive
+evaluation: {bn_images: 64, selection_draws: 1, max_subnets: 2, batch_size: 500}
+phases:
+  full: {epochs: 1, lr: 0.05}
+  kernel: {epochs: 1, warmup_epochs: 0}
+"""
+STUDY = """
+dataset: fashion-mini
+recipe: mine.yaml
+baseline: a
+arms:
+  - {name: a, supernet: SE_B, teacher: fixed}
+  - {name: b, supernet: SE_D}
+"""
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    (tmp_path / "mine.yaml").write_text(RECIPE)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path / "study.yaml"
+
+
+@pytest.fixture(scope="module")
+def data():
+    return registry.load(registry.DATASETS, "fashion-mini").load()
+
+
+def test_an_arm_keeps_the_recipes_teacher_unless_it_names_one(study):
+    assert [arm.recipe.teacher for arm in study_arms(load_study(str(study)))] == ["fixed", "progressive"]
+
+
+def test_what_would_undo_an_arm_or_the_pairing_is_refused(study):
+    loaded = load_study(str(study))
+    with pytest.raises(UserError, match="arm 'a': --set 'teacher=none' would undo 'teacher=fixed'"):
+        study_arms(loaded, ["teacher=none"])
+    assert study_arms(loaded, ["kd_ratio=0.5"])[1].recipe.kd_ratio == 0.5
+    study.write_text(STUDY.replace("SE_D}", "SE_D, overrides: ['validation_fraction=0.5']}"))
+    with pytest.raises(UserError, match="one validation_fraction"):
+        study_arms(load_study(str(study)))
+
+
+def test_a_changed_recipe_is_another_run_and_results_come_step_by_step(study, tmp_path):
+    out = tmp_path / "out"
+    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--out", str(out), "--threads", "1"]
+    stopped = subprocess.Popen(ablate, stdout=subprocess.PIPE, text=True)
+    for line in stopped.stdout:
+        if line.startswith("a: full"):
+            stopped.terminate()
+    stopped.wait()
+    [row] = json.loads((out / "results.json").read_text())["rows"]
+    assert (row["arm"], row["phases"][0]["name"]) == ("a", "full")
+    held = (out / "results.json").read_bytes()
+    (study.parent / "mine.yaml").write_text(RECIPE.replace("lr: 0.05", "lr: 0.5"))
+    refused = subprocess.run([*ablate, "--resume"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "another run: recipes.a.phases.full.lr was 0.05, but got 0.5" in refused.stderr
+    assert (out / "results.json").read_bytes() == held
+    (study.parent / "mine.yaml").write_text(RECIPE)
+    assert subprocess.run([*ablate, "--resume"], capture_output=True).returncode == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["study"]["name"] == "study"
+    assert [row["arm"] for row in results["rows"]] == ["a", "b"]
+
+
+class Sharp(Progressive):
+    """A teacher with logits of its own."""
+
+    def logits(self, images):
+        return 2 * super().logits(images)
+
+
+def test_arms_share_steps_only_where_the_teaching_is_the_same(data, monkeypatch, tmp_path):
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda space, name: Sharp() if name == "sharp" else load(space, name))
+    folders = {}
+    for teacher in ("fixed", "progressive", "sharp"):
+        recipe = load_recipe("quick", [f"teacher={teacher}"])
+        folders[teacher] = ArmRun(Arm(teacher, "EE_B", recipe, 0), data, tmp_path, make_fabric("cpu")).folders
+    assert folders["fixed"]["full"] == folders["progressive"]["full"] == folders["sharp"]["full"]
+    assert folders["fixed"]["kernel"] == folders["progressive"]["kernel"] != folders["sharp"]["kernel"]
+    assert folders["fixed"]["height-1"] != folders["progressive"]["height-1"]
+
+
+def test_wrong_exit_weights_and_settings_are_found_before_the_folder_is_taken(tmp_path):
+    train = [sys.executable, "-m", "ofav2_plugins", "train", "--out", str(tmp_path / "out"), "--set"]
+    for override, words in (
+        ("exit_weights={loss: [0.5, 0.5]}", "5 numbers"),
+        ("phases={height: [{epochs: 1}]}", "must list 4 steps"),
+    ):
+        done = subprocess.run([*train, override, "--supernet", "EE_D"], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_calibration_batches_are_of_one_size_and_augmented_as_the_recipe_says(data):
+    batches = calibration_batches(data, 16, 256, 250, seed=0, min_scale=1.0, flip=False)
+    assert [len(batch) for batch in batches] == [128, 128]
+    mirrored = calibration_batches(data, 16, 256, 250, seed=0, min_scale=1.0, flip=True)
+    same = [(a == b).all().item() for a, b in zip(batches[0], mirrored[0], strict=True)]
+    assert 0.3 < sum(same) / len(same) < 0.7
