@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.text import Text
 
 from . import __version__
 from .errors import UserError
+
+if TYPE_CHECKING:
+    from .run import Arm
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +37,8 @@ Distillation = Annotated[str | None, typer.Option(help="none, soft_ce or mse; de
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override a recipe's field: phases.full.epochs=3. Repeatable.")
 ]
+Phases = Annotated[str | None, typer.Option(help="Only these of the recipe's phases: level,height.")]
+InitFrom = Annotated[Path | None, typer.Option(help="Start from an OFA checkpoint, or a best.safetensors of a run.")]
 Out = Annotated[Path, typer.Option(help="The folder to write to; new, empty, or this run's own with --resume.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run that --out holds.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -84,16 +89,12 @@ def plan(
     teacher: Teacher = None,
     distillation: Distillation = None,
     overrides: Overrides = None,
+    phases: Phases = None,
+    init_from: InitFrom = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry a step.")] = False,
 ) -> None:
     """Print what a training would do: phases, opened values, epochs, rates, checkpoints, teachers."""
-    from .ablation.study import check_plugins
-    from .recipes import load_recipe
-    from .run import Arm
-
-    resolved = load_recipe(recipe, _all_overrides(overrides, teacher, distillation))
-    check_plugins(supernet, resolved)
-    arm = Arm(supernet, supernet, resolved, seed=0)
+    arm = _arm(supernet, recipe, _all_overrides(overrides, teacher, distillation), phases, init_from, seed=0)
     steps = arm.plan(arm.build(n_classes=2).space)
     if as_json:
         typer.echo(json.dumps([step.to_dict() for step in steps], indent=1))
@@ -126,6 +127,8 @@ def train(
     distillation: Distillation = None,
     seed: Seed = 0,
     overrides: Overrides = None,
+    phases: Phases = None,
+    init_from: InitFrom = None,
     resume: Resume = False,
     accept_other_code: AcceptOtherCode = False,
     device: Device = "auto",
@@ -136,15 +139,10 @@ def train(
     energy: Energy = None,
 ) -> None:
     """Train one supernet through all its phases; writes results.json and report.html into --out."""
-    from .ablation.study import check_plugins
-    from .recipes import load_recipe
-    from .run import Arm
     from .session import SessionOptions, WatchOptions, run_session
 
-    resolved = load_recipe(recipe, _all_overrides(overrides, teacher, distillation))
-    check_plugins(supernet, resolved)
-    arm = Arm(f"{supernet} {resolved.teacher}", supernet, resolved, seed)
-    settings = {"supernet": supernet, "seed": seed}
+    arm = _arm(supernet, recipe, _all_overrides(overrides, teacher, distillation), phases, init_from, seed)
+    settings = {"supernet": supernet, "seed": seed, "init_from": arm.initial.digest if arm.initial else None}
     watch = WatchOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_other_code, device, precision, threads, watch)
     with _stopped(out):
@@ -228,6 +226,23 @@ def main() -> None:
 def _all_overrides(overrides: list[str] | None, teacher: str | None, distillation: str | None) -> list[str]:
     named = {"teacher": teacher, "distillation": distillation}
     return [*(overrides or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
+
+
+def _arm(
+    supernet: str, recipe: str, overrides: list[str], phases: str | None, init_from: Path | None, seed: int
+) -> Arm:
+    """The one arm of `plan` and `train`."""
+    from .ablation.study import check_plugins
+    from .initial import load_initial
+    from .recipes import load_recipe
+    from .run import Arm
+
+    resolved = load_recipe(recipe, overrides)
+    if phases is not None:
+        resolved = resolved.with_phases(phases.split(","))
+    check_plugins(supernet, resolved)
+    initial = load_initial(init_from) if init_from else None
+    return Arm(f"{supernet} {resolved.teacher}", supernet, resolved, seed, initial)
 
 
 @contextmanager

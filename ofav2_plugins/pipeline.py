@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .teachers.base import Teacher
 
 NONE = "none"
+INIT = "init"
+"""Name of the weights that a training starts from, where it does not start from fresh ones."""
 
 
 @dataclass(frozen=True)
@@ -87,27 +89,32 @@ def ordered_phases(names: Sequence[str], space: SearchSpace) -> list[Phase]:
     return resolved
 
 
-def make_plan(space: SearchSpace, recipe: Recipe, teacher: Teacher) -> list[PlannedStep]:
+def make_plan(
+    space: SearchSpace, recipe: Recipe, teacher: Teacher, trained: Mapping[str, tuple[int, ...]] | None = None
+) -> list[PlannedStep]:
     """The steps of a training in order.
 
     Args:
         space: The supernet's whole space.
         recipe: Epochs, learning rates and so on, and which phases take part.
         teacher: The teacher policy.
+        trained: Where it starts from given weights: the grades, by dimension, that these were trained for. A
+            dimension that no phase of the recipe opens is open with them from the start.
 
     Raises:
         UserError: No phase of the recipe is supported, or a phase opens what the space does not have.
     """
-    open_space = space.closed()
+    phases = {phase.name: (phase, phase.steps(space)) for phase in ordered_phases(list(recipe.phases), space)}
+    opened = {dim for _, steps in phases.values() for step in steps for dim in step.opens}
+    open_space = space.closed().restrict({d: grades for d, grades in (trained or {}).items() if d not in opened})
     plan: list[PlannedStep] = []
-    for phase in ordered_phases(list(recipe.phases), space):
-        steps = phase.steps(space)
+    for phase, steps in phases.values():
         for number, (step, settings) in enumerate(zip(steps, recipe.settings(phase.name, steps), strict=True), start=1):
             try:
                 open_space = open_space.restrict(step.opens)
             except UserError as error:
                 raise registry.PluginError(f"phase {phase.name!r} opens what it cannot: {error}") from error
-            finished = [planned.name for planned in plan]
+            finished = ([INIT] if trained is not None else []) + [planned.name for planned in plan]
             plan.append(
                 PlannedStep(
                     phase=phase,

@@ -11,7 +11,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from .distributed import anywhere, check_batch_size, over_ranks
 from .errors import RunError
 from .evaluate import Candidate, Evaluator, candidates
 from .exit_weights import exit_weights
-from .pipeline import NONE, PlannedStep, make_plan
+from .initial import InitialWeights
+from .pipeline import INIT, NONE, PlannedStep, make_plan
 from .progress import duration
 from .recipes import Recipe
 from .runfolder import code_versions
@@ -51,17 +52,24 @@ class Arm:
         supernet: A variant's name or a composition.
         recipe: The recipe, with the arm's own teacher, distillation and overrides in it.
         seed: Seed of everything random.
+        initial: Weights to start from; None starts from fresh ones.
     """
 
     name: str
     supernet: str
     recipe: Recipe
     seed: int
+    initial: InitialWeights | None = None
 
     def build(self, n_classes: int) -> Supernet:
         """The arm's supernet with fresh weights, the same for the same seed."""
         with forked_torch(self.seed, "init"):
             return build_supernet(self.supernet, n_classes, width_mult=self.recipe.width_mult)
+
+    def start(self, n_classes: int) -> tuple[Supernet, list[str]]:
+        """The arm's supernet as its training starts, and what of it the initial weights did not have."""
+        net = self.build(n_classes)
+        return net, self.initial.put_into(net) if self.initial else []
 
     def teacher(self) -> Teacher:
         """A new teacher of the arm's policy, not bound yet."""
@@ -69,7 +77,8 @@ class Arm:
 
     def plan(self, space: SearchSpace) -> list[PlannedStep]:
         """The arm's steps."""
-        return make_plan(space, self.recipe, self.teacher())
+        trained = self.initial.open_dims(space) if self.initial else None
+        return make_plan(space, self.recipe, self.teacher(), trained)
 
 
 class ArmRun:
@@ -86,7 +95,8 @@ class ArmRun:
         self.arm, self.data, self.fabric = arm, data, fabric
         check_batch_size(fabric, arm.recipe.batch_size, len(data.train))
         self.steps_folder = steps_folder
-        self.net = self._fresh_net()
+        net, self.notes = arm.start(data.n_classes)
+        self.net = self._placed(net)
         self.plan = arm.plan(self.net.space)
         self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
         self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
@@ -94,20 +104,19 @@ class ArmRun:
             exit_weights(weights, len(self.net.exits) + 1)  # wrong ones are found before work starts
         self.folders = self._folders()
 
-    def _fresh_net(self) -> Supernet:
-        net = self.arm.build(self.data.n_classes)
+    def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device, memory_format=torch.channels_last)
 
     def _folders(self) -> dict[str, Path]:
         """The folder of each step, by the hash of what its result depends on."""
-        keys: dict[str, str] = {}
+        keys: dict[str, str] = {INIT: self.arm.initial.digest} if self.arm.initial else {}
         for planned in self.plan:
             facts = step_facts(self.arm, self.data, planned, self.net.space)
             facts["starts_from"] = keys[planned.starts_from] if planned.starts_from else None
             facts["teacher"] = keys[planned.teacher] if planned.teacher else None
             digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6)
             keys[planned.name] = digest.hexdigest()
-        return {name: self.steps_folder / f"{name}-{key}" for name, key in keys.items()}
+        return {p.name: self.steps_folder / f"{p.name}-{keys[p.name]}" for p in self.plan}
 
     def units(self) -> float:
         """The work of the whole arm, in images through a network."""
@@ -129,8 +138,7 @@ class ArmRun:
             yield entry
 
     def _train(self, planned: PlannedStep, files: StepFiles, watch: Watch) -> None:
-        if planned.starts_from is not None:
-            self._load(planned.starts_from)
+        self._load(planned.starts_from or INIT)
         trainer = StepTrainer(
             fabric=self.fabric,
             net=self.net,
@@ -151,7 +159,9 @@ class ArmRun:
             files.drop_states()
         self.fabric.barrier()
 
-    def _best(self, step: str) -> dict[str, torch.Tensor]:
+    def _best(self, step: str) -> Mapping[str, torch.Tensor]:
+        if step == INIT:
+            return self.arm.start(self.data.n_classes)[0].state_dict()
         return load_checkpoint(self.folders[step] / "best.safetensors")[0]
 
     def _load(self, step: str) -> None:
@@ -160,13 +170,16 @@ class ArmRun:
     def _bound_teacher(self, planned: PlannedStep) -> Teacher:
         if planned.teacher is None:
             return registry.load(registry.TEACHERS, NONE)
-        teacher, supernet = self.arm.teacher(), self._fresh_net()
+        teacher, supernet = self.arm.teacher(), self._placed(self.arm.build(self.data.n_classes))
         supernet.load_state_dict(self._best(planned.teacher))
         n_exits = len(supernet.exits) + 1
+        weights = exit_weights(self.arm.recipe.exit_weights.output, n_exits)
+        if planned.teacher == INIT and self.arm.initial and not self.arm.initial.has_exits:
+            weights = (0.0,) * (n_exits - 1) + (1.0,)  # the other exits are fresh
         teacher.bind(
             supernet,
             self.evaluator.calibration(max(self.evaluator.resolutions)),
-            exit_weights(self.arm.recipe.exit_weights.output, n_exits),
+            weights,
             self.arm.recipe.teacher_batch_statistics,
         )
         return teacher

@@ -105,6 +105,9 @@ def run_session(
         "recipes": recipes,
         "command": "ofav2 " + shlex.join(sys.argv[1:]),
     }
+    for run in runs:
+        for note in run.notes:
+            console.print(f"{run.arm.name}: {note}", soft_wrap=True)
     with stop_on_signals(lambda text: console.print(text, style="yellow")) as stop:
         with Reporter(console, sum(run.units() for run in runs)) as reporter:
             results = run_arms(runs, out, fabric, study, Watch(reporter, stop, options.watch))

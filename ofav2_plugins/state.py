@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .errors import RunError
+from .space import SearchSpace
 
 
 @dataclass
@@ -51,9 +52,11 @@ class StepFiles:
         self.state = folder / "state.safetensors"
         self.previous = folder / "state.previous.safetensors"
 
-    def save_best(self, net: nn.Module, epoch: int, top1: float) -> None:
-        """Write the weights of the best epoch so far."""
-        save_checkpoint(self.best, net.state_dict(), {"made_by": self.folder.name, "epoch": epoch, "top1": top1})
+    def save_best(self, net: nn.Module, epoch: int, top1: float, space: SearchSpace) -> None:
+        """Write the weights of the best epoch so far, and what of the space they were trained for."""
+        opened = {dim.name: list(space.grades(dim.name)) for dim in space.dims}
+        meta = {"made_by": self.folder.name, "epoch": epoch, "top1": top1, "opened": opened}
+        save_checkpoint(self.best, net.state_dict(), meta)
 
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights and meta of the best epoch. Raises RunError where the file is damaged or another step's."""

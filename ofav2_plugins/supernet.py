@@ -234,7 +234,7 @@ class Supernet(OFAMobileNetV3):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
         """As torch's; also takes upstream state dicts, old key names included (into any variant: strict=False)."""
         own = set(self.state_dict())
-        renamed = {_upstream_key(key, own): value for key, value in state_dict.items()}
+        renamed = {upstream_key(key, own): value for key, value in state_dict.items()}
         return nn.Module.load_state_dict(self, renamed, strict=strict, assign=assign)
 
     def set_dropout(self, rate: float) -> None:
@@ -294,7 +294,7 @@ def _static_block(block: ParallelBlock, preserve_weight: bool) -> StaticBlock:
     return StaticBlock(parts)
 
 
-def _upstream_key(key: str, own: set[str]) -> str:
+def upstream_key(key: str, own: set[str]) -> str:
     """The name under which this network knows an upstream key, be it of an old or a static network."""
     key = key.replace(".mobile_inverted_conv.", ".conv.")
     if key in own:

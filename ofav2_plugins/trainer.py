@@ -238,7 +238,7 @@ class StepTrainer:
         if entry["val_top1"] > done.best_top1:
             done.best_top1, done.best_epoch = entry["val_top1"], epoch
             if self._writes():
-                self.files.save_best(self.net, epoch, done.best_top1)
+                self.files.save_best(self.net, epoch, done.best_top1, self.planned.space)
         self._account()
         entry["seconds"] = done.seconds - sum(held["seconds"] for held in done.history)
         entry["peak_memory_mib"] = peak_memory_mib(self.fabric.device)

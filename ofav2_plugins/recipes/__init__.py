@@ -110,6 +110,13 @@ class Recipe(_Strict):
             for step, recipe in zip(steps, listed, strict=True)
         ]
 
+    def with_phases(self, names: Sequence[str]) -> Recipe:
+        """Only these of the phases. Raises UserError for one that the recipe has not."""
+        unknown = [name for name in names if name not in self.phases]
+        if unknown:
+            raise UserError(f"phases must be among {', '.join(self.phases)}, but got {unknown[0]!r}")
+        return self.model_copy(update={"phases": {n: v for n, v in self.phases.items() if n in names}})
+
 
 def recipe_names() -> list[str]:
     """The recipes that ship with the package."""
