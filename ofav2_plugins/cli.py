@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="OFAv2 as plugins for once-for-all. Every command takes --debug, which shows the traceback of an error.",
 )
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: download one.")
+app.add_typer(data_app, name="data")
 console = Console()
 
 Supernet = Annotated[str, typer.Option(help="SE_|EE_ x B|D|P|DP, or 'branches=a+b,skip=c,exits=d' by plugin names.")]
@@ -91,15 +93,21 @@ def plan(
     overrides: Overrides = None,
     phases: Phases = None,
     init_from: InitFrom = None,
+    dataset: Annotated[str | None, typer.Option(help="Estimate the hours for it, from a short measurement.")] = None,
+    root: Root = None,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry a step.")] = False,
 ) -> None:
-    """Print what a training would do: phases, opened values, epochs, rates, checkpoints, teachers."""
+    """Print what a training would do: phases, opened values, epochs, rates, checkpoints, teachers, hours."""
     arm = _arm(supernet, recipe, _all_overrides(overrides, teacher, distillation), phases, init_from, seed=0)
     steps = arm.plan(arm.build(n_classes=2).space)
+    hours = {} if dataset is None else _hours(arm, dataset, root, device)
     if as_json:
-        typer.echo(json.dumps([step.to_dict() for step in steps], indent=1))
+        entries = [step.to_dict() | ({"hours": hours[step.name]} if hours else {}) for step in steps]
+        typer.echo(json.dumps(entries, indent=1))
         return
-    table = Table("step", "opens", "epochs", "lr", "subnets/step", "starts from", "teacher", box=None)
+    columns = ("step", "opens", "epochs", "lr", "subnets/step", "starts from", "teacher")
+    table = Table(*columns, *(["hours"] if hours else []), box=None)
     for step in steps:
         settings = step.settings
         opens = ", ".join(f"{dim} {list(grades)}" for dim, grades in step.opens.items()) or "(maximal network)"
@@ -112,8 +120,62 @@ def plan(
             str(settings.subnets_per_step),
             step.starts_from or "fresh weights",
             step.teacher or "none",
+            *([f"{hours[step.name]:.2f}"] if hours else []),
         )
     console.print(table)
+    if hours:
+        console.print(
+            f"about {sum(hours.values()):.1f} hours on this machine, estimated from a few batches of each step"
+        )
+
+
+@app.command()
+def doctor(
+    dataset: Annotated[str | None, typer.Option(help="Also look at this dataset.")] = None,
+    root: Root = None,
+    run: Annotated[Path | None, typer.Option(help="Also look at this run's folder.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Check the environment, upstream's repairs, plugins, a dataset, a run folder; say what to mend."""
+    from .distributed import make_fabric
+    from .doctor import examine
+
+    problems = 0
+    for finding in examine(dataset, root, run, make_fabric(device)):
+        mark = Text("ok   ", "green") if finding.problem is None else Text("wrong", "red")
+        words = (finding.what, finding.found, finding.problem or "")
+        console.print(mark, Text(": ".join(word for word in words if word)), soft_wrap=True)
+        problems += finding.problem is not None
+    if problems:
+        console.print(f"{problems} to mend")
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="tiny-imagenet.")],
+    to: Annotated[Path, typer.Option(help="The folder to put it in.")],
+    url: Annotated[str | None, typer.Option(help="Another address.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="The digest of what is there, where it is not the official one.")
+    ] = None,
+) -> None:
+    """Download and unpack a dataset; stopped or broken off, the next call continues."""
+    from dataclasses import replace
+
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from .data.fetch import ARCHIVES
+    from .data.fetch import fetch as download
+
+    if name not in ARCHIVES:
+        raise UserError(f"what can be fetched is {', '.join(ARCHIVES)}, but got {name!r}")
+    archive = ARCHIVES[name]
+    archive = replace(archive, url=url or archive.url, sha256=(sha256 or archive.sha256).lower())
+    with Progress(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(name, total=None)
+        folder = download(archive, to, lambda done, total: bar.update(task, completed=done, total=total))
+    console.print(f"{name} is in {folder}; train with --dataset {name} --root {folder}", soft_wrap=True)
 
 
 @app.command()
@@ -226,6 +288,14 @@ def main() -> None:
 def _all_overrides(overrides: list[str] | None, teacher: str | None, distillation: str | None) -> list[str]:
     named = {"teacher": teacher, "distillation": distillation}
     return [*(overrides or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
+
+
+def _hours(arm: Arm, dataset: str, root: Path | None, device: str) -> dict[str, float]:
+    from .distributed import make_fabric
+    from .estimate import estimate_hours
+    from .run import load_data
+
+    return estimate_hours(arm, load_data(dataset, root, arm.recipe.validation_fraction), make_fabric(device))
 
 
 def _arm(

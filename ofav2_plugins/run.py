@@ -186,7 +186,7 @@ class ArmRun:
 
     def _measured(self, planned: PlannedStep, files: StepFiles, watch: Watch) -> dict[str, Any]:
         """The step's entry of a results row: measured now, or what is left of it, or read."""
-        chosen = self._candidates(planned)
+        chosen = measured_candidates(self.arm, planned, self.evaluator)
         recipe = self.arm.recipe
         settings = {**recipe.evaluation.model_dump(), **recipe.augmentation.model_dump()}
         held = measured_before(files.folder / MEASURED, settings)
@@ -206,16 +206,6 @@ class ArmRun:
                 raise KeyboardInterrupt
         return summary(planned.name, held["subnets"], read_json(files.folder / TRAINED), held["seconds"])
 
-    def _candidates(self, planned: PlannedStep) -> list[Candidate]:
-        return candidates(
-            planned.space,
-            self.evaluator.resolutions,
-            full=tuple(planned.opens),
-            ensemble=planned.phase.all_exits,
-            limit=self.arm.recipe.evaluation.max_subnets,
-            seed_parts=(self.arm.seed, planned.name, "measure"),
-        )
-
     def _training_units(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
         batch_size = self.arm.recipe.batch_size
@@ -223,7 +213,19 @@ class ArmRun:
         return epochs * n_batches * batch_units(planned, min(batch_size, len(self.data.train)))
 
     def _evaluation_units(self, planned: PlannedStep) -> float:
-        return len(self._candidates(planned)) * self.evaluator.images_per_candidate
+        return len(measured_candidates(self.arm, planned, self.evaluator)) * self.evaluator.images_per_candidate
+
+
+def measured_candidates(arm: Arm, planned: PlannedStep, evaluator: Evaluator) -> list[Candidate]:
+    """The networks that are measured after a step: the whole grid, or a seeded draw of it."""
+    return candidates(
+        planned.space,
+        evaluator.resolutions,
+        full=tuple(planned.opens),
+        ensemble=planned.phase.all_exits,
+        limit=arm.recipe.evaluation.max_subnets,
+        seed_parts=(arm.seed, planned.name, "measure"),
+    )
 
 
 def finished(files: StepFiles) -> bool:

@@ -48,7 +48,7 @@ def decode(files: Sequence[Path], size: int) -> np.ndarray:
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}; remove or mend it") from error
     key = hashlib.blake2b(json.dumps([FORMAT, size, listing]).encode(), digest_size=12).hexdigest()
-    folder = Path(os.environ.get("OFAV2_CACHE", Path.home() / ".cache" / "ofav2")) / key
+    folder = cache_folder() / key
     shape = (len(files), 3, size, size)
     held = _open(folder, shape)
     if held is not None:
@@ -81,6 +81,11 @@ def decode(files: Sequence[Path], size: int) -> np.ndarray:
     if held is None:
         raise UserError(f"the image cache {folder} could not be written; is the disk full? (see $OFAV2_CACHE)")
     return held
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: `$OFAV2_CACHE`, or ~/.cache/ofav2."""
+    return Path(os.environ.get("OFAV2_CACHE", Path.home() / ".cache" / "ofav2"))
 
 
 def _open(folder: Path, shape: tuple[int, ...]) -> np.ndarray | None:
