@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises of damage
-FORMAT = 2  # raise it when the same files decode to other pixels
+FORMAT = 3  # raise it when the same files decode to other pixels
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -36,9 +36,10 @@ def image_files(folder: Path) -> list[Path]:
 def decode(files: Sequence[Path], size: int) -> np.ndarray:
     """The images of `files` as uint8 [N, 3, size, size], memory-mapped from the cache.
 
-    Gray, CMYK, palette and transparent images become RGB; the shorter side is resized to `size` (antialiased) and
-    the centre cropped. The cache (`$OFAV2_CACHE`, or ~/.cache/ofav2) is keyed by each file's path, size and
-    time of change, so it is built again where a source file changes.
+    Gray, CMYK, palette and transparent images become RGB, photographs that the camera marked as turned (EXIF) are
+    turned upright; the shorter side is resized to `size` (antialiased) and the centre cropped. The cache
+    (`$OFAV2_CACHE`, or ~/.cache/ofav2) is keyed by each file's path, size and time of change, so it is built again
+    where a source file changes.
 
     Raises:
         UserError: Files that cannot be decoded: the first ones by name, and how many there are.
@@ -121,16 +122,27 @@ def _build(files: Sequence[Path], size: int, path: Path, shape: tuple[int, ...])
 
 def _decode_one(path: Path, size: int) -> np.ndarray:
     with Image.open(path) as opened:
-        if opened.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
-            image = Image.fromarray((np.asarray(opened).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
-        else:
-            image = opened.convert("RGB")
+        image = _upright(opened)
+        if image.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+        image = image.convert("RGB")
     scale = size / min(image.size)
     if scale != 1:
         sides = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
         image = image.resize(sides, Image.Resampling.BILINEAR)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says that it is looked at; damaged EXIF says nothing."""
+    image.load()  # damage of the pixels is raised here, outside of the try
+    try:
+        image.getexif()  # from now on held by the image, so that
+        image.info.pop("exif", None)  # exif_transpose need not write it again: that fails on other tags it knows not
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of damage to EXIF Pillow raises any kind
+        return image
 
 
 def _digest(images: np.ndarray) -> str:

@@ -147,6 +147,54 @@ def test_odd_sizes_are_resized_by_the_shorter_side_and_cropped_in_the_centre(tmp
     assert np.abs(got - wanted).max() <= 1
 
 
+# What EXIF 2.3 says of the tag: the visual side that the stored row 0 and the stored column 0 are.
+ORIENTATIONS = {
+    1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"),
+    5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
+}  # fmt: skip
+
+
+def stored(seen: np.ndarray, row: str, column: str) -> np.ndarray:
+    """The pixels [y, x, 3] of a picture as a camera stores it whose row and column 0 are these sides."""
+    array = seen if row in ("top", "bottom") else seen.transpose(1, 0, 2)
+    array = array[::-1] if row in ("bottom", "right") else array
+    return np.ascontiguousarray(array[:, ::-1] if column in ("bottom", "right") else array)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_turned_photographs_are_upright(tmp_path, orientation, suffix):
+    picture = photograph((48, 32), seed=orientation)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    sideways = Image.fromarray(stored(np.asarray(picture), *ORIENTATIONS[orientation]))
+    sideways.save(tmp_path / f"turned.{suffix}", exif=exif, quality=98)
+    wanted = np.asarray(picture)[:, 8:40].transpose(2, 0, 1).astype(int)
+    got = decode([tmp_path / f"turned.{suffix}"], 32)[0].astype(int)
+    assert np.abs(got - wanted).mean() < 8  # half the colours' resolution is lost; turned otherwise it is above 40
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_damaged_exif_harms_no_image(tmp_path):
+    """Whatever byte of it is another: the image is upright or as it is stored, never an error."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A], exif[0x8769] = 6, "maker", 72.0, {0x9003: "2026:01:01", 0xA002: 5}
+    picture = photograph((32, 32))
+    picture.save(tmp_path / "whole.jpg", exif=exif, quality=98)
+    content = (tmp_path / "whole.jpg").read_bytes()
+    start = content.index(b"Exif\0\0") + 6
+    files = []
+    for position in range(start, start + len(exif.tobytes()) - 6):
+        for value in (0, 2, 0xFF):
+            files.append(tmp_path / f"{position}-{value}.jpg")
+            files[-1].write_bytes(content[:position] + bytes([value]) + content[position + 1 :])
+    as_stored = np.asarray(picture).astype(int).transpose(2, 0, 1)
+    for image in decode(files, 32).astype(int):
+        turns = [np.rot90(as_stored, k, (1, 2)) for k in range(4)]
+        views = [view for turn in turns for view in (turn, turn[:, :, ::-1])]
+        assert min(np.abs(image - view).mean() for view in views) < 4
+
+
 def test_image_folder_splits_every_class(flat):
     data = load("image-folder", flat, validation_fraction=0.25, seed=4)
     assert data.class_names == ("cat", "dog")
