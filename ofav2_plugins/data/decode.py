@@ -62,8 +62,7 @@ def decode(files: Sequence[Path], size: int) -> np.ndarray:
             f"the image cache {folder.parent} cannot be written: {error.strerror} (see $OFAV2_CACHE)"
         ) from error
     try:
-        with open(building / "images.u8", "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, math.prod(shape))  # writing to a map on a full disk would kill us
+        _allocate(building / "images.u8", math.prod(shape))
         digest = _build(files, size, building / "images.u8", shape)
         (building / "digest").write_text(digest, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one
@@ -99,6 +98,17 @@ def _open(folder: Path, shape: tuple[int, ...]) -> np.ndarray | None:
         return images if _digest(images) == (folder / "digest").read_text(encoding="utf-8") else None
     except (OSError, ValueError):  # ValueError: a digest that is no UTF-8
         return None
+
+
+def _allocate(path: Path, n_bytes: int) -> None:
+    """A file whose bytes have their place on the disk: to write to a map of one without, on a full disk, kills us."""
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return
+        zeros = bytes(2**20)  # macOS has no posix_fallocate
+        for start in range(0, n_bytes, len(zeros)):
+            file.write(zeros[: n_bytes - start])
 
 
 def _build(files: Sequence[Path], size: int, path: Path, shape: tuple[int, ...]) -> str:

@@ -335,7 +335,9 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 FILL = """
-import sys
+import os, sys
+if sys.argv.pop(1) == "without":
+    vars(os).pop("posix_fallocate", None)
 from pathlib import Path
 from ofav2_plugins.data.decode import decode
 from ofav2_plugins.errors import UserError
@@ -347,10 +349,18 @@ except UserError as error:
 """
 
 
-def test_a_full_disk_under_the_cache_is_an_error_and_no_crash(flat, small_disk):
+def test_a_cache_is_allocated_without_posix_fallocate_too(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)  # as on macOS
+    for n_bytes in (1, 2**20, 2**20 + 1, 3 * 2**20 - 1):
+        decoding._allocate(tmp_path / "zeros", n_bytes)
+        assert (tmp_path / "zeros").read_bytes() == bytes(n_bytes)
+
+
+@pytest.mark.parametrize("fallocate", ["with", "without"])
+def test_a_full_disk_under_the_cache_is_an_error_and_no_crash(flat, small_disk, fallocate):
     files = [str(path) for path in sorted(flat.glob("*/*.png"))]
     done = subprocess.run(
-        [sys.executable, "-c", FILL, *files],
+        [sys.executable, "-c", FILL, fallocate, *files],
         env={**os.environ, "OFAV2_CACHE": str(small_disk)},
         capture_output=True,
         text=True,
