@@ -1,45 +1,21 @@
-"""Folders of image files against Pillow's own pixels, and the cache of decoded images."""
+"""Tiny ImageNet and image folders: layouts, labels, and the errors of what cannot be used."""
 
 from __future__ import annotations
 
-import os
 import struct
-import subprocess
-import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from pictures import paint, photograph
 
 from ofav2_plugins import registry
-from ofav2_plugins.data import decode as decoding
-from ofav2_plugins.data.decode import decode
 from ofav2_plugins.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("OFAV2_CACHE", str(folder))
-    return folder
 
 
 def load(name, root, **settings):
     return registry.load(registry.DATASETS, name).load(root, **settings)
-
-
-def paint(path: Path, color, size=(64, 64), mode="RGB", **save) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, color).save(path, **save)
-    return path
-
-
-def photograph(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
@@ -57,16 +33,6 @@ def tiny(tmp_path) -> Path:
     (root / "val" / "val_annotations.txt").write_text("".join(lines))
     (root / "wnids.txt").write_text("".join(f"{wnid}\n" for wnid in wnids))
     (root / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\tbullfrog\nn09\tunused\n")
-    return root
-
-
-@pytest.fixture
-def flat(tmp_path) -> Path:
-    """Two classes with five images of 40 pixels each."""
-    root = tmp_path / "flat"
-    for name, red in (("cat", 0), ("dog", 200)):
-        for i in range(5):
-            paint(root / name / f"{i}.png", (red, 10 * i, 0), (40, 40))
     return root
 
 
@@ -109,90 +75,6 @@ def test_tiny_imagenet_without_words_or_with_an_empty_training_folder(tiny):
     (tiny / "train").mkdir()
     with pytest.raises(UserError, match="train"):
         load("tiny-imagenet", tiny)
-
-
-def test_every_mode_of_image_becomes_rgb(tmp_path):
-    """Colours that each mode can hold, and what a person sees in them."""
-    red, gray = (220, 20, 30), 130
-    palette = Image.new("P", (40, 40), 1)
-    palette.putpalette([0, 0, 0, *red])
-    palette.save(tmp_path / "palette.png")
-    deep = Image.fromarray(np.full((40, 40), gray * 257, dtype=np.uint16))
-    deep.save(tmp_path / "deep.png")
-    wanted = {
-        paint(tmp_path / "gray.png", gray, (40, 40), "L"): (gray,) * 3,
-        paint(tmp_path / "bits.png", 1, (40, 40), "1"): (255,) * 3,
-        paint(tmp_path / "gray_alpha.png", (gray, 255), (40, 40), "LA"): (gray,) * 3,
-        paint(tmp_path / "opaque.png", (*red, 255), (40, 40), "RGBA"): red,
-        paint(tmp_path / "cmyk.jpg", (0, 255, 255, 0), (40, 40), "CMYK", quality=95): (255, 0, 0),
-        tmp_path / "palette.png": red,
-        tmp_path / "deep.png": (gray,) * 3,
-    }
-    images = decode(list(wanted), 32)
-    assert images.dtype == np.uint8 and images.shape == (len(wanted), 3, 32, 32)
-    for image, (path, color) in zip(images, wanted.items(), strict=True):
-        far = np.abs(image.astype(int) - np.array(color).reshape(3, 1, 1)).max()
-        assert far <= 3, f"{path.name} is {image[:, 16, 16]}, not {color}"
-
-
-@pytest.mark.parametrize("size", [(32, 32), (61, 47), (33, 90), (200, 3), (1, 1)])
-def test_odd_sizes_are_resized_by_the_shorter_side_and_cropped_in_the_centre(tmp_path, size):
-    picture = photograph(size)
-    picture.save(tmp_path / "odd.png")
-    got = decode([tmp_path / "odd.png"], 32)[0].astype(int)
-    scale = 32 / min(size)
-    wide = picture.resize((round(size[0] * scale), round(size[1] * scale)), Image.Resampling.BILINEAR)
-    left, top = (wide.width - 32) // 2, (wide.height - 32) // 2
-    wanted = np.asarray(wide.crop((left, top, left + 32, top + 32))).transpose(2, 0, 1).astype(int)
-    assert np.abs(got - wanted).max() <= 1
-
-
-# What EXIF 2.3 says of the tag: the visual side that the stored row 0 and the stored column 0 are.
-ORIENTATIONS = {
-    1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"),
-    5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
-}  # fmt: skip
-
-
-def stored(seen: np.ndarray, row: str, column: str) -> np.ndarray:
-    """The pixels [y, x, 3] of a picture as a camera stores it whose row and column 0 are these sides."""
-    array = seen if row in ("top", "bottom") else seen.transpose(1, 0, 2)
-    array = array[::-1] if row in ("bottom", "right") else array
-    return np.ascontiguousarray(array[:, ::-1] if column in ("bottom", "right") else array)
-
-
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-def test_turned_photographs_are_upright(tmp_path, orientation, suffix):
-    picture = photograph((48, 32), seed=orientation)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    sideways = Image.fromarray(stored(np.asarray(picture), *ORIENTATIONS[orientation]))
-    sideways.save(tmp_path / f"turned.{suffix}", exif=exif, quality=98)
-    wanted = np.asarray(picture)[:, 8:40].transpose(2, 0, 1).astype(int)
-    got = decode([tmp_path / f"turned.{suffix}"], 32)[0].astype(int)
-    assert np.abs(got - wanted).mean() < 8  # half the colours' resolution is lost; turned otherwise it is above 40
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_damaged_exif_harms_no_image(tmp_path):
-    """Whatever byte of it is another: the image is upright or as it is stored, never an error."""
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F], exif[0x011A], exif[0x8769] = 6, "maker", 72.0, {0x9003: "2026:01:01", 0xA002: 5}
-    picture = photograph((32, 32))
-    picture.save(tmp_path / "whole.jpg", exif=exif, quality=98)
-    content = (tmp_path / "whole.jpg").read_bytes()
-    start = content.index(b"Exif\0\0") + 6
-    files = []
-    for position in range(start, start + len(exif.tobytes()) - 6):
-        for value in (0, 2, 0xFF):
-            files.append(tmp_path / f"{position}-{value}.jpg")
-            files[-1].write_bytes(content[:position] + bytes([value]) + content[position + 1 :])
-    as_stored = np.asarray(picture).astype(int).transpose(2, 0, 1)
-    for image in decode(files, 32).astype(int):
-        turns = [np.rot90(as_stored, k, (1, 2)) for k in range(4)]
-        views = [view for turn in turns for view in (turn, turn[:, :, ::-1])]
-        assert min(np.abs(image - view).mean() for view in views) < 4
 
 
 def test_image_folder_splits_every_class(flat):
@@ -273,98 +155,3 @@ def test_a_broken_image_in_the_middle_is_named(flat, cache, kind):
     assert str(broken) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not any(path.name.startswith(".") for path in cache.iterdir())  # nothing half built is left
-
-
-def cached_pixels(cache: Path) -> Path:
-    (path,) = cache.glob("*/images.u8")
-    return path
-
-
-def test_the_cache_is_built_once_and_again_where_a_file_changes(flat, cache, monkeypatch):
-    files = sorted(flat.glob("*/*.png"))
-    decoded: list[Path] = []
-    original = decoding._decode_one
-    monkeypatch.setattr(decoding, "_decode_one", lambda path, size: decoded.append(path) or original(path, size))
-    first = decode(files, 32).copy()
-    assert sorted(decoded) == files
-    assert (decode(files, 32) == first).all() and len(decoded) == 10
-    paint(files[3], (1, 2, 3), (40, 40))
-    os.utime(files[3], ns=(1, 1))
-    changed = decode(files, 32)
-    assert len(decoded) == 20
-    assert changed[3, :, 0, 0].tolist() == [1, 2, 3]
-    assert (np.delete(changed, 3, axis=0) == np.delete(first, 3, axis=0)).all()
-    assert decode(files, 24).shape[-1] == 24 and len(decoded) == 30  # another size is another cache
-
-
-@pytest.mark.parametrize("name", ["images.u8", "digest"])
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
-def test_a_damaged_cache_is_built_again(flat, cache, name, damage):
-    files = sorted(flat.glob("*/*.png"))
-    wanted = decode(files, 32).copy()
-    path = cached_pixels(cache).with_name(name)
-    content = path.read_bytes()
-    middle = len(content) // 2
-    path.unlink()
-    if damage == "flipped":
-        path.write_bytes(content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :])
-    elif damage == "truncated":
-        path.write_bytes(content[:-1])
-    assert (decode(files, 32) == wanted).all()
-    assert path.read_bytes() == content
-
-
-def test_a_cache_that_cannot_be_written_is_named(flat, tmp_path, monkeypatch):
-    monkeypatch.setenv("OFAV2_CACHE", str(flat / "cat" / "0.png"))
-    with pytest.raises(UserError, match=r"0\.png"):
-        load("image-folder", flat)
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A real file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, text=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"mounting a small disk needs root: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-FILL = """
-import os, sys
-if sys.argv.pop(1) == "without":
-    vars(os).pop("posix_fallocate", None)
-from pathlib import Path
-from ofav2_plugins.data.decode import decode
-from ofav2_plugins.errors import UserError
-try:
-    decode([Path(name) for name in sys.argv[1:]], 128)
-except UserError as error:
-    print(error)
-    sys.exit(3)
-"""
-
-
-def test_a_cache_is_allocated_without_posix_fallocate_too(tmp_path, monkeypatch):
-    monkeypatch.delattr(os, "posix_fallocate", raising=False)  # as on macOS
-    for n_bytes in (1, 2**20, 2**20 + 1, 3 * 2**20 - 1):
-        decoding._allocate(tmp_path / "zeros", n_bytes)
-        assert (tmp_path / "zeros").read_bytes() == bytes(n_bytes)
-
-
-@pytest.mark.parametrize("fallocate", ["with", "without"])
-def test_a_full_disk_under_the_cache_is_an_error_and_no_crash(flat, small_disk, fallocate):
-    files = [str(path) for path in sorted(flat.glob("*/*.png"))]
-    done = subprocess.run(
-        [sys.executable, "-c", FILL, fallocate, *files],
-        env={**os.environ, "OFAV2_CACHE": str(small_disk)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 3, f"exit code {done.returncode}: {done.stderr[-300:]}"
-    assert "disk is full" in done.stdout or "disk full" in done.stdout
-    assert list(small_disk.iterdir()) == []
