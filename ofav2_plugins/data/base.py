@@ -18,17 +18,28 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, C, S, S] (C is 1 or 3; possibly memory-mapped) and labels int64 [N]."""
+    """Labelled images: a view that leaves a memory map on the disk until `pixels` are read.
+
+    Args:
+        images: uint8 [M, C, S, S] (C is 1 or 3; possibly memory-mapped), shared between splits.
+        labels: int64 [N], of the split's images alone.
+        rows: [N], which of `images` are the split's; None: all of them, in order.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> Split:
         """The split of these images, in this order."""
-        return Split(self.images[indices], self.labels[indices])
+        return Split(self.images, self.labels[indices], indices if self.rows is None else self.rows[indices])
+
+    def pixels(self, indices: np.ndarray) -> np.ndarray:
+        """The images uint8 [len(indices), C, S, S] of the split that these indices name, read into memory."""
+        return np.ascontiguousarray(self.images[indices if self.rows is None else self.rows[indices]])
 
 
 @dataclass(frozen=True)
@@ -108,12 +119,6 @@ def make_splits(
             f"but got {counts[label]}"
         )
     kept, held_out = stratified_split(train.labels, validation_fraction, seed)
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (train.images, train.labels, test.images, test.labels, kept, held_out):
-        digest.update(f"{part.dtype}{part.shape}".encode())
-        for start in range(0, len(part), 4096):  # a memory map is not read at once
-            digest.update(np.ascontiguousarray(part[start : start + 4096]).data)
-    digest.update("\n".join(class_names).encode())
     return DataSplits(
         name=name,
         train=train.take(kept),
@@ -123,8 +128,21 @@ def make_splits(
         resolutions=tuple(resolutions),
         mean=tuple(mean),
         std=tuple(std),
-        fingerprint=digest.hexdigest(),
+        fingerprint=_fingerprint(train, test, kept, held_out, class_names),
     )
+
+
+def _fingerprint(train: Split, test: Split, kept: np.ndarray, held_out: np.ndarray, class_names: Sequence[str]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for split in (train, test):
+        digest.update(f"{split.images.dtype}{(len(split), *split.images.shape[1:])}".encode())
+        for indices in np.split(np.arange(len(split)), range(256, len(split), 256)):  # a memory map is not read at once
+            digest.update(split.pixels(indices).data)
+        digest.update(f"{split.labels.dtype}{split.labels.shape}".encode() + split.labels.tobytes())
+    for indices in (kept, held_out):
+        digest.update(f"{indices.dtype}{indices.shape}".encode() + indices.tobytes())
+    digest.update("\n".join(class_names).encode())
+    return digest.hexdigest()
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

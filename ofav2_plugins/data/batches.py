@@ -128,12 +128,12 @@ def random_crop(images: Tensor, crops: Tensor, resolution: int) -> Tensor:
 
 def pixels(split: Split, indices: np.ndarray) -> Tensor:
     """Images of a split as float [N, C, S, S] in 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(split.images[indices])).float().div_(255)
+    return torch.from_numpy(split.pixels(indices)).float().div_(255)
 
 
 def labels_of(split: Split, indices: np.ndarray) -> Tensor:
     """Labels of a split as int64 [N]."""
-    return torch.from_numpy(np.ascontiguousarray(split.labels[indices]))
+    return torch.from_numpy(split.labels[indices])
 
 
 def normalise(images: Tensor, data: DataSplits) -> Tensor:

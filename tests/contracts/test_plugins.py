@@ -6,6 +6,7 @@ import inspect
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,4 +134,5 @@ def test_dataset_without_its_files_says_what_it_needs(name, tmp_path):
         return
     splits = dataset.load()
     assert len(splits.train) > len(splits.validation) > 0
-    assert splits.train.images.dtype == "uint8"
+    images = splits.train.pixels(np.arange(2))
+    assert images.dtype == "uint8" and images.shape[0] == 2 and images.ndim == 4

@@ -1,4 +1,4 @@
-"""Image files for the tests of this folder."""
+"""Image files for the tests of this folder, and what a split holds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from ofav2_plugins.data.base import Split
 
 
 def paint(path: Path, color, size=(64, 64), mode="RGB", **save) -> Path:
@@ -17,3 +19,8 @@ def paint(path: Path, color, size=(64, 64), mode="RGB", **save) -> Path:
 def photograph(size: tuple[int, int], seed: int = 0) -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def images_of(split: Split) -> np.ndarray:
+    """All images of a split, in its order."""
+    return split.pixels(np.arange(len(split)))

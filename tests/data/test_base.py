@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import images_of
 from torchvision import datasets
 
 from ofav2_plugins import registry
@@ -69,12 +71,50 @@ def test_fingerprint_depends_on_every_pixel_label_name_and_the_seed():
     assert build(images.copy()).fingerprint == fingerprints[0]
 
 
+def test_fingerprint_is_the_hash_of_everything_at_once():
+    images = np.random.default_rng(0).integers(0, 256, (700, 3, 2, 2), dtype=np.uint8)
+    labels = np.arange(700, dtype=np.int64) % 3
+    kept, held_out = stratified_split(labels, 0.25, 0)
+    content = b""
+    for array in (images, labels, images[:3], labels[:3], kept, held_out):
+        content += f"{array.dtype}{array.shape}".encode() + array.tobytes()
+    wanted = hashlib.blake2b(content + b"a\nb\nc", digest_size=16).hexdigest()
+    assert build(images, labels).fingerprint == wanted
+    assert build(np.asfortranarray(images), labels).fingerprint == wanted
+
+
+@given(data=st.data(), n=st.integers(1, 30))
+def test_a_part_of_a_part_has_the_images_and_labels_that_fancy_indexing_gives(data, n):
+    images = np.arange(n, dtype=np.uint8)[:, None, None, None]
+    wanted = images, np.arange(n) * 10
+    split = Split(*wanted)
+    for _ in range(3):
+        indices = np.array(data.draw(st.lists(st.integers(0, len(split) - 1), min_size=1, max_size=n)))
+        split, wanted = split.take(indices), tuple(array[indices] for array in wanted)
+        assert len(split) == len(indices)
+        assert (images_of(split) == wanted[0]).all() and (split.labels == wanted[1]).all()
+        assert split.pixels(np.array([0])).tolist() == wanted[0][:1].tolist()
+
+
+def test_splitting_a_memory_map_leaves_it_on_the_disk(tmp_path):
+    path, n_images = tmp_path / "images", 4096
+    with open(path, "wb") as file:
+        file.truncate(n_images * 3 * 64 * 64)  # 48 MiB
+    images = np.memmap(path, dtype=np.uint8, mode="r", shape=(n_images, 3, 64, 64))
+    tracemalloc.start()
+    data = build(images, np.arange(n_images) % 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(data.train) + len(data.validation) == n_images
+    assert peak < 8 * 2**20
+
+
 def test_images_keep_their_labels():
     images = np.zeros((12, 3, 4, 4), dtype=np.uint8)
     images[:, 0, 0, 0] = np.arange(12)
     data = build(images)
     for split in (data.train, data.validation):
-        assert (split.images[:, 0, 0, 0] % 3 == split.labels).all()
+        assert (images_of(split)[:, 0, 0, 0] % 3 == split.labels).all()
     assert len(data.train) == 9 and len(data.validation) == 3
 
 
@@ -97,9 +137,9 @@ def test_fashion_mini_is_whole_and_balanced():
     assert data.n_classes == 10
     for split, count in ((data.train, 255), (data.validation, 45), (data.test, 100)):
         assert np.bincount(split.labels).tolist() == [count] * 10
-        assert split.images.shape == (10 * count, 1, 28, 28) and split.images.dtype == np.uint8
+        assert images_of(split).shape == (10 * count, 1, 28, 28) and images_of(split).dtype == np.uint8
     # No photograph is in two splits.
-    seen = [{image.tobytes() for image in split.images} for split in (data.train, data.validation, data.test)]
+    seen = [{image.tobytes() for image in images_of(split)} for split in (data.train, data.validation, data.test)]
     assert not seen[0] & seen[1] and not (seen[0] | seen[1]) & seen[2]
 
 
@@ -117,7 +157,7 @@ def test_a_damaged_embedded_file_is_named(tmp_path):
             noticed += 1
             continue
         for got, wanted in zip(again, (train, test), strict=True):  # a byte that means nothing, such as a date's
-            assert (got.images == wanted.images).all() and (got.labels == wanted.labels).all()
+            assert (images_of(got) == images_of(wanted)).all() and (got.labels == wanted.labels).all()
     assert noticed >= 12
     for length in (0, 3, len(whole) // 2, len(whole) - 1):
         damaged.write_bytes(whole[:length])
@@ -167,7 +207,7 @@ def test_cifar10_pixels_are_planes_of_red_green_blue(tmp_path, monkeypatch):
     kept, held_out = stratified_split(np.array(labels), 0.25, 0)
     for split, indices in ((data.train, kept), (data.validation, held_out)):
         assert split.labels.tolist() == [labels[i] for i in indices]
-        for image, index in zip(split.images, indices, strict=True):
+        for image, index in zip(images_of(split), indices, strict=True):
             row = rows[index]
             for channel, y, x in (
                 (0, 0, 0),

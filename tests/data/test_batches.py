@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import images_of
 from PIL import Image
 from torchvision import transforms
 
@@ -125,7 +126,7 @@ def test_evaluation_pixels_are_those_of_torchvision_on_pil_images(side, resoluti
             transforms.Normalize(MEAN, STD),
         ]
     )
-    pictures = [Image.fromarray(image.transpose(1, 2, 0).squeeze()).convert("RGB") for image in data.test.images]
+    pictures = [Image.fromarray(image.transpose(1, 2, 0).squeeze()).convert("RGB") for image in images_of(data.test)]
     wanted = torch.stack([reference(picture) for picture in pictures])
     batches = list(eval_batches(data, data.test, resolution, batch_size=2))
     assert [len(labels) for _, labels in batches] == [2, 2, 1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import paint, photograph
+from pictures import images_of, paint, photograph
 
 from ofav2_plugins import registry
 from ofav2_plugins.errors import UserError
@@ -41,11 +41,11 @@ def test_tiny_imagenet_in_its_original_layout(tiny):
     assert data.class_names == ("goldfish, Carassius auratus", "n03", "bullfrog")
     assert (len(data.train), len(data.validation), len(data.test)) == (9, 3, 6)
     assert data.test.labels.tolist() == [2, 0, 1, 1, 2, 0]  # n04's image is left out
-    assert data.test.images[:, 1, 5, 5].tolist() == [160, 0, 80, 80, 160, 0]
-    assert data.test.images[:, 2, 5, 5].tolist() == [0, 1, 2, 3, 5, 6]
+    assert images_of(data.test)[:, 1, 5, 5].tolist() == [160, 0, 80, 80, 160, 0]
+    assert images_of(data.test)[:, 2, 5, 5].tolist() == [0, 1, 2, 3, 5, 6]
     for split in (data.train, data.validation):
-        assert split.images.shape[1:] == (3, 64, 64)
-        assert np.abs(split.images[:, 0, 30, 30].astype(int) - 80 * split.labels).max() <= 3  # JPEG
+        assert images_of(split).shape[1:] == (3, 64, 64)
+        assert np.abs(images_of(split)[:, 0, 30, 30].astype(int) - 80 * split.labels).max() <= 3  # JPEG
 
 
 def test_tiny_imagenet_annotation_of_a_missing_file_names_file_and_line(tiny):
@@ -83,8 +83,8 @@ def test_image_folder_splits_every_class(flat):
     assert (len(data.train), len(data.validation), len(data.test)) == (6, 2, 2)
     everything = []
     for split in (data.train, data.validation, data.test):
-        assert (split.images[:, 0, 0, 0] == 200 * split.labels).all()
-        everything += [(int(image[0, 0, 0]), int(image[1, 0, 0])) for image in split.images]
+        assert (images_of(split)[:, 0, 0, 0] == 200 * split.labels).all()
+        everything += [(int(image[0, 0, 0]), int(image[1, 0, 0])) for image in images_of(split)]
     assert sorted(everything) == [(red, 10 * i) for red in (0, 200) for i in range(5)]
     assert all(r % 4 == 0 and r <= 40 for r in data.resolutions) and max(data.resolutions) == 40
 
@@ -99,7 +99,7 @@ def test_image_folder_with_a_test_folder_keeps_it_apart(flat, tmp_path, beside):
         paint(tmp_path / "both" / beside / name / "only.jpeg", (0, 0, blue), (50, 50), quality=95)
     data = load("image-folder", tmp_path / "both")
     assert data.class_names == ("ant", "cat", "dog") and data.test.labels.tolist() == [1, 2]
-    assert np.abs(data.test.images[:, 2, 9, 9].astype(int) - [50, 250]).max() <= 3
+    assert np.abs(images_of(data.test)[:, 2, 9, 9].astype(int) - [50, 250]).max() <= 3
     assert len(data.train) + len(data.validation) == 13
     paint(tmp_path / "both" / beside / "horse" / "0.png", 0, (40, 40))
     with pytest.raises(UserError, match="horse"):

@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from pictures import images_of
 
 from ofav2_plugins import registry
 from ofav2_plugins.data.idx import find_idx, read_idx
@@ -80,7 +81,7 @@ def test_fashion_mnist_reads_its_four_files(tmp_path):
     data = registry.load(registry.DATASETS, "fashion-mnist").load(fashion_folder(tmp_path), validation_fraction=0.5)
     assert (len(data.train), len(data.validation), len(data.test)) == (10, 10, 10)
     raw = (tmp_path / "t10k-images-idx3-ubyte").read_bytes()[16:]
-    assert data.test.images.tobytes() == raw and data.test.labels.tolist() == list(range(10))
+    assert images_of(data.test).tobytes() == raw and data.test.labels.tolist() == list(range(10))
     assert data.class_names[9] == "Ankle boot"
 
 
