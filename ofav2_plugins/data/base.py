@@ -108,16 +108,9 @@ def make_splits(
     """Hold validation images out of `train`, check what training will need, and fingerprint it all.
 
     Raises:
-        UserError: One class only, a class without images, or too few images to hold any out.
+        UserError: One class only, a label without a class, a class with too few images to hold any out, no test image.
     """
-    if len(class_names) < 2:
-        raise UserError(f"dataset {name!r} must have at least 2 classes, but got {list(class_names)}")
-    counts = np.bincount(train.labels, minlength=len(class_names))
-    for label in np.flatnonzero(counts < 2).tolist():
-        raise UserError(
-            f"dataset {name!r}: class {class_names[label]!r} must have at least 2 training images, "
-            f"but got {counts[label]}"
-        )
+    _check(name, train, test, class_names)
     kept, held_out = stratified_split(train.labels, validation_fraction, seed)
     return DataSplits(
         name=name,
@@ -130,6 +123,27 @@ def make_splits(
         std=tuple(std),
         fingerprint=_fingerprint(train, test, kept, held_out, class_names),
     )
+
+
+def _check(name: str, train: Split, test: Split, class_names: Sequence[str]) -> None:
+    n_classes = len(class_names)
+    if n_classes < 2:
+        raise UserError(f"dataset {name!r} must have at least 2 classes, but got {list(class_names)}")
+    for part, labels in (("training", train.labels), ("test", test.labels)):
+        unknown = np.unique(labels[(labels < 0) | (labels >= n_classes)]).tolist()
+        if unknown:
+            raise UserError(
+                f"dataset {name!r}: the labels of its {part} images must be 0 to {n_classes - 1}, one per class, "
+                f"but got {', '.join(map(str, unknown[:5]))}; fetch or build its files again"
+            )
+    counts = np.bincount(train.labels, minlength=n_classes)
+    for label in np.flatnonzero(counts < 2).tolist():
+        raise UserError(
+            f"dataset {name!r}: class {class_names[label]!r} must have at least 2 training images, "
+            f"but got {counts[label]}; add some or leave the class out"
+        )
+    if len(test) == 0:
+        raise UserError(f"dataset {name!r} must have at least 1 test image, but got none; fetch or build it again")
 
 
 def _fingerprint(train: Split, test: Split, kept: np.ndarray, held_out: np.ndarray, class_names: Sequence[str]) -> str:

@@ -21,12 +21,15 @@ from ofav2_plugins.errors import UserError
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(lambda v: np.array(v, dtype=np.int64))
 
 
-def build(images=None, labels=None, test_images=None, class_names=("a", "b", "c"), seed=0) -> DataSplits:
+def build(
+    images=None, labels=None, test_images=None, test_labels=(0, 1, 2), class_names=("a", "b", "c"), seed=0
+) -> DataSplits:
     images = (
         np.arange(12 * 3 * 4 * 4, dtype=np.uint32).astype(np.uint8).reshape(12, 3, 4, 4) if images is None else images
     )
     labels = np.arange(12, dtype=np.int64) % 3 if labels is None else labels
-    test = Split(images[:3] if test_images is None else test_images, np.arange(3, dtype=np.int64))
+    test_images = images[: len(test_labels)] if test_images is None else test_images
+    test = Split(test_images, np.array(test_labels, dtype=np.int64))
     return make_splits(
         "made", Split(images, labels), test, class_names=class_names, resolutions=(4,), mean=(0.5,) * 3,
         std=(0.5,) * 3, validation_fraction=0.25, seed=seed,
@@ -129,6 +132,20 @@ def test_images_keep_their_labels():
 def test_a_class_that_cannot_be_learned_is_named(labels, class_names, named):
     with pytest.raises(UserError, match=named):
         build(labels=labels, class_names=class_names)
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 255])
+def test_a_label_without_a_class_is_an_error_that_names_the_dataset(wrong):
+    labels = np.arange(12, dtype=np.int64) % 3
+    with pytest.raises(UserError, match=rf"'made'.*training.*0 to 2.* got {wrong};"):
+        build(labels=np.append(labels[:-1], wrong))
+    with pytest.raises(UserError, match=rf"'made'.*test.*0 to 2.* got {wrong};"):
+        build(test_labels=np.array([0, wrong, 1]))
+
+
+def test_an_empty_test_set_is_an_error_that_names_the_dataset():
+    with pytest.raises(UserError, match="'made' must have at least 1 test image"):
+        build(test_labels=np.array([], dtype=np.int64))
 
 
 def test_fashion_mini_is_whole_and_balanced():

@@ -94,6 +94,20 @@ def test_fashion_mnist_with_other_numbers_of_images_and_labels_is_refused(tmp_pa
             registry.load(registry.DATASETS, "fashion-mnist").load(tmp_path)
 
 
+@pytest.mark.parametrize(("part", "labels"), [("train", [*range(9), 10] * 2), ("t10k", [0] * 9 + [255])])
+def test_fashion_mnist_with_a_label_that_no_class_has_is_refused(tmp_path, part, labels):
+    fashion_folder(tmp_path)
+    content = gzip.compress(idx(np.array(labels, dtype=np.uint8)))
+    (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(content)
+    with pytest.raises(UserError, match=f"'fashion-mnist'.* 0 to 9.* got {labels[-1]};"):
+        registry.load(registry.DATASETS, "fashion-mnist").load(tmp_path)
+
+
+def test_fashion_mnist_without_test_images_is_refused(tmp_path):
+    with pytest.raises(UserError, match="'fashion-mnist' must have at least 1 test image"):
+        registry.load(registry.DATASETS, "fashion-mnist").load(fashion_folder(tmp_path, n_test=0))
+
+
 def test_fashion_mnist_with_images_and_labels_exchanged_is_refused(tmp_path):
     fashion_folder(tmp_path)
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(np.arange(10, dtype=np.uint8)))
