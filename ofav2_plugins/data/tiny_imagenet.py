@@ -49,7 +49,7 @@ def _split(files: list[tuple[Path, int]]) -> Split:
 def _annotated(val: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:
     """The annotated images of known classes; UserError names the line of one that is missing."""
     annotations, files = val / "val_annotations.txt", []
-    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text(annotations).splitlines(), start=1):
         if not line.strip():
             continue
         fields = line.split("\t")
@@ -72,4 +72,17 @@ def _names(words: Path, wnids: list[str]) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line for line in _text(path).splitlines() if line.strip()]
+
+
+def _text(path: Path) -> str:
+    """What is in a file; UserError, naming it, where it cannot be read or is no UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        wrong = error.object[error.start]
+        raise UserError(
+            f"{path} must be text in UTF-8, but got byte 0x{wrong:02x} at position {error.start}; fetch it again"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; fetch it again") from error

@@ -68,6 +68,19 @@ def test_tiny_imagenet_names_a_missing_part(tiny, part):
         load("tiny-imagenet", tiny)
 
 
+@pytest.mark.parametrize("name", ["wnids.txt", "words.txt", "val/val_annotations.txt"])
+def test_tiny_imagenet_names_a_file_that_is_no_utf_8_or_cannot_be_read(tiny, name):
+    path = tiny / name
+    content = path.read_bytes()
+    path.write_bytes(content + "n05\tcaf\N{LATIN SMALL LETTER E WITH ACUTE}\n".encode("latin-1"))
+    with pytest.raises(UserError, match=f"{name} must be text in UTF-8, .*0xe9 at position {len(content) + 7};"):
+        load("tiny-imagenet", tiny)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        load("tiny-imagenet", tiny)
+
+
 def test_tiny_imagenet_without_words_or_with_an_empty_training_folder(tiny):
     (tiny / "words.txt").unlink()
     assert load("tiny-imagenet", tiny).class_names == ("n01", "n03", "n02")
