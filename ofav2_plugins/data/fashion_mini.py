@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .base import Dataset, DataSplits, Split, make_splits
-from .fashion_mnist import CLASS_NAMES, MEAN, RESOLUTIONS, STD
+from .base import Dataset, DataSplits, Split
+from .fashion_mnist import fashion_splits
 
 EMBEDDED = Path(__file__).parent / "embedded" / "fashion_mini.npz"
 
@@ -17,18 +17,12 @@ class FashionMini(Dataset):
     """3,000 training and 1,000 test photographs of clothes, embedded in the package; needs no files."""
 
     def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
-        train, test = read_embedded(EMBEDDED)
-        return make_splits(
-            self.name,
-            train,
-            test,
-            class_names=CLASS_NAMES,
-            resolutions=RESOLUTIONS,
-            mean=MEAN,
-            std=STD,
-            validation_fraction=validation_fraction,
-            seed=seed,
-        )
+        if root is not None:
+            raise UserError(
+                "fashion-mini takes no --root, it is inside the package; did you mean --dataset image-folder?, "
+                f"but got --root {root}"
+            )
+        return fashion_splits(self.name, *read_embedded(EMBEDDED), validation_fraction, seed)
 
 
 def read_embedded(path: Path) -> tuple[Split, Split]:

@@ -11,8 +11,6 @@ from .idx import find_idx, read_idx
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-MEAN, STD = (0.2860,) * 3, (0.3530,) * 3
-RESOLUTIONS = (24, 28, 32)
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -23,18 +21,23 @@ class FashionMNIST(Dataset):
         if root is None and DEBIAN_FOLDER.is_dir():
             root = DEBIAN_FOLDER
         hint = "the four IDX files of Fashion-MNIST (Debian: apt install dataset-fashion-mnist)"
-        train, test = read_folder(existing_folder(root, self.name, hint))
-        return make_splits(
-            self.name,
-            train,
-            test,
-            class_names=CLASS_NAMES,
-            resolutions=RESOLUTIONS,
-            mean=MEAN,
-            std=STD,
-            validation_fraction=validation_fraction,
-            seed=seed,
-        )
+        parts = read_folder(existing_folder(root, self.name, hint))
+        return fashion_splits(self.name, *parts, validation_fraction, seed)
+
+
+def fashion_splits(name: str, train: Split, test: Split, validation_fraction: float, seed: int) -> DataSplits:
+    """`make_splits` of images [N, 1, 28, 28] in Fashion-MNIST's classes."""
+    return make_splits(
+        name,
+        train,
+        test,
+        class_names=CLASS_NAMES,
+        resolutions=(24, 28, 32),
+        mean=(0.2860,) * 3,
+        std=(0.3530,) * 3,
+        validation_fraction=validation_fraction,
+        seed=seed,
+    )
 
 
 def read_folder(root: Path) -> tuple[Split, Split]:

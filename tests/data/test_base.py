@@ -160,6 +160,11 @@ def test_fashion_mini_is_whole_and_balanced():
     assert not seen[0] & seen[1] and not (seen[0] | seen[1]) & seen[2]
 
 
+def test_fashion_mini_with_a_root_is_an_error_and_not_ignored(tmp_path):
+    with pytest.raises(UserError, match=rf"fashion-mini takes no --root.*image-folder.*but got --root {tmp_path}"):
+        registry.load(registry.DATASETS, "fashion-mini").load(tmp_path)
+
+
 def test_a_damaged_embedded_file_is_named(tmp_path):
     whole = EMBEDDED.read_bytes()
     train, test = read_embedded(EMBEDDED)
