@@ -85,7 +85,8 @@ class Dataset(ABC):
 
         Args:
             root: The folder the dataset is in; None where it needs none or has a usual place.
-            validation_fraction: Share of the training images held out for validation, class by class.
+            validation_fraction: Share of the training images held out for validation, class by class; not used
+                where the dataset has validation images of its own.
             seed: Chooses which.
 
         Raises:
@@ -104,56 +105,70 @@ def make_splits(
     std: Sequence[float],
     validation_fraction: float,
     seed: int,
+    validation: Split | None = None,
 ) -> DataSplits:
     """Hold validation images out of `train`, check what training will need, and fingerprint it all.
 
+    Where `validation` is given nothing is held out, and `validation_fraction` and `seed` are not used.
+
     Raises:
-        UserError: One class only, a label without a class, a class with too few images to hold any out, no test image.
+        UserError: One class only, a label without a class, a class with too few training images (2, or 1 where none
+            is held out), no test or validation image.
     """
-    _check(name, train, test, class_names)
-    kept, held_out = stratified_split(train.labels, validation_fraction, seed)
+    _check(name, train, test, validation, class_names)
+    if validation is None:
+        kept, held_out = stratified_split(train.labels, validation_fraction, seed)
+        fingerprint = _fingerprint((train, test), (kept, held_out), class_names)
+        train, validation = train.take(kept), train.take(held_out)
+    else:
+        fingerprint = _fingerprint((train, test, validation), (), class_names)
     return DataSplits(
         name=name,
-        train=train.take(kept),
-        validation=train.take(held_out),
+        train=train,
+        validation=validation,
         test=test,
         class_names=tuple(class_names),
         resolutions=tuple(resolutions),
         mean=tuple(mean),
         std=tuple(std),
-        fingerprint=_fingerprint(train, test, kept, held_out, class_names),
+        fingerprint=fingerprint,
     )
 
 
-def _check(name: str, train: Split, test: Split, class_names: Sequence[str]) -> None:
+def _check(name: str, train: Split, test: Split, validation: Split | None, class_names: Sequence[str]) -> None:
     n_classes = len(class_names)
+    own = {"test": test} if validation is None else {"test": test, "validation": validation}
     if n_classes < 2:
         raise UserError(f"dataset {name!r} must have at least 2 classes, but got {list(class_names)}")
-    for part, labels in (("training", train.labels), ("test", test.labels)):
-        unknown = np.unique(labels[(labels < 0) | (labels >= n_classes)]).tolist()
+    for part, split in {"training": train, **own}.items():
+        unknown = np.setdiff1d(split.labels, np.arange(n_classes)).tolist()
         if unknown:
             raise UserError(
                 f"dataset {name!r}: the labels of its {part} images must be 0 to {n_classes - 1}, one per class, "
                 f"but got {', '.join(map(str, unknown[:5]))}; fetch or build its files again"
             )
     counts = np.bincount(train.labels, minlength=n_classes)
-    for label in np.flatnonzero(counts < 2).tolist():
+    least = 2 if validation is None else 1
+    for label in np.flatnonzero(counts < least).tolist():
         raise UserError(
-            f"dataset {name!r}: class {class_names[label]!r} must have at least 2 training images, "
+            f"dataset {name!r}: class {class_names[label]!r} must have {least} or more training images, "
             f"but got {counts[label]}; add some or leave the class out"
         )
-    if len(test) == 0:
-        raise UserError(f"dataset {name!r} must have at least 1 test image, but got none; fetch or build it again")
+    for part, split in own.items():
+        if len(split) == 0:
+            raise UserError(
+                f"dataset {name!r} must have at least 1 {part} image, but got none; fetch or build it again"
+            )
 
 
-def _fingerprint(train: Split, test: Split, kept: np.ndarray, held_out: np.ndarray, class_names: Sequence[str]) -> str:
+def _fingerprint(splits: Sequence[Split], parts: Sequence[np.ndarray], class_names: Sequence[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for split in (train, test):
+    for split in splits:
         digest.update(f"{split.images.dtype}{(len(split), *split.images.shape[1:])}".encode())
         for indices in np.split(np.arange(len(split)), range(256, len(split), 256)):  # a memory map is not read at once
             digest.update(split.pixels(indices).data)
         digest.update(f"{split.labels.dtype}{split.labels.shape}".encode() + split.labels.tobytes())
-    for indices in (kept, held_out):
+    for indices in parts:
         digest.update(f"{indices.dtype}{indices.shape}".encode() + indices.tobytes())
     digest.update("\n".join(class_names).encode())
     return digest.hexdigest()

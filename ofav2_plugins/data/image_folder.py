@@ -21,25 +21,24 @@ from .base import (
 from .decode import BROKEN, decode, image_files
 
 TEST_FRACTION = 0.2
-TEST_FOLDERS = ("test", "val", "validation")
 LARGEST = 256
 
 
 class ImageFolder(Dataset):
-    """Your own images: ROOT/<class>/*, or ROOT/train/<class>/* with ROOT/test (or val) beside it."""
+    """Your own images: ROOT/<class>/*, or ROOT/train/<class>/* with ROOT/test, ROOT/val or both beside it.
+
+    Beside train/, test/ is the test set and val/ (or validation/) the validation set, so that no training image is
+    held out; val/ without test/ is the test set. Without train/ a fifth of each class is the test set.
+    """
 
     def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
         folder = existing_folder(root, self.name, "one folder of images per class")
+        validation_files = None
         if (folder / "train").is_dir():
             train_files, classes = class_files(folder / "train")
-            test_folder = next((folder / n for n in TEST_FOLDERS if (folder / n).is_dir()), None)
-            if test_folder is None:
-                raise UserError(f"{folder} has train/ and so must have one of {', '.join(TEST_FOLDERS)} beside it")
-            test_files, test_classes = class_files(test_folder)
-            if set(test_classes) - set(classes):
-                extra = sorted(set(test_classes) - set(classes))
-                raise UserError(f"{test_folder} has classes that {folder / 'train'} has not: {extra}")
-            test_files = [(path, classes.index(test_classes[label])) for path, label in test_files]
+            test_folder, validation_folder = _beside_train(folder)
+            test_files = _of_classes(test_folder, classes)
+            validation_files = _of_classes(validation_folder, classes) if validation_folder else None
         else:
             files, classes = class_files(folder)
             labels = np.array([label for _, label in files])
@@ -58,6 +57,7 @@ class ImageFolder(Dataset):
             std=IMAGENET_STD,
             validation_fraction=validation_fraction,
             seed=seed,
+            validation=_split(validation_files, size) if validation_files else None,
         )
 
 
@@ -67,6 +67,27 @@ def class_files(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     if len(classes) < 2:
         raise UserError(f"{folder} must have at least 2 class folders, but got {classes}")
     return [(p, i) for i, name in enumerate(classes) for p in image_files(folder / name)], classes
+
+
+def _beside_train(folder: Path) -> tuple[Path, Path | None]:
+    """The folder of the test set and that of the validation set, if there is one."""
+    test, validation = folder / "test", [folder / name for name in ("val", "validation") if (folder / name).is_dir()]
+    if len(validation) > 1:
+        raise UserError(f"{folder} must have val/ or validation/ beside train/, but got both; merge them or remove one")
+    if test.is_dir():
+        return test, validation[0] if validation else None
+    if not validation:
+        raise UserError(f"{folder} must have test/, val/ or validation/ beside train/, but got none of them; add one")
+    return validation[0], None
+
+
+def _of_classes(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """(file, label) of every image, where the labels are those of `classes`."""
+    files, own = class_files(folder)
+    extra = sorted(set(own) - set(classes))
+    if extra:
+        raise UserError(f"{folder} must have classes of {folder.parent / 'train'} only, but got {extra}; move them")
+    return [(path, classes.index(own[label])) for path, label in files]
 
 
 def storage_size(files: list[Path]) -> int:

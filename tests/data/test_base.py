@@ -148,6 +148,23 @@ def test_an_empty_test_set_is_an_error_that_names_the_dataset():
         build(test_labels=np.array([], dtype=np.int64))
 
 
+def test_validation_images_of_its_own_are_kept_whole_and_checked():
+    images, labels = np.arange(4, dtype=np.uint8)[:, None, None, None], np.array([0, 1, 1, 0])
+    settings = {"class_names": ("a", "b"), "resolutions": (4,), "mean": (0.5,) * 3, "std": (0.5,) * 3, "seed": 0}
+
+    def make(validation: Split) -> DataSplits:
+        train, test = Split(images[:2], labels[:2]), Split(images[2:3], labels[2:3])
+        return make_splits("made", train, test, validation=validation, validation_fraction=0.5, **settings)
+
+    data = make(Split(images[3:], labels[3:]))
+    assert [images_of(s).ravel().tolist() for s in (data.train, data.validation, data.test)] == [[0, 1], [3], [2]]
+    assert make(Split(images[3:] + 1, labels[3:])).fingerprint != data.fingerprint
+    with pytest.raises(UserError, match="'made' must have at least 1 validation image"):
+        make(Split(images[:0], labels[:0]))
+    with pytest.raises(UserError, match="labels of its validation images must be 0 to 1"):
+        make(Split(images[3:], labels[3:] + 2))
+
+
 def test_fashion_mini_is_whole_and_balanced():
     data = registry.load(registry.DATASETS, "fashion-mini").load()
     assert (len(data.train), len(data.validation), len(data.test)) == (2550, 450, 1000)

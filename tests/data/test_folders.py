@@ -119,6 +119,28 @@ def test_image_folder_with_a_test_folder_keeps_it_apart(flat, tmp_path, beside):
         load("image-folder", tmp_path / "both")
 
 
+@pytest.mark.parametrize("beside", ["val", "validation"])
+def test_image_folder_with_three_folders_uses_each_for_what_it_is_called(flat, tmp_path, beside):
+    root = tmp_path / "three"
+    root.mkdir()
+    flat.rename(root / "train")
+    for folder, green in (("test", 100), (beside, 200)):
+        for label, name in enumerate(("cat", "dog")):
+            paint(root / folder / name / "only.png", (200 * label, green, 7), (40, 40))
+    data = load("image-folder", root, validation_fraction=0.5)
+    assert (len(data.train), len(data.validation), len(data.test)) == (10, 2, 2)
+    assert sorted(images_of(data.train)[:, 1, 0, 0].tolist()) == sorted([0, 10, 20, 30, 40] * 2)
+    for split, green in ((data.test, 100), (data.validation, 200)):
+        assert images_of(split)[:, :, 9, 9].tolist() == [[0, green, 7], [200, green, 7]]
+        assert split.labels.tolist() == [0, 1]
+    assert load("image-folder", root, validation_fraction=0.2, seed=1).fingerprint == data.fingerprint
+    paint(root / beside / "dog" / "only.png", (200, 201, 7), (40, 40))
+    assert load("image-folder", root).fingerprint != data.fingerprint
+    paint(root / ("val" if beside == "validation" else "validation") / "cat" / "0.png", 0, (40, 40))
+    with pytest.raises(UserError, match=r"val/ or validation/ .*but got both"):
+        load("image-folder", root)
+
+
 def test_image_folder_that_cannot_be_used_is_named(flat, tmp_path):
     with pytest.raises(UserError, match="--root"):
         load("image-folder", None)
