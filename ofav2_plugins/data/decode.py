@@ -44,6 +44,8 @@ def decode(files: Sequence[Path], size: int) -> np.ndarray:
     Raises:
         UserError: Files that cannot be decoded: the first ones by name, and how many there are.
     """
+    if not files:
+        return np.empty((0, 3, size, size), dtype=np.uint8)  # an empty file cannot be mapped
     try:
         listing = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     except OSError as error:

@@ -163,6 +163,13 @@ def test_image_folder_that_cannot_be_used_is_named(flat, tmp_path):
         load("image-folder", flat)
 
 
+def test_image_folder_with_one_image_a_class_is_an_error(flat):
+    for path in flat.glob("*/[1-4].png"):
+        path.unlink()
+    with pytest.raises(UserError, match="class 'cat' must have 2 or more training images, but got 1"):
+        load("image-folder", flat)
+
+
 def bomb() -> bytes:
     """A PNG of a few bytes that says that it has 30,000 x 30,000 pixels."""
 
