@@ -124,9 +124,8 @@ def plan(
         )
     console.print(table)
     if hours:
-        console.print(
-            f"about {sum(hours.values()):.1f} hours on this machine, estimated from a few batches of each step"
-        )
+        total = sum(hours.values())
+        console.print(f"about {total:.1f} hours on this machine, estimated from a few batches of each step")
 
 
 @app.command()

@@ -16,6 +16,8 @@ from torch import Tensor
 from ..seeding import derive_seed, python_rng, torch_rng
 from .base import DataSplits, Split
 
+MIN_SCALE = 0.85
+
 
 def sample_resolution(resolutions: Sequence[int], seed: int, phase: str, epoch: int, step: int) -> int:
     """The resolution of one batch in pixels, the same on all ranks."""
@@ -38,7 +40,7 @@ def train_batches(
     start_step: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    min_scale: float = 0.85,
+    min_scale: float = MIN_SCALE,
     flip: bool = True,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of augmented training batches: images [B, 3, r, r] and labels [B], r drawn per batch.
@@ -66,7 +68,10 @@ def train_batches(
         crops = crop_parameters(len(indices), min_scale, flip, torch_rng(seed, phase, epoch, step, "crop"))
         mine = slice(rank * len(indices) // world_size, (rank + 1) * len(indices) // world_size)
         images = pixels(data.train, indices[mine])
-        yield normalise(random_crop(images, crops[mine], resolution), data), labels_of(data.train, indices[mine])
+        yield (
+            normalise(random_crop(images, crops[mine], resolution, min_scale), data),
+            labels_of(data.train, indices[mine]),
+        )
 
 
 def eval_batches(data: DataSplits, split: Split, resolution: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -92,38 +97,45 @@ def calibration_batches(
     batches = []
     for number, indices in enumerate(np.array_split(order, math.ceil(len(order) / batch_size))):
         crops = crop_parameters(len(indices), min_scale, flip, torch_rng(seed, "calibration", resolution, number))
-        batches.append(normalise(random_crop(pixels(data.train, indices), crops, resolution), data))
+        batches.append(normalise(random_crop(pixels(data.train, indices), crops, resolution, min_scale), data))
     return batches
 
 
 def crop_parameters(n: int, min_scale: float, flip: bool, generator: torch.Generator) -> Tensor:
     """Random crops [n, 5]: width, height, left, top as shares of the side, and whether to mirror (-1 or 1).
 
-    Area share uniform in [min_scale, 1], log aspect ratio uniform in [3/4, 4/3] (torchvision's
-    RandomResizedCrop), sides clamped to the image.
+    Area share uniform in [min_scale, 1], log aspect ratio uniform in [3/4, 4/3] (torchvision's RandomResizedCrop),
+    or in as much of it as leaves both sides within the image: a crop of nearly everything is nearly square.
     """
     draws = torch.rand(n, 5, generator=generator)
     area = min_scale + (1 - min_scale) * draws[:, 0]
-    ratio = torch.exp((2 * draws[:, 1] - 1) * math.log(4 / 3))
-    width = (area * ratio).sqrt().clamp(max=1)
+    widest = (1 / area).clamp(max=4 / 3)  # width = sqrt(area * ratio) <= 1
+    ratio = widest ** (2 * draws[:, 1] - 1)
+    width = (area * ratio).sqrt().clamp(max=1)  # what rounding puts above
     height = (area / ratio).sqrt().clamp(max=1)
     left, top = (1 - width) * draws[:, 2], (1 - height) * draws[:, 3]
     mirrored = torch.where(draws[:, 4] < 0.5, -1.0, 1.0) if flip else torch.ones(n)
     return torch.stack([width, height, left, top, mirrored], dim=1)
 
 
-def random_crop(images: Tensor, crops: Tensor, resolution: int) -> Tensor:
-    """Crop and resize a batch [N, C, S, S] to [N, C, resolution, resolution] by `crop_parameters`."""
-    if images.shape[-1] > 1.5 * resolution:
-        # Sampling a much larger image bilinearly would alias: first come near the crop's own scale.
-        size = round(1.1 * resolution)
+def random_crop(images: Tensor, crops: Tensor, resolution: int, min_scale: float) -> Tensor:
+    """Crop and resize a batch [N, C, S, S] to [N, C, resolution, resolution] by `crop_parameters` of `min_scale`."""
+    # Sampling a much larger image bilinearly would alias: first shrink it (antialiased), all images alike for speed,
+    # but so far only that the shortest side of any crop keeps `resolution` pixels: with the widest ratio that
+    # `crop_parameters` draws it is sqrt(area / ratio) = sqrt(area * max(area, 3 / 4)).
+    size = math.ceil(resolution / math.sqrt(min_scale * max(min_scale, 3 / 4)))
+    if images.shape[-1] > max(1.5 * resolution, size):
         images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    # Where crops may be small that leaves the large ones too many pixels: average `finer` x `finer` samples of them.
+    finer = math.ceil(images.shape[-1] / (1.5 * resolution))
+    fine = finer * resolution
     width, height, left, top, mirrored = crops.unbind(1)
     theta = torch.zeros(len(images), 2, 3)
     theta[:, 0, 0], theta[:, 0, 2] = width * mirrored, 2 * left + width - 1
     theta[:, 1, 1], theta[:, 1, 2] = height, 2 * top + height - 1
-    grid = F.affine_grid(theta, [len(images), images.shape[1], resolution, resolution], align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    grid = F.affine_grid(theta, [len(images), images.shape[1], fine, fine], align_corners=False)
+    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.avg_pool2d(sampled, finer) if finer > 1 else sampled
 
 
 def pixels(split: Split, indices: np.ndarray) -> Tensor:

@@ -64,7 +64,7 @@ def assert_same(got, wanted):
 
 def test_crop_of_everything_is_the_identity_at_the_same_resolution():
     images = torch.rand(4, 3, 17, 17)
-    got = random_crop(images, torch.tensor([UNCROPPED] * 4), 17)
+    got = random_crop(images, torch.tensor([UNCROPPED] * 4), 17, 0.85)
     torch.testing.assert_close(got, images, atol=1e-5, rtol=0)
 
 
@@ -72,14 +72,15 @@ def test_crop_of_everything_is_the_identity_at_the_same_resolution():
 def test_crop_of_everything_is_a_bilinear_resize(resolution):
     images = torch.rand(4, 3, 20, 20)
     wanted = F.interpolate(images, size=(resolution, resolution), mode="bilinear", align_corners=False)
-    got = random_crop(images, torch.tensor([UNCROPPED] * 4), resolution)
+    got = random_crop(images, torch.tensor([UNCROPPED] * 4), resolution, 0.85)
     torch.testing.assert_close(got, wanted, atol=1e-4, rtol=0)
 
 
-def test_shrinking_much_does_not_alias():
+@pytest.mark.parametrize("min_scale", [0.08, 0.3, 0.85, 1])
+def test_shrinking_much_does_not_alias(min_scale):
     """A chessboard of single pixels is gray from afar; sampling it bilinearly would give black and white."""
     board = (torch.arange(64)[:, None] + torch.arange(64)[None, :]).remainder(2).float().expand(1, 3, 64, 64)
-    got = random_crop(board, torch.tensor([UNCROPPED]), 16)
+    got = random_crop(board, torch.tensor([UNCROPPED]), 16, min_scale)
     torch.testing.assert_close(got[..., 2:-2, 2:-2], torch.full((1, 3, 12, 12), 0.5), atol=0.05, rtol=0)
 
 
@@ -89,14 +90,14 @@ def test_mirrored_crop_is_the_flip_of_the_unmirrored(side, resolution):
     crops = crop_parameters(6, 0.5, False, torch.Generator().manual_seed(1))
     mirrored = crops.clone()
     mirrored[:, 4] = -1
-    got, wanted = (random_crop(images, c, resolution) for c in (mirrored, crops))
+    got, wanted = (random_crop(images, c, resolution, 0.5) for c in (mirrored, crops))
     torch.testing.assert_close(got, wanted.flip(-1), atol=1e-5, rtol=0)
 
 
 def test_crop_reads_the_pixels_that_it_names():
     """Away from its border a crop is the cut-out rectangle, resized."""
     images = torch.rand(2, 3, 16, 16)
-    got = random_crop(images, torch.tensor([[0.5, 0.25, 0.25, 0.5, 1.0]] * 2), 12)
+    got = random_crop(images, torch.tensor([[0.5, 0.25, 0.25, 0.5, 1.0]] * 2), 12, 0.125)
     wanted = F.interpolate(images[:, :, 8:12, 4:12], size=(12, 12), mode="bilinear", align_corners=False)
     torch.testing.assert_close(got[:, :, 1:-1, 1:-1], wanted[:, :, 1:-1, 1:-1], atol=1e-5, rtol=0)
 
@@ -108,9 +109,36 @@ def test_crops_lie_inside_the_image(seed, min_scale):
     for size, corner in ((width, left), (height, top)):
         assert (size > 0).all() and (corner >= 0).all() and (size + corner <= 1 + 1e-6).all()
     assert set(mirrored.tolist()) == {-1.0, 1.0}
-    assert (width * height <= 1).all() and (width * height >= min_scale * 0.75).all()
-    unclamped = (width < 1) & (height < 1)
-    assert (width * height)[unclamped].ge(min_scale - 1e-5).all()
+    assert (width * height <= 1 + 1e-6).all() and (width * height >= min_scale - 1e-6).all()
+    assert (width / height <= 4 / 3 + 1e-5).all() and (height / width <= 4 / 3 + 1e-5).all()
+
+
+@pytest.mark.parametrize("min_scale", [0.08, 0.5, 0.85])
+def test_areas_are_uniform_and_so_are_the_ratios_that_fit(min_scale):
+    n = 20000
+    width, height, *_ = crop_parameters(n, min_scale, True, torch.Generator().manual_seed(2)).double().unbind(1)
+    area, log_ratio = width * height, torch.log(width / height)
+    shares = [(area - min_scale) / (1 - min_scale)]
+    shares += [(log_ratio / torch.log((1 / area).clamp(max=4 / 3)) + 1) / 2]
+    for share in shares:  # Kolmogorov and Smirnov: above 1.95 once in a thousand
+        far = (share.sort().values - (torch.arange(n) + 0.5) / n).abs().max()
+        assert far * math.sqrt(n) < 1.95
+
+
+@pytest.mark.parametrize("min_scale", [0.1, 0.3, 0.5, 0.75, 0.85])
+def test_the_smallest_crop_is_as_sharp_as_its_resolution_allows(min_scale):
+    """Stripes of 4 output pixels along the shortest side that a crop can have keep most of their contrast."""
+    side, resolution = 256, 32
+    short = math.sqrt(min_scale * max(min_scale, 0.75))
+    crop = [short, min_scale / short, 0.0, 0.0, 1.0]
+    waves = 8
+    phase = 2 * math.pi * waves * (torch.arange(side) + 0.5) / (short * side)
+    images = (0.5 + 0.5 * torch.cos(phase)).expand(1, 1, side, side)
+    got = random_crop(images, torch.tensor([crop]), resolution, min_scale)[0, 0, 16, 2:-2]
+    phase = 2 * math.pi * waves * (torch.arange(resolution) + 0.5) / resolution
+    wanted = 0.5 + 0.5 * torch.cos(phase)[2:-2]
+    assert (got - 0.5).norm() / (wanted - 0.5).norm() > 0.6
+    assert F.cosine_similarity(got - 0.5, wanted - 0.5, dim=0) > 0.98
 
 
 @pytest.mark.parametrize(("side", "resolution", "channels"), [(64, 48, 3), (64, 64, 3), (28, 24, 1), (96, 40, 3)])

@@ -117,7 +117,7 @@ def test_a_server_that_cannot_continue_is_begun_again(server, archive, tmp_path)
 
 def test_a_later_call_continues_what_an_earlier_one_has(server, archive, tmp_path):
     server.plan = ["breaks off", *["500"] * 9]
-    with pytest.raises(UserError, match="1 MiB are kept in .*tiny.part, run again"):
+    with pytest.raises(UserError, match=r"1 MiB are kept in .*tiny\.part, run again"):
         quick(archive, tmp_path, attempts=3)
     kept = (tmp_path / "tiny.part").stat().st_size
     server.plan = []
