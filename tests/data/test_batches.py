@@ -165,6 +165,16 @@ def test_evaluation_pixels_are_those_of_torchvision_on_pil_images(side, resoluti
     assert levels.max() <= 2 and levels.mean() <= 0.5
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_uncropped_batch_is_the_images_normalised(channels):
+    data = make_data(channels=channels)
+    ((images, labels),) = epoch_of(data, batch_size=23, resolutions=(20,), min_scale=1.0, flip=False)
+    mean, std = (np.array(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    wanted = (images_of(data.train)[labels.numpy()] / 255 - mean) / std
+    assert np.abs(images.double().numpy() - wanted).max() < 1e-4
+    assert images.shape == (23, 3, 20, 20) and images.is_contiguous(memory_format=torch.channels_last)
+
+
 @given(start=st.integers(0, 4), seed=st.integers(0, 99), epoch=st.integers(0, 3))
 def test_an_epoch_started_later_is_the_tail_of_the_whole_one(start, seed, epoch):
     data = make_data()
