@@ -1,0 +1,38 @@
+"""Record a run: call `ofav2` as a process, keep its results, report, charts and tables under benchmarks/results.
+
+    python benchmarks/record.py quick ablate quick
+    python benchmarks/record.py proxy-ee_d train --supernet EE_D --teacher progressive --recipe proxy \
+        --dataset tiny-imagenet --root DATA --threads 1
+
+The first word names the folder in benchmarks/results, the rest is the command without its --out. The run itself is in
+runs/<name>; a call that was stopped is continued by the next one. Prints the seconds that the process took.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Run the command into runs/<name> and copy what it wrote."""
+    name, *command = sys.argv[1:]
+    run, target = HERE.parent / "runs" / name, HERE / "results" / name
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "ofav2_plugins", *command, "--out", str(run), "--resume"], check=True)
+    print(f"the whole process took {time.monotonic() - started:.0f} s")
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for file in ("results.json", "report.html"):
+        shutil.copy(run / file, target / file)
+    for folder in ("charts", "tables"):
+        shutil.copytree(run / folder, target / folder)
+
+
+if __name__ == "__main__":
+    main()
