@@ -77,6 +77,8 @@ EXTRAS = {
         "mypy>=1.11",
         "setuptools>=68",
         "wheel",
+        "codecarbon>=2.7",
+        "tensorboard>=2.16",
     ],
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
     "energy": ["codecarbon>=2.7"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import sys
 from collections.abc import Sequence
@@ -58,11 +59,13 @@ class EnergyMeter:
             from codecarbon import OfflineEmissionsTracker
         except ImportError as error:
             raise UserError("--energy needs codecarbon: pip install 'ofav2-plugins[energy]'") from error
-        if len(country) != 3 or not country.isalpha():
-            raise UserError(f"--energy must be an ISO code of three letters such as DEU or USA, but got {country!r}")
+        logging.getLogger("codecarbon").disabled = True  # it speaks before it has read its own log level
         self._tracker = OfflineEmissionsTracker(
-            country_iso_code=country.upper(), save_to_file=False, log_level="critical", allow_multiple_runs=True
+            country_iso_code=country.upper(), save_to_file=False, allow_multiple_runs=True
         )
+        self._tracker.start_task()
+        if self._tracker.stop_task().country_name is None:
+            raise UserError(f"--energy must be an ISO code of three letters such as DEU or USA, but got {country!r}")
 
     def start(self) -> None:
         """Start a stretch of work."""

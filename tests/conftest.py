@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -23,3 +27,29 @@ VARIANT_NAMES = ["SE_B", "SE_D", "SE_P", "SE_DP", "EE_B", "EE_D", "EE_P", "EE_DP
 def variant(request: pytest.FixtureRequest) -> str:
     """Each of the eight supernets' names."""
     return request.param
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes a real file system of a given size ("64k"), or gives the one that it has made another size."""
+    folder, mounted = tmp_path / "disk", False
+
+    def make(size: str) -> Path:
+        nonlocal mounted
+        folder.mkdir(exist_ok=True)
+        options = f"remount,size={size}" if mounted else f"size={size}"
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"mounting a small disk needs root: {done.stderr.strip()}")
+        mounted = True
+        return folder
+
+    yield make
+    if mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(make_disk: Callable[[str], Path]) -> Path:
+    """A real file system of 64 KiB."""
+    return make_disk("64k")

@@ -154,11 +154,25 @@ def test_damaged_and_foreign_checkpoints_are_named_and_made_again(uninterrupted,
     assert_same(out, uninterrupted)
 
 
+def test_a_full_disk_stops_with_a_word_and_the_run_goes_on_when_there_is_room(uninterrupted, make_disk):
+    out = make_disk("24m") / "run"
+    full = train(out, "--save-every", "0")
+    assert full.returncode == 1
+    assert "the disk is full" in full.stderr and "Traceback" not in full.stderr
+    assert list(out.glob("steps/full-*/trained.json")), "it was full at once: nothing was tried"
+    assert not list(out.rglob("*.tmp"))
+    make_disk("200m")
+    done = train(out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "damaged" not in done.stdout
+    assert_same(out, uninterrupted)
+
+
 def test_other_code_is_noticed_at_resume(uninterrupted, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(uninterrupted, out)
     mark = json.loads((out / "run.json").read_text())
-    mark["code"]["ofa"] = "0.0.1"
+    mark["made_with"]["ofa"] = "0.0.1"
     (out / "run.json").write_text(json.dumps(mark))
     refused = train(out, "--resume")
     assert refused.returncode == 1

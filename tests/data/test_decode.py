@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -145,20 +144,6 @@ def test_a_cache_that_cannot_be_written_is_named(flat, tmp_path, monkeypatch):
     monkeypatch.setenv("OFAV2_CACHE", str(flat / "cat" / "0.png"))
     with pytest.raises(UserError, match=r"0\.png"):
         decode(sorted(flat.glob("*/*.png")), 32)
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A real file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, text=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"mounting a small disk needs root: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 FILL = """

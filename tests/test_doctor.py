@@ -1,0 +1,112 @@
+"""`ofav2 doctor` finds what was broken on purpose; what training shows besides its results."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ofav2_plugins.errors import UserError
+from ofav2_plugins.meters import EnergyMeter, peak_memory_mib, reset_peak_memory
+
+SMALL = ["width_mult=0.25", "resolutions=[16]", "batch_size=512", "evaluation.bn_images=64", "evaluation.max_subnets=1",
+         "phases={full: {epochs: 2}, sandwich: {epochs: 1}}"]  # fmt: skip
+
+
+def ofav2(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "ofav2_plugins", *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    done = ofav2(
+        "train", "--supernet", "EE_B", "--out", out, "--threads", 1, "--tensorboard", "--energy", "DEU", *settings
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_a_healthy_machine_dataset_and_run(run):
+    done = ofav2("doctor", "--dataset", "fashion-mini", "--run", run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "wrong" not in done.stdout
+    for words in ("upstream patches", "plugins: ", "2550 training", "step full-", "trained"):
+        assert words in done.stdout
+
+
+def test_what_is_broken_is_named_with_its_mend(run, tmp_path):
+    [best] = run.glob("steps/sandwich-*/best.safetensors")
+    whole, mark = best.read_bytes(), (run / "run.json").read_text()
+    best.write_bytes(whole[:-10])
+    (run / ".results.json.7.tmp").write_text("a part")
+    (run / "run.json").write_text(mark.replace('"device": "cpu"', '"device": "cuda"'))
+    try:
+        done = ofav2("doctor", "--dataset", "tiny-imagenet", "--root", tmp_path / "none", "--run", run)
+    finally:
+        best.write_bytes(whole)
+        (run / ".results.json.7.tmp").unlink()
+        (run / "run.json").write_text(mark)
+    assert done.returncode == 1
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("wrong")]
+    for words in (str(tmp_path / "none"), "sandwich-", "rm ", "device was 'cuda', but got 'cpu'"):
+        assert any(words in line for line in wrong), words
+    assert "4 to mend" in done.stdout
+    assert "is it the folder of a run?" in ofav2("doctor", "--run", tmp_path).stdout
+
+
+def test_metrics_come_as_lines_and_as_tensorboard(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    [folder] = run.glob("steps/full-*")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    for key in ("loss", "lr", "val_top1", "images_per_second", "peak_memory_mib", "energy_kwh", "co2_kg"):
+        assert [scalar.value for scalar in events.Scalars(key)] == pytest.approx([line[key] for line in lines])
+        assert all(line[key] > 0 for line in lines if key != "lr")
+
+
+def test_each_phase_has_its_cost(run):
+    [row] = json.loads((run / "results.json").read_text())["rows"]
+    for phase in row["phases"]:
+        assert phase["images_per_second"] > 0 and phase["seconds"] > 0 and phase["energy_kwh"] > 0
+        assert 100 < phase["peak_memory_mib"] < 20_000
+    assert "Wh" in (run / "report.html").read_text()
+
+
+def test_peak_memory_sees_an_allocation_and_forgets_it():
+    cpu = torch.device("cpu")
+    reset_peak_memory(cpu)
+    before = peak_memory_mib(cpu)
+    held = torch.ones(100 * 2**18)  # 100 MiB
+    assert 90 < peak_memory_mib(cpu) - before < 150
+    del held
+    if sys.platform == "linux":
+        reset_peak_memory(cpu)
+        assert peak_memory_mib(cpu) < before + 50
+
+
+def test_energy_of_no_country_is_refused():
+    for country in ("Germany", "D1", "XQX"):
+        with pytest.raises(UserError, match=f"DEU or USA, but got '{country}'"):
+            EnergyMeter(country)
+    assert EnergyMeter(None).stop() == {}
+
+
+def test_the_plan_estimates_hours(run):
+    plan = ["plan", "--supernet", "EE_B", "--recipe", "quick", "--dataset", "fashion-mini", "--json"]
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    done = ofav2(*plan, *settings)
+    assert done.returncode == 0, done.stderr
+    estimated = sum(entry["hours"] for entry in json.loads(done.stdout)) * 3600
+    [row] = json.loads((run / "results.json").read_text())["rows"]
+    taken = sum(phase["seconds"] for phase in row["phases"])
+    assert math.isfinite(estimated) and taken / 20 < estimated < taken * 20  # the right unit; a test times nothing
