@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := runs/demo
+# Two files at a time, a thread each: threads that wait for each other on busy cores cost more than they bring.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-all lint clean
 
@@ -19,10 +21,10 @@ demo: $(READY)
 	$(BIN)/ofav2 ablate quick --out $(DEMO) --resume
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(TESTS) -m "slow or not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .

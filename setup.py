@@ -71,6 +71,7 @@ EXTRAS = {
     "test": [
         "pytest>=8.0",
         "pytest-benchmark>=4.0",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         "pandas>=2.1",  # an independent truth for the statistics
         "ruff>=0.6",

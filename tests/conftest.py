@@ -1,4 +1,4 @@
-"""Shared by all tests: hypothesis with a fixed profile, two threads, upstream networks to compare with."""
+"""Shared by all tests: hypothesis with a fixed profile, one thread, upstream networks to compare with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("fixed")
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the files of tests run beside each other
 
 VARIANT_NAMES = ["SE_B", "SE_D", "SE_P", "SE_DP", "EE_B", "EE_D", "EE_P", "EE_DP"]
 

@@ -26,9 +26,8 @@ def ofav2(*arguments: object) -> subprocess.CompletedProcess:
 def run(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    done = ofav2(
-        "train", "--supernet", "EE_B", "--out", out, "--threads", 1, "--tensorboard", "--energy", "DEU", *settings
-    )
+    seen = ("--tensorboard", "--energy", "DEU")
+    done = ofav2("train", "--supernet", "EE_B", "--out", out, "--threads", 1, *seen, *settings)
     assert done.returncode == 0, done.stderr
     return out
 
