@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from . import registry
+from .checks import is_integer, is_number
 from .errors import UserError
 from .exits.base import ExitHead, head_forward
 from .layers.depthwise import FastSeparableConv2d
@@ -38,6 +40,9 @@ class Supernet(OFAMobileNetV3):
         depth_list: Numbers of blocks a stage may have.
         dropout_rate: Dropout before each classifier.
         bn_param: Momentum and eps of every batch norm.
+
+    Raises:
+        UserError: A wrong argument, an unknown plugin, or a plugin that does not keep its contract.
     """
 
     def __init__(
@@ -51,23 +56,23 @@ class Supernet(OFAMobileNetV3):
         dropout_rate: float = 0.1,
         bn_param: tuple[float, float] = (0.1, 1e-5),
     ):
-        _check_arguments(n_classes, width_mult, ks_list, dropout_rate)
+        _check_arguments(n_classes, width_mult, dropout_rate, bn_param)
+        kernels = _integers("ks_list", ks_list, odd=True)
+        expands = _integers("expand_ratio_list", expand_ratio_list)
+        depths = _integers("depth_list", depth_list)
         dims = [
-            ElasticDim(name, tuple(sorted(values)), length)
-            for name, values, length in (
-                ("ks", ks_list, 5 * max(depth_list)),
-                ("e", expand_ratio_list, 5 * max(depth_list)),
-                ("d", depth_list, 5),
-            )
+            ElasticDim("ks", tuple(kernels), 5 * depths[-1]),
+            ElasticDim("e", tuple(expands), 5 * depths[-1]),
+            ElasticDim("d", tuple(depths), 5),
         ]
         super().__init__(
             n_classes=n_classes,
             bn_param=bn_param,
             dropout_rate=dropout_rate,
             width_mult=width_mult,
-            ks_list=list(ks_list),
-            expand_ratio_list=list(expand_ratio_list),
-            depth_list=list(depth_list),
+            ks_list=kernels,
+            expand_ratio_list=expands,
+            depth_list=depths,
         )
         self.spec = spec
         self.n_classes = n_classes
@@ -252,18 +257,31 @@ def build_supernet(supernet: str | SupernetSpec, n_classes: int = 1000, **option
     Raises:
         UserError: An unknown name (lists the known ones), plugin or option, or an infeasible composition.
     """
+    known = [name for name in inspect.signature(Supernet).parameters if name != "spec"]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise UserError(f"options of a supernet are {', '.join(known)}, but got {unknown[0]!r}")
     return Supernet(resolve_spec(supernet), n_classes=n_classes, **options)
 
 
-def _check_arguments(n_classes: int, width_mult: float, ks_list: Sequence[int], dropout_rate: float) -> None:
-    if n_classes < 1:
-        raise UserError(f"n_classes must be at least 1, but got {n_classes}")
-    if not width_mult > 0:
-        raise UserError(f"width_mult must be above 0, but got {width_mult}")
-    if any(kernel % 2 == 0 for kernel in ks_list):
-        raise UserError(f"ks_list must hold odd kernel sizes, but got {list(ks_list)}")
-    if not 0 <= dropout_rate < 1:
-        raise UserError(f"dropout_rate must be in [0, 1), but got {dropout_rate}")
+def _check_arguments(n_classes: Any, width_mult: Any, dropout_rate: Any, bn_param: Any) -> None:
+    if not (is_integer(n_classes) and n_classes >= 1):
+        raise UserError(f"n_classes must be an integer of at least 1, but got {n_classes!r}")
+    if not (is_number(width_mult) and width_mult > 0):
+        raise UserError(f"width_mult must be a number above 0, but got {width_mult!r}")
+    if not (is_number(dropout_rate) and 0 <= dropout_rate < 1):
+        raise UserError(f"dropout_rate must be a number in [0, 1), but got {dropout_rate!r}")
+    if not (isinstance(bn_param, Sequence) and len(bn_param) == 2 and all(map(is_number, bn_param))):
+        raise UserError(f"bn_param must be two numbers, momentum and eps, but got {bn_param!r}")
+
+
+def _integers(name: str, values: Any, odd: bool = False) -> list[int]:
+    """The list of an elastic dimension's values, ascending."""
+    valid = isinstance(values, Sequence) and all(is_integer(v) and v >= 1 and (v % 2 or not odd) for v in values)
+    if not valid or not values or len(set(values)) != len(values):
+        kind = "odd integers" if odd else "integers"
+        raise UserError(f"{name} must be a list of one or more distinct {kind} of at least 1, but got {values!r}")
+    return sorted(map(int, values))
 
 
 def _check_branch(name: str, branch: nn.Module, in_channels: int, out_channels: int, stride: int) -> None:

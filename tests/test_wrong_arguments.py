@@ -1,0 +1,65 @@
+"""Wrong arguments of a supernet, a spec or a subnet's config: one line that names what is wrong and what was given."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import ofav2_plugins as ofav2
+
+
+def assert_refused(call, *words: str) -> None:
+    """`call` raises a UserError of one line that has all the words."""
+    with pytest.raises(ofav2.UserError) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text, text
+
+
+@pytest.mark.parametrize(
+    "values", [(), 7, "3", None, (0, 6), (-1, 3), (3, 3), (3.0, 5), (True, 3), ("3",), (math.nan,)]
+)
+@pytest.mark.parametrize("name", ["ks_list", "expand_ratio_list", "depth_list"])
+def test_lists_that_are_none_of_positive_integers(name, values):
+    assert_refused(lambda: ofav2.build_supernet("SE_B", **{name: values}), name, f"but got {values!r}")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"ks_list": (3, 4)}, "ks_list"),
+        ({"n_classes": 0}, "n_classes"),
+        ({"n_classes": "10"}, "n_classes"),
+        ({"n_classes": 10.5}, "n_classes"),
+        ({"n_classes": True}, "n_classes"),
+        ({"width_mult": 0}, "width_mult"),
+        ({"width_mult": math.inf}, "width_mult"),
+        ({"width_mult": math.nan}, "width_mult"),
+        ({"width_mult": "1"}, "width_mult"),
+        ({"dropout_rate": 1}, "dropout_rate"),
+        ({"dropout_rate": None}, "dropout_rate"),
+        ({"bn_param": None}, "bn_param"),
+        ({"bn_param": (0.1,)}, "bn_param"),
+    ],
+)
+def test_numbers_that_are_none_or_out_of_range(options, named):
+    [given] = options.values()
+    assert_refused(lambda: ofav2.build_supernet("SE_B", **options), named, f"but got {given!r}")
+
+
+@pytest.mark.parametrize("option", ["n_clases", "spec"])
+def test_an_unknown_option_lists_the_known_ones(option):
+    known = ("n_classes", "width_mult", "ks_list", "depth_list", "bn_param")
+    assert_refused(lambda: ofav2.build_supernet("SE_B", **{option: 3}), *known, f"but got {option!r}")
+
+
+def test_lists_in_any_order_and_numpys_integers_are_right():
+    net = ofav2.build_supernet("SE_B", 2, width_mult=0.25, ks_list=[5, 3], depth_list=range(1, 3),
+                               expand_ratio_list=(np.int64(3), 1))  # fmt: skip
+    grades = {name: net.space[name].grades for name in ("ks", "e", "d")}
+    assert grades == {"ks": (3, 5), "e": (1, 3), "d": (1, 2)}
+    assert net.arch == {"ks": [5] * 10, "e": [3] * 10, "d": [2] * 5}
