@@ -19,6 +19,9 @@ class SupernetSpec:
         branches: Blocks beside the MB block at every position (`ofav2.branches`); none adds no `level` dimension.
         skip: The wiring of a stage (`ofav2.skips`).
         exits: Where the network can end (`ofav2.exits`).
+
+    Raises:
+        UserError: `branches` is no list of distinct names, or `skip` or `exits` is no name.
     """
 
     branches: tuple[str, ...] = ()
@@ -26,11 +29,16 @@ class SupernetSpec:
     exits: str = "final"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "branches", tuple(self.branches))
-        if len(set(self.branches)) != len(self.branches) or MBCONV in self.branches:
+        branches = self.branches
+        listed = isinstance(branches, (list, tuple)) and all(isinstance(name, str) for name in branches)
+        if not listed or len(set(branches)) != len(branches) or MBCONV in branches:
             raise UserError(
-                f"branches must be distinct plugin names other than {MBCONV!r}, but got {list(self.branches)}"
+                f"branches must be a list of distinct plugin names other than {MBCONV!r}, but got {branches!r}"
             )
+        object.__setattr__(self, "branches", tuple(branches))
+        for part in ("skip", "exits"):
+            if not isinstance(getattr(self, part), str):
+                raise UserError(f"{part} must be a plugin's name, but got {getattr(self, part)!r}")
 
     def to_dict(self) -> dict:
         """As JSON-able plugin names."""
@@ -57,17 +65,20 @@ def resolve_spec(supernet: str | SupernetSpec) -> SupernetSpec:
     A composition is written "branches=a+b,skip=c,exits=d"; parts that are left out are off.
 
     Raises:
-        UserError: Neither a known name nor a composition; lists the known names.
+        UserError: Neither a known name nor a composition, or one that has a part twice; lists the known names.
     """
     if isinstance(supernet, SupernetSpec):
         return supernet
-    if supernet in VARIANTS:
+    if isinstance(supernet, str) and supernet in VARIANTS:
         return VARIANTS[supernet]
-    parts = dict(part.partition("=")[::2] for part in supernet.split(","))
-    if "=" not in supernet or not set(parts) <= {"branches", "skip", "exits"} or not all(parts.values()):
+    written = [part.partition("=")[::2] for part in supernet.split(",")] if isinstance(supernet, str) else []
+    parts = dict(written)
+    if not parts or not set(parts) <= {"branches", "skip", "exits"} or not all(parts.values()):
         raise UserError(
             f"supernet must be one of {', '.join(VARIANTS)} or a composition such as "
             f"'branches=conv1x1+transform,skip=dense,exits=every_stage', but got {supernet!r}"
         )
+    if len(parts) < len(written):
+        raise UserError(f"a composition has each of branches, skip and exits at most once, but got {supernet!r}")
     branches = tuple(parts.pop("branches").split("+")) if "branches" in parts else ()
     return SupernetSpec(branches=branches, **parts)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ofav2_plugins as ofav2
+from ofav2_plugins.variants import resolve_spec
 
 
 def assert_refused(call, *words: str) -> None:
@@ -63,3 +64,30 @@ def test_lists_in_any_order_and_numpys_integers_are_right():
     grades = {name: net.space[name].grades for name in ("ks", "e", "d")}
     assert grades == {"ks": (3, 5), "e": (1, 3), "d": (1, 2)}
     assert net.arch == {"ks": [5] * 10, "e": [3] * 10, "d": [2] * 5}
+
+
+@pytest.mark.parametrize("branches", ["conv1x1", None, 3, ("conv1x1", 3), ["conv1x1", "conv1x1"], ("mbconv",)])
+def test_branches_that_are_no_list_of_names(branches):
+    assert_refused(lambda: ofav2.SupernetSpec(branches=branches), "branches", f"but got {branches!r}")
+
+
+@pytest.mark.parametrize("part", ["skip", "exits"])
+def test_a_part_of_a_spec_that_is_no_name(part):
+    assert_refused(lambda: ofav2.SupernetSpec(**{part: None}), part, "but got None")
+
+
+@pytest.mark.parametrize(
+    "supernet", ["SE_X", "", "=", "skip", "skip=", "wires=dense", "skip=dense,", None, 3, ["SE_B"]]
+)
+def test_what_is_neither_a_supernets_name_nor_a_composition(supernet):
+    assert_refused(lambda: resolve_spec(supernet), "SE_B", "branches=", f"but got {supernet!r}")
+
+
+@pytest.mark.parametrize("twice", ["skip=dense,skip=residual", "branches=conv1x1,branches=transform"])
+def test_a_composition_with_a_part_twice(twice):
+    assert_refused(lambda: resolve_spec(twice), "at most once", f"but got {twice!r}")
+
+
+def test_compositions_are_read_as_they_are_written():
+    assert resolve_spec("branches=conv1x1+transform,exits=every_stage") == ofav2.VARIANTS["EE_P"]
+    assert resolve_spec("skip=dense") == ofav2.VARIANTS["SE_D"] == ofav2.SupernetSpec(branches=[], skip="dense")
