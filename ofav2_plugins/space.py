@@ -68,8 +68,12 @@ class ElasticDim:
         return [value] * n
 
     def parse(self, value: Any) -> Any:
-        """A user's value (a scalar broadcasts) in canonical, complete form; ValueError names the wrong entry."""
-        entries = self.broadcast(value)
+        """A user's value in canonical, complete form: a scalar broadcasts, arrays and tensors count as lists.
+
+        Raises:
+            ValueError: Names the wrong entry, what it may be, and what was given.
+        """
+        entries = self.broadcast(_plain(value))
         if self.length is None:
             return self.check(entries[0], self.name)
         return [self.check(entry, f"{self.name}[{i}]") for i, entry in enumerate(entries)]
@@ -94,7 +98,7 @@ class SubsetDim(ElasticDim):
 
     def check(self, value: Any, where: str) -> list[str]:
         allowed = f"a non-empty set of {list(self.members)} without doubles"
-        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
             raise ValueError(f"{where} must be {allowed}, but got {value!r}")
         names = list(value)
         if not names or len(set(names)) != len(names) or not set(names) <= set(self.members):
@@ -242,6 +246,13 @@ class SearchSpace:
 def arch_key(arch: Arch) -> str:
     """A canonical string of an architecture, for dictionaries and hashes."""
     return json.dumps(arch, sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    """`value` with every numpy array, torch tensor and number of theirs as Python's lists and numbers."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _copy(value: Any) -> Any:

@@ -153,8 +153,13 @@ class Supernet(OFAMobileNetV3):
 
         Args:
             rng: Where it is drawn from; without one, from Python's global generator, as upstream does.
+
+        Raises:
+            ValueError: `rng` is something else, such as a seed.
         """
-        arch = self._sampled_space.sample(rng or random)  # type: ignore[arg-type]
+        if rng is not None and not isinstance(rng, random.Random):
+            raise ValueError(f"rng must be a random.Random or None, but got {rng!r}")
+        arch = self._sampled_space.sample(random if rng is None else rng)  # type: ignore[arg-type]
         self.set_active_subnet(**arch)
         return arch
 

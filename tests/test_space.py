@@ -7,7 +7,9 @@ import json
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,3 +67,37 @@ def test_wrong_grades_and_codes_are_named():
         SPACE.decode([9] + [0] * 10)
     with pytest.raises(UserError, match="ascending"):
         ElasticDim("ks", (5, 3))
+
+
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+def test_arrays_and_tensors_are_values_like_lists(array):
+    arch = SPACE.parse({"ks": array([3, 5, 7, 3]), "d": array(2), "height": array(1)})
+    assert arch == SPACE.parse({"ks": [3, 5, 7, 3], "d": 2, "height": 1})
+    assert json.loads(json.dumps(arch)) == arch  # plain integers
+    assert SPACE.parse({"ks": [array(3), 5, array(7), 3]})["ks"] == [3, 5, 7, 3]
+
+
+def test_an_array_of_names_is_a_level():
+    assert SPACE.parse({"level": np.array(["b", "mbconv"])})["level"] == [["mbconv", "b"]] * 4
+    assert SPACE.parse({"level": [np.array(["a"])] * 4})["level"] == [["a"]] * 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ks": np.array([3, 5, 4, 7])}, ["ks[2]", "[3, 5, 7]", "but got 4"]),
+        ({"ks": torch.tensor([3, 5])}, ["ks", "4 entries", "but got 2"]),
+        ({"ks": np.zeros((4, 2), int)}, ["ks[0]", "but got [0, 0]"]),
+        ({"ks": [3, 3, np.array([3, 5]), 3]}, ["ks[2]", "but got [3, 5]"]),
+        ({"ks": [3, "5", 3, 3]}, ["ks[1]", "but got '5'"]),
+        ({"height": torch.tensor([1])}, ["height", "[1, 2]", "but got [1]"]),
+        ({"level": [[["a"]]] * 4}, ["level[0]", "but got [['a']]"]),
+        ({"level": [["a"], ["a", 3], ["a"], ["a"]]}, ["level[1]", "but got ['a', 3]"]),
+        ({"level": 3}, ["level[0]", "mbconv", "but got 3"]),
+    ],
+)
+def test_a_wrong_entry_is_named(settings, words):
+    with pytest.raises(ValueError) as caught:
+        SPACE.parse(settings)
+    for word in words:
+        assert word in str(caught.value)

@@ -254,6 +254,24 @@ def test_scalars_broadcast_and_what_is_left_out_stays():
     assert net.arch == {"ks": [3] * 20, "e": [6] * 20, "d": [2] * 5, "level": [["mbconv"]] * 20, "height": 3}
 
 
+@pytest.mark.parametrize("rng", [0, 7, "seed", random, torch.Generator()])
+def test_what_is_no_generator_is_refused_and_changes_nothing(rng):
+    net = small_net("SE_B")
+    net.set_max_net()
+    state = random.getstate()
+    with pytest.raises(ValueError, match=r"rng must be a random\.Random or None, but got "):
+        net.sample_active_subnet(rng=rng)
+    assert net.arch == net.space.max_arch() and random.getstate() == state
+
+
+def test_without_a_generator_pythons_own_is_drawn_from():
+    net, state = small_net("SE_B"), random.getstate()
+    drawn = net.sample_active_subnet()
+    random.setstate(state)
+    assert net.sample_active_subnet() == drawn == net.arch
+    assert random.getstate() != state
+
+
 def test_unknown_names_list_what_is_known():
     with pytest.raises(ofav2.UserError, match=r"SE_B.*but got 'SE_X'"):
         ofav2.build_supernet("SE_X")
