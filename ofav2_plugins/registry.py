@@ -11,7 +11,7 @@ import importlib
 import importlib.metadata
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from stevedore import NamedExtensionManager
 
@@ -59,7 +59,7 @@ def load(namespace: str, name: str) -> Any:
     plugin = _load_class(namespace, name)
     try:
         instance = plugin()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"plugin {name!r} of {namespace} ({plugin.__module__}.{plugin.__qualname__}) cannot be "
             f"constructed without arguments: {type(error).__name__}: {error}"
@@ -69,8 +69,8 @@ def load(namespace: str, name: str) -> Any:
 
 
 def load_all(namespace: str, plugin_names: list[str] | tuple[str, ...] | None = None) -> dict[str, Any]:
-    """Instances by name: those asked for, or all of a namespace."""
-    return {name: load(namespace, name) for name in (plugin_names or names(namespace))}
+    """Instances by name: those asked for (an empty list: none), or without a list all of a namespace."""
+    return {name: load(namespace, name) for name in (names(namespace) if plugin_names is None else plugin_names)}
 
 
 def describe() -> list[PluginInfo]:
@@ -130,13 +130,15 @@ def _load_class(namespace: str, name: str) -> type:
             "uninstall one or rename it"
         )
     where = f"plugin {name!r} of {namespace} ({_origin(points[0])})"
-    failures: list[BaseException] = []
-    manager: NamedExtensionManager[type] = NamedExtensionManager(
-        namespace, names=[name], on_load_failure_callback=lambda _manager, _point, error: failures.append(error)
-    )
-    if failures:
-        error = failures[0]
+
+    def fail(_manager: Any, _point: Any, error: BaseException) -> NoReturn:
         raise PluginError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+
+    manager: NamedExtensionManager[type]
+    try:
+        manager = NamedExtensionManager(namespace, names=[name], on_load_failure_callback=fail)
+    except (AssertionError, SystemExit) as error:  # stevedore lets these pass
+        fail(None, None, error)
     plugin, contract = manager[name].plugin, _contract(namespace)
     if not (inspect.isclass(plugin) and issubclass(plugin, contract)):
         raise PluginError(

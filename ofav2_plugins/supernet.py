@@ -93,7 +93,7 @@ class Supernet(OFAMobileNetV3):
     _arch: Arch
 
     def _make_blocks(self, names: Sequence[str]) -> None:
-        plugins = registry.load_all(registry.BRANCHES, list(names)) if names else {}
+        plugins = registry.load_all(registry.BRANCHES, list(names))
         for i, block in enumerate(self.blocks[1:], start=1):
             conv = block.conv
             plain = conv.depth_conv.conv

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ofav2_plugins import registry
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -42,6 +44,13 @@ LOAD = (
         ("bad = other:X", "X = 3", ["'bad'", "other 1.0", "subclass of ofav2_plugins.skips.base.Skip", "but got 3"]),
         ("dense = other:X", "X = 3", ["two plugins", "'dense'", "ofav2-plugins", "other 1.0", "uninstall"]),
         ("x = other:X", "1 / 0", ["'x'", "ZeroDivisionError"]),
+        ("x = other:X", "assert 1 == 2, 'wrong'", ["'x'", "other 1.0", "cannot be imported", "AssertionError: wrong"]),
+        ("x = other:X", "raise SystemExit(3)", ["'x'", "other 1.0", "cannot be imported", "SystemExit: 3"]),
+        (
+            "quits = other:X",
+            "from ofav2_plugins.skips.base import Skip\nclass X(Skip):\n run = None\n def __init__(self): exit(3)",
+            ["'quits'", "cannot be constructed", "SystemExit: 3"],
+        ),
         (
             "abstract = other:X",
             "from ofav2_plugins.skips.base import Skip\nclass X(Skip): pass",
@@ -57,12 +66,20 @@ def test_a_broken_plugin_is_named(tmp_path, entry, module, words):
 
 
 def test_the_list_shows_why_a_plugin_does_not_load_and_the_others_still_work(tmp_path):
-    folder = fake_distribution(tmp_path, "other", "[ofav2.skips]\ngone = no_such_module:X\n")
+    entries = "[ofav2.skips]\ngone = no_such_module:X\nquits = other:X\n"
+    folder = fake_distribution(tmp_path, "other", entries, "import sys\nsys.exit('not here')")
     done = run(["-m", "ofav2_plugins", "plugins", "--json"], folder)
     rows = {(row["namespace"], row["name"]): row for row in json.loads(done.stdout)}
     assert "no_such_module" in rows["ofav2.skips", "gone"]["problem"]
+    assert "SystemExit: not here" in rows["ofav2.skips", "quits"]["problem"]
     assert rows["ofav2.skips", "dense"]["problem"] is None
     assert done.returncode == 1
+
+
+def test_an_empty_list_loads_nothing_and_no_list_loads_all():
+    assert registry.load_all(registry.SKIPS, []) == {}
+    assert list(registry.load_all(registry.SKIPS, ["dense"])) == ["dense"]
+    assert set(registry.load_all(registry.SKIPS)) == set(registry.names(registry.SKIPS)) >= {"dense", "residual"}
 
 
 USE = """
