@@ -10,6 +10,8 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -71,6 +73,15 @@ def load(namespace: str, name: str) -> Any:
 def load_all(namespace: str, plugin_names: list[str] | tuple[str, ...] | None = None) -> dict[str, Any]:
     """Instances by name: those asked for (an empty list: none), or without a list all of a namespace."""
     return {name: load(namespace, name) for name in (names(namespace) if plugin_names is None else plugin_names)}
+
+
+@contextmanager
+def calling(namespace: str, name: str, what: str) -> Iterator[None]:
+    """For code of plugin `name`: what it raises becomes a PluginError that says whose it is and in `what`."""
+    try:
+        yield
+    except Exception as error:
+        raise PluginError(f"plugin {name!r} of {namespace} fails in {what}: {type(error).__name__}: {error}") from error
 
 
 def describe() -> list[PluginInfo]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from . import registry
+from .branches.base import Branch
 from .checks import is_integer, is_number
 from .errors import UserError
 from .exits.base import ExitHead, head_forward
@@ -99,21 +100,20 @@ class Supernet(OFAMobileNetV3):
             plain = conv.depth_conv.conv
             conv.depth_conv.conv = FastSeparableConv2d(plain.max_in_channels, plain.kernel_size_list, plain.stride)
             args = (conv.in_channels, conv.out_channels, conv.stride, conv.act_func)
-            built = {name: plugin.build(*args) for name, plugin in plugins.items()}
-            for name, branch in built.items():
-                _check_branch(name, branch, *args[:3])
-            self.blocks[i] = ParallelBlock(block, built)
+            self.blocks[i] = ParallelBlock(block, {name: _branch(plugin, *args) for name, plugin in plugins.items()})
 
     def _add_exits(self, name: str, n_classes: int, dropout: float) -> None:
         plugin = registry.load(registry.EXITS, name)
         widths = [self.blocks[group[-1]].conv.out_channels for group in self.block_group_info]
-        self.exits = plugin.heads(widths, n_classes, dropout)
-        numbers = list(self.exits)
-        if numbers != sorted(set(numbers) & {str(i) for i in range(1, self.n_stages)}):
-            raise UserError(
-                f"exits plugin {name!r} must give ascending stage numbers among 1..{self.n_stages - 1}, "
-                f"but got {numbers}"
+        with registry.calling(registry.EXITS, name, "heads"):
+            heads = plugin.heads(widths, n_classes, dropout)
+        numbers = list(heads) if isinstance(heads, nn.ModuleDict) else None
+        if numbers is None or numbers != sorted(set(numbers) & {str(i) for i in range(1, self.n_stages)}):
+            raise registry.PluginError(
+                f"plugin {name!r} of {registry.EXITS} must give a ModuleDict of ascending stage numbers among "
+                f"1..{self.n_stages - 1}, but got {type(heads).__name__ if numbers is None else numbers}"
             )
+        self.exits = heads
 
     @property
     def n_stages(self) -> int:
@@ -289,21 +289,26 @@ def _integers(name: str, values: Any, odd: bool = False) -> list[int]:
     return sorted(map(int, values))
 
 
-def _check_branch(name: str, branch: nn.Module, in_channels: int, out_channels: int, stride: int) -> None:
-    """A branch must map the position's input to the MB block's output shape and say how to rebuild it."""
+def _branch(plugin: Branch, in_channels: int, out_channels: int, stride: int, act_func: str) -> nn.Module:
+    """A branch that maps the position's input to the MB block's output shape and says how to rebuild it."""
     size = 7  # odd: the map that strided pooling and strided convolution round differently
-    with torch.no_grad():
-        shape = tuple(branch.eval()(torch.zeros(2, in_channels, size, size)).shape)
-    branch.train()
-    out_size = -(-size // stride)
-    expected = (2, out_channels, out_size, out_size)
-    if shape != expected:
-        raise UserError(
-            f"branch {name!r} must map [2, {in_channels}, {size}, {size}] at stride {stride} to "
-            f"{list(expected)}, the MB block's output, but got {list(shape)}"
+    with registry.calling(registry.BRANCHES, plugin.name, "build"):
+        branch = plugin.build(in_channels, out_channels, stride, act_func)
+    if not isinstance(branch, nn.Module) or not isinstance(getattr(branch, "config", None), dict):
+        raise registry.PluginError(
+            f"plugin {plugin.name!r} of {registry.BRANCHES} must build a module with a dictionary `config` of its "
+            f"build arguments, but got {type(branch).__name__}"
         )
-    if not isinstance(getattr(branch, "config", None), dict):
-        raise UserError(f"branch {name!r} must have a dictionary `config` of its build arguments")
+    with registry.calling(registry.BRANCHES, plugin.name, "forward"), torch.no_grad():
+        shape = list(branch.eval()(torch.zeros(2, in_channels, size, size)).shape)
+    branch.train()
+    expected = [2, out_channels, -(-size // stride), -(-size // stride)]
+    if shape != expected:
+        raise registry.PluginError(
+            f"plugin {plugin.name!r} of {registry.BRANCHES} must map [2, {in_channels}, {size}, {size}] at stride "
+            f"{stride} to {expected}, the MB block's output, but got {shape}"
+        )
+    return branch
 
 
 def _static_block(block: ParallelBlock, preserve_weight: bool) -> StaticBlock:

@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from torch import nn
 
 import ofav2_plugins as ofav2
+from ofav2_plugins.branches.conv1x1 import Conv1x1
+from ofav2_plugins.exits.every_stage import EveryStage
 from ofav2_plugins.variants import resolve_spec
 
 
@@ -91,3 +94,49 @@ def test_a_composition_with_a_part_twice(twice):
 def test_compositions_are_read_as_they_are_written():
     assert resolve_spec("branches=conv1x1+transform,exits=every_stage") == ofav2.VARIANTS["EE_P"]
     assert resolve_spec("skip=dense") == ofav2.VARIANTS["SE_D"] == ofav2.SupernetSpec(branches=[], skip="dense")
+
+
+def boom(*args):
+    raise RuntimeError("boom")
+
+
+class Booming(nn.Identity):
+    config = {}
+    forward = boom
+
+
+class Rounding(nn.AvgPool2d):
+    config = {}
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (boom, ["fails in build: RuntimeError: boom"]),
+        (lambda *args: Booming(), ["fails in forward: RuntimeError: boom"]),
+        (lambda *args: None, ["`config`", "but got NoneType"]),
+        (lambda *args: nn.Identity(), ["`config`", "but got Identity"]),
+        (lambda *args: Rounding(2), ["[2, 16, 7, 7] at stride 2 to [2, 24, 4, 4]", "but got [2, 16, 3, 3]"]),
+    ],
+)
+def test_a_branch_that_breaks_its_contract_is_named(monkeypatch, build, words):
+    monkeypatch.setattr(Conv1x1, "build", lambda self, *args: build(*args))
+    with pytest.raises(ofav2.PluginError):
+        ofav2.build_supernet("SE_P", 2)
+    assert_refused(lambda: ofav2.build_supernet("SE_P", 2), "plugin 'conv1x1' of ofav2.branches", *words)
+
+
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [
+        (boom, ["fails in heads: RuntimeError: boom"]),
+        (lambda *args: {}, ["ModuleDict", "but got dict"]),
+        (lambda *args: nn.ModuleDict({"5": nn.Identity()}), ["1..4", "but got ['5']"]),
+        (lambda *args: nn.ModuleDict({"2": nn.Identity(), "1": nn.Identity()}), ["ascending", "but got ['2', '1']"]),
+    ],
+)
+def test_exits_that_break_their_contract_are_named(monkeypatch, heads, words):
+    monkeypatch.setattr(EveryStage, "heads", lambda self, *args: heads(*args))
+    with pytest.raises(ofav2.PluginError):
+        ofav2.build_supernet("EE_B", 2)
+    assert_refused(lambda: ofav2.build_supernet("EE_B", 2), "plugin 'every_stage' of ofav2.exits", *words)
