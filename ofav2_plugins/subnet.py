@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from . import registry
+from .checks import is_number
 from .errors import UserError
 from .layers.parallel import sum_outputs
 from .space import MBCONV
@@ -27,15 +28,13 @@ class StaticBlock(nn.Module):
         return {name: part.config for name, part in self.parts.items()}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, dict]) -> StaticBlock:
-        """The inverse of `config`: part name -> that part's own config."""
-        parts = {}
-        for name, part in config.items():
-            if name == MBCONV:
-                parts[name] = layer_from_config(part)
-            else:
-                parts[name] = registry.load(registry.BRANCHES, name).build(**part)
-        return cls(parts)
+    def from_config(cls, config: Mapping[str, dict], where: str = "block") -> StaticBlock:
+        """The inverse of `config`: part name -> that part's own config.
+
+        Raises:
+            UserError: A part cannot be built from its config; names it within `where`.
+        """
+        return cls({name: _built(f"{where}.{name}", _part_builder(name), part) for name, part in config.items()})
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C', H', W']
         return sum_outputs([part(x) for part in self.parts.values()])
@@ -111,36 +110,83 @@ def build_subnet(config: Mapping[str, Any]) -> Subnet:
     """A static network from the `config` of another (freshly initialised weights).
 
     Raises:
-        UserError: The config is not one of a `Subnet`, lacks an entry, or names a plugin that does not exist.
+        UserError: The config is not one of a `Subnet`, or names a plugin that does not exist; names the entry.
     """
-    config = copy.deepcopy(dict(config))
-    missing = [key for key in _CONFIG_KEYS if key not in config]
-    if config.get("name") != "Subnet" or missing:
-        raise UserError(
-            "a subnet's config must be what `subnet.config` gives, "
-            + (f"but {missing} are missing" if missing else f"but got the name {config['name']!r}")
-        )
-    numbers, last = sorted(map(int, config["exits"])), len(config["stages"])
-    if not numbers or numbers[-1] != last:
-        raise UserError(f"a subnet of {last} stages must have an exit after the last one, but got {numbers}")
-    try:
-        heads = {number: config["exits"][str(number)] for number in numbers}
-        net = Subnet(
-            layer_from_config(config["first_conv"]),
-            layer_from_config(config["first_block"]),
-            [[StaticBlock.from_config(block) for block in blocks] for blocks in config["stages"]],
-            {n: registry.load(registry.EXITS, h["plugin"]).head_from_config(h["head"]) for n, h in heads.items()},
-            {n: h["plugin"] for n, h in heads.items()},
-            skip=config["skip"],
-            multi_exit=config["multi_exit"],
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"a subnet's config has a malformed entry: {type(error).__name__}: {error}") from error
+    _check_config(config)
+    heads = {number: config["exits"][str(number)] for number in sorted(map(int, config["exits"]))}
+    net = Subnet(
+        _built("first_conv", layer_from_config, config["first_conv"]),
+        _built("first_block", layer_from_config, config["first_block"]),
+        [
+            [StaticBlock.from_config(block, f"stages[{i}][{j}]") for j, block in enumerate(blocks)]
+            for i, blocks in enumerate(config["stages"])
+        ],
+        {n: _built(f"exits.{n}.head", _head_builder(head["plugin"]), head["head"]) for n, head in heads.items()},
+        {n: head["plugin"] for n, head in heads.items()},
+        skip=config["skip"],
+        multi_exit=config["multi_exit"],
+    )
     set_batch_norm(net, **config["bn"])
     return net
 
 
 _CONFIG_KEYS = ("name", "bn", "first_conv", "first_block", "stages", "skip", "exits", "multi_exit")
+
+
+def _check_config(config: Any) -> None:
+    """Everything about a config but what the layers, branches and heads in it are built from."""
+    _require(isinstance(config, Mapping), "it", "what `subnet.config` gives", config)
+    missing = [key for key in _CONFIG_KEYS if key not in config]
+    if missing:
+        raise UserError(f"a subnet's config must be what `subnet.config` gives, but {', '.join(missing)} is missing")
+    _require(config["name"] == "Subnet", "name", "'Subnet'", config["name"])
+    bn = config["bn"]
+    numbers = isinstance(bn, Mapping) and set(bn) == {"momentum", "eps"} and all(map(is_number, bn.values()))
+    _require(numbers, "bn", "the numbers momentum and eps", bn)
+    stages = config["stages"]
+    _require(_filled_list(stages), "stages", "a list of stages", stages)
+    for i, blocks in enumerate(stages):
+        _require(_filled_list(blocks), f"stages[{i}]", "a list of blocks", blocks)
+        for j, block in enumerate(blocks):
+            filled = isinstance(block, Mapping) and len(block) > 0
+            _require(filled, f"stages[{i}][{j}]", "a mapping of one or more parts", block)
+    _require(isinstance(config["skip"], str), "skip", "a plugin's name", config["skip"])
+    _require(isinstance(config["multi_exit"], bool), "multi_exit", "true or false", config["multi_exit"])
+    exits, last = config["exits"], str(len(stages))
+    numbered = isinstance(exits, Mapping) and {last} <= set(exits) <= {str(i + 1) for i in range(len(stages))}
+    _require(numbered, "exits", f"a mapping of stage numbers among '1'..'{last}', the last one included", exits)
+    for number, head in exits.items():
+        named = isinstance(head, Mapping) and isinstance(head.get("plugin"), str) and "head" in head
+        _require(named, f"exits.{number}", "a mapping with a plugin's name and its head", head)
+
+
+def _require(right: bool, entry: str, allowed: str, given: Any) -> None:
+    if not right:
+        raise UserError(f"a subnet's config: {entry} must be {allowed}, but got {given!r}")
+
+
+def _filled_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0
+
+
+def _part_builder(name: str) -> Callable[[dict], nn.Module]:
+    if name == MBCONV:
+        return layer_from_config
+    branch = registry.load(registry.BRANCHES, name)
+    return lambda config: branch.build(**config)
+
+
+def _head_builder(plugin: str) -> Callable[[dict], nn.Module]:
+    return registry.load(registry.EXITS, plugin).head_from_config
+
+
+def _built(entry: str, build: Callable[[dict], nn.Module], config: Any) -> Any:
+    """What `build` makes of an entry of a config."""
+    _require(isinstance(config, Mapping), entry, "a mapping of what it is built from", config)
+    try:
+        return build(copy.deepcopy(dict(config)))
+    except Exception as error:
+        raise UserError(f"a subnet's config: {entry} cannot be built: {type(error).__name__}: {error}") from error
 
 
 def set_batch_norm(net: nn.Module, momentum: float, eps: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 
 import numpy as np
@@ -140,3 +142,74 @@ def test_exits_that_break_their_contract_are_named(monkeypatch, heads, words):
     with pytest.raises(ofav2.PluginError):
         ofav2.build_supernet("EE_B", 2)
     assert_refused(lambda: ofav2.build_supernet("EE_B", 2), "plugin 'every_stage' of ofav2.exits", *words)
+
+
+@functools.cache
+def config_of_a_subnet() -> dict:
+    net = ofav2.build_supernet("EE_DP", 3, width_mult=0.25)
+    net.set_active_subnet(height=2, d=2)
+    return net.get_multi_exit_subnet().config
+
+
+REMOVE = object()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("name", "MobileNetV3", ["name must be 'Subnet'", "but got 'MobileNetV3'"]),
+        ("name", REMOVE, ["name is missing"]),
+        ("bn", None, ["bn must be", "momentum and eps", "but got None"]),
+        ("bn", {"momentum": 0.1}, ["bn must be", "but got {'momentum': 0.1}"]),
+        ("bn.eps", "small", ["bn must be", "'small'"]),
+        ("bn.rate", 1, ["bn must be", "'rate': 1"]),
+        ("first_conv", None, ["first_conv must be", "but got None"]),
+        ("first_conv", {}, ["first_conv cannot be built", "'name'"]),
+        ("first_block", [], ["first_block must be", "but got []"]),
+        ("first_block.conv.kernel", 3, ["first_block cannot be built", "'kernel'"]),
+        ("stages", "both", ["stages must be", "but got 'both'"]),
+        ("stages", [], ["stages must be", "but got []"]),
+        ("stages.1", [], ["stages[1] must be", "but got []"]),
+        ("stages.1", "ab", ["stages[1] must be", "but got 'ab'"]),
+        ("stages.1.0", {}, ["stages[1][0] must be", "one or more parts", "but got {}"]),
+        ("stages.1.0", None, ["stages[1][0] must be", "but got None"]),
+        ("stages.1.0.mbconv", None, ["stages[1][0].mbconv must be", "but got None"]),
+        ("stages.1.0.mbconv.name", "Block", ["stages[1][0].mbconv cannot be built", "'Block'"]),
+        ("stages.1.0.conv1x1.size", 3, ["stages[1][0].conv1x1 cannot be built", "'size'"]),
+        ("stages.1.0.conv1x1.in_channels", "x", ["stages[1][0].conv1x1 cannot be built"]),
+        ("stages.1.0.nothing", {}, ["unknown plugin 'nothing' in ofav2.branches"]),
+        ("skip", ["dense"], ["skip must be", "but got ['dense']"]),
+        ("skip", "denser", ["unknown plugin 'denser' in ofav2.skips"]),
+        ("exits", None, ["exits must be", "'1'..'2'", "but got None"]),
+        ("exits", {"x": 1}, ["exits must be", "but got {'x': 1}"]),
+        ("exits.3", {}, ["exits must be", "'1'..'2'"]),
+        ("exits.2", REMOVE, ["exits must be", "the last one included"]),
+        ("exits.1", 1, ["exits.1 must be", "but got 1"]),
+        ("exits.1.plugin", None, ["exits.1 must be", "'plugin': None"]),
+        ("exits.1.plugin", "nowhere", ["unknown plugin 'nowhere' in ofav2.exits"]),
+        ("exits.1.head", None, ["exits.1.head must be", "but got None"]),
+        ("exits.1.head", {}, ["exits.1.head cannot be built", "'final_expand_layer'"]),
+        ("multi_exit", "yes", ["multi_exit must be", "but got 'yes'"]),
+    ],
+)
+def test_a_wrong_entry_of_a_subnets_config_is_named(path, value, words):
+    config = copy.deepcopy(config_of_a_subnet())
+    *way, last = path.split(".")
+    entry = functools.reduce(lambda at, key: at[int(key) if isinstance(at, list) else key], way, config)
+    if value is REMOVE:
+        del entry[last]
+    else:
+        entry[int(last) if isinstance(entry, list) else last] = value
+    before = copy.deepcopy(config)
+    assert_refused(lambda: ofav2.build_subnet(config), *words)
+    assert config == before
+
+
+@pytest.mark.parametrize("config", [None, "x", 3, [], {}])
+def test_what_is_no_config_of_a_subnet(config):
+    assert_refused(lambda: ofav2.build_subnet(config), "config", "`subnet.config`")
+
+
+def test_building_leaves_the_config_as_it_was():
+    config = copy.deepcopy(config_of_a_subnet())
+    assert ofav2.build_subnet(config).config == config == config_of_a_subnet()
