@@ -216,6 +216,7 @@ class Supernet(OFAMobileNetV3):
         """The `config` of `get_active_subnet()`."""
         return self.get_active_subnet(preserve_weight=False).config
 
+    @torch.random.fork_rng(devices=[])  # upstream's layers draw weights before they are given their own
     def _static(self, preserve_weight: bool, multi_exit: bool) -> Subnet:
         stages = [
             [_static_block(block, preserve_weight) for block in self._active_blocks(stage)]
@@ -248,12 +249,15 @@ class Supernet(OFAMobileNetV3):
         return nn.Module.load_state_dict(self, renamed, strict=strict, assign=assign)
 
     def set_dropout(self, rate: float) -> None:
-        """Set the dropout rate before every classifier."""
+        """Set the dropout rate before every classifier; a head without upstream's classifier keeps its own.
+
+        Raises:
+            UserError: `rate` is not in [0, 1).
+        """
+        _check_dropout(rate)
         for head in (self, *self.exits.values()):
-            old = head.classifier
-            head.classifier = LinearLayer(old.in_features, old.out_features, dropout_rate=rate)
-            head.classifier.linear = old.linear
-            head.classifier.train(self.training)
+            if isinstance(getattr(head, "classifier", None), LinearLayer):
+                _set_dropout(head.classifier, rate)
 
 
 def build_supernet(supernet: str | SupernetSpec, n_classes: int = 1000, **options: Any) -> Supernet:
@@ -274,10 +278,27 @@ def _check_arguments(n_classes: Any, width_mult: Any, dropout_rate: Any, bn_para
         raise UserError(f"n_classes must be an integer of at least 1, but got {n_classes!r}")
     if not (is_number(width_mult) and width_mult > 0):
         raise UserError(f"width_mult must be a number above 0, but got {width_mult!r}")
-    if not (is_number(dropout_rate) and 0 <= dropout_rate < 1):
-        raise UserError(f"dropout_rate must be a number in [0, 1), but got {dropout_rate!r}")
+    _check_dropout(dropout_rate)
     if not (isinstance(bn_param, Sequence) and len(bn_param) == 2 and all(map(is_number, bn_param))):
         raise UserError(f"bn_param must be two numbers, momentum and eps, but got {bn_param!r}")
+
+
+def _check_dropout(rate: Any) -> None:
+    if not (is_number(rate) and 0 <= rate < 1):
+        raise UserError(f"dropout_rate must be a number in [0, 1), but got {rate!r}")
+
+
+def _set_dropout(layer: LinearLayer, rate: float) -> None:
+    """Leave the layer as if built with this rate, its parameters the same objects."""
+    layer.dropout_rate = rate
+    children = dict(layer.named_children())
+    for name in children:
+        delattr(layer, name)
+    for name, child in children.items():  # upstream's forward runs the children in order
+        if name == "linear" and rate > 0:
+            layer.dropout = nn.Dropout(rate, inplace=True).train(layer.training)
+        if name != "dropout":
+            layer.add_module(name, child)
 
 
 def _integers(name: str, values: Any, odd: bool = False) -> list[int]:

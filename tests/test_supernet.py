@@ -254,6 +254,47 @@ def test_scalars_broadcast_and_what_is_left_out_stays():
     assert net.arch == {"ks": [3] * 20, "e": [6] * 20, "d": [2] * 5, "level": [["mbconv"]] * 20, "height": 3}
 
 
+def test_nothing_but_building_and_dropout_touches_torchs_generator():
+    net = small_net("EE_DP")
+    state = torch.get_rng_state()
+    net.sample_active_subnet(rng=random.Random(0))
+    net.set_active_subnet(ks=5, d=3, height=4)
+    net.get_active_subnet()
+    net.get_multi_exit_subnet(preserve_weight=False)
+    net.get_active_net_config()
+    net.set_dropout(0.3)
+    net.set_dropout(0.1)
+    net.re_organize_middle_weights()
+    net.set_max_net()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("rates", [(0.3,), (0,), (0, 0.3), (0.3, 0.2, 0)])
+def test_dropout_is_as_if_built_with_it(rates):
+    net = ofav2.build_supernet("EE_B", n_classes=7, width_mult=0.25, dropout_rate=0.1).train()
+    parameters = list(net.named_parameters())
+    for rate in rates:
+        net.set_dropout(rate)
+    built = ofav2.build_supernet("EE_B", n_classes=7, width_mult=0.25, dropout_rate=rates[-1]).train()
+    assert str(net) == str(built)  # the same modules in the same order
+    assert all(module.training for module in net.modules())
+    for (name, old), (same, new) in zip(parameters, net.named_parameters(), strict=True):
+        assert name == same and old is new
+    config = net.get_multi_exit_subnet().config
+    assert config == built.get_multi_exit_subnet().config
+    assert [head["head"]["classifier"]["dropout_rate"] for head in config["exits"].values()] == [rates[-1]] * 5
+    built.load_state_dict(net.state_dict())
+    with torch.random.fork_rng():
+        outputs = [torch.manual_seed(0) and each(images()) for each in (net, built)]
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("rate", [1, -0.1, float("nan"), None, True])
+def test_a_dropout_that_is_none_is_refused(rate):
+    with pytest.raises(ofav2.UserError, match=rf"dropout_rate must be a number in \[0, 1\), but got {rate}"):
+        small_net("SE_B").set_dropout(rate)
+
+
 @pytest.mark.parametrize("rng", [0, 7, "seed", random, torch.Generator()])
 def test_what_is_no_generator_is_refused_and_changes_nothing(rng):
     net = small_net("SE_B")
