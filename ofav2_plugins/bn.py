@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import torch
@@ -14,7 +15,14 @@ def recalibrate_bn(net: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Works on static networks; subclasses of BatchNorm2d are included. Momentum and training mode are as before
     afterwards, also when an exception passes.
+
+    Raises:
+        ValueError: There are no batches; the statistics are as before.
     """
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("batches must be one or more batches of images, but got none")
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     training = {module: module.training for module in net.modules()}
@@ -24,7 +32,7 @@ def recalibrate_bn(net: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.reset_running_stats()
             norm.momentum = None  # torch's cumulative mean
             norm.train()
-        for images in batches:
+        for images in itertools.chain([first], batches):
             net(images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
