@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .checks import is_number
 from .errors import UserError
 
 STRATEGIES = {"ASC": ("ASC", "ASC"), "DESC": ("DESC", "DESC"), "MIX": ("DESC", "ASC"), "UNIF": ("UNIF", "UNIF")}
@@ -18,7 +19,7 @@ def exit_weights(weights: str | Sequence[float], n_exits: int) -> tuple[float, .
         n_exits: Number of exits.
 
     Raises:
-        UserError: An unknown strategy, a wrong count, a negative number, or a sum other than 1.
+        UserError: An unknown strategy, a wrong count, no number or a negative one, or a sum other than 1.
     """
     if n_exits == 1:
         return (1.0,)
@@ -31,6 +32,6 @@ def exit_weights(weights: str | Sequence[float], n_exits: int) -> tuple[float, .
         return named[weights]
     if len(weights) != n_exits:
         raise UserError(f"exit weights must be {n_exits} numbers, one per exit, but got {list(weights)}")
-    if min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
-        raise UserError(f"exit weights must be at least 0 and sum to 1, but got {list(weights)}")
+    if not all(is_number(weight) and weight >= 0 for weight in weights) or abs(sum(weights) - 1) > 1e-6:
+        raise UserError(f"exit weights must be numbers of at least 0 and sum to 1, but got {list(weights)}")
     return tuple(weights)

@@ -70,7 +70,7 @@ def validate(
         errors = _meant(error.errors())
         first = errors[0]
         field = ".".join(str(part) for part in first["loc"] if not _is_union_tag(part)) or "the file"
-        by_hand = next((o for o in overrides if f"{field}.".startswith(o.partition("=")[0] + ".")), None)
+        by_hand = next((o for o in reversed(overrides) if _concerns(o, field)), None)
         if by_hand is not None:
             where = f"override {by_hand!r}"
         else:
@@ -84,6 +84,12 @@ def validate(
         raise UserError(f"{where}: {field}: {message}{given}{more}") from error
 
 
+def _concerns(override: str, field: str) -> bool:
+    """Whether an override sets the field, something around it, or something in it."""
+    key = override.partition("=")[0]
+    return f"{field}.".startswith(f"{key}.") or f"{key}.".startswith(f"{field}.")
+
+
 def _meant(errors: list[Any]) -> list[Any]:
     """The errors without those of a union's other alternatives; alternatives that all fail count as one."""
     kept: dict[tuple[Any, ...], Any] = {}
@@ -92,7 +98,7 @@ def _meant(errors: list[Any]) -> list[Any]:
         deeper = (
             other for other in errors if len(other["loc"]) > len(loc) and other["loc"][: len(loc) - 1] == loc[:-1]
         )
-        if not (loc and _is_union_tag(loc[-1]) and any(deeper)):
+        if not (loc and _is_union_tag(loc[-1]) and loc[-1] != _KEY and any(deeper)):
             kept.setdefault(tuple(part for part in loc if not _is_union_tag(part)), error)
     return list(kept.values())
 
@@ -148,11 +154,13 @@ def _replaced(data: Any, keys: list[str], value: Any, override: str) -> Any:
 
 
 def _is_union_tag(part: Any) -> bool:
-    # pydantic puts the tried alternative ("list[StepRecipe]", "StepRecipe") between the fields of a union.
+    # pydantic puts the tried alternative ("list[StepRecipe]", "StepRecipe") between the fields of a union,
+    # and "[key]" behind a key that is itself wrong.
     return isinstance(part, str) and ((part[:1].isupper() and part.isidentifier()) or "[" in part or part in _TAGS)
 
 
 _TAGS = ("str", "int", "float", "bool")
+_KEY = "[key]"
 
 
 def _known(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:

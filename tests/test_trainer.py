@@ -154,7 +154,17 @@ def test_exit_weights_of_the_strategies():
     assert exit_weights("DESC", 4) == pytest.approx((0.4, 0.3, 0.2, 0.1))
     assert exit_weights("UNIF", 4) == (0.25,) * 4
     assert exit_weights([0.5, 0.5], 1) == (1.0,)
-    for wrong, words in (("UP", "'UP'"), ([0.5, 0.4], "sum to 1"), ([1.0], "2 numbers"), ([1.5, -0.5], "at least 0")):
+    nan = float("nan")
+    for wrong, words in (
+        ("UP", "'UP'"),
+        ([0.5, 0.4], "sum to 1"),
+        ([1.0], "2 numbers"),
+        ([1.5, -0.5], "at least 0"),
+        ([nan, 1.0], "nan"),
+        ([0.5, nan], "nan"),
+        (["1", 0.0], "numbers"),
+        ([True, 0.0], "numbers"),
+    ):
         with pytest.raises(ofav2.UserError, match=words):
             exit_weights(wrong, 2)
 

@@ -154,6 +154,18 @@ def test_a_recipe_that_is_right_is_read_as_it_is_written(load):
         ("    - {epochs: 1}", "    - {epochs: 1.5}", 10, "phases.level.0.epochs"),
         ("      lr: 0.2", "      lr: -0.2", 12, "phases.level.1.lr"),
         ("      lr: 0.2", "      lrr: 0.2", 12, "phases.level.1.lrr"),
+        ("batch_size: 8", "batch_size: 1", 2, "batch_size"),
+        ("batch_size: 8", "batch_size: true", 2, "batch_size"),
+        ("batch_size: 8", "width_mult: .inf", 2, "width_mult"),
+        ("batch_size: 8", "width_mult: true", 2, "width_mult"),
+        ("batch_size: 8", "kd_ratio: .nan", 2, "kd_ratio"),
+        ("batch_size: 8", "resolutions: [32, true]", 2, "resolutions.1"),
+        ("batch_size: 8", "evaluation: {bn_images: 1}", 2, "evaluation.bn_images"),
+        ("batch_size: 8", "evaluation: {batch_size: 1}", 2, "evaluation.batch_size"),
+        ("    epochs: 3", "    epochs: true", 7, "phases.full.epochs"),
+        ("    lr: 0.1", "    lr: true", 8, "phases.full.lr"),
+        ("    lr: 0.1", "    warmup_epochs: false", 8, "phases.full.warmup_epochs"),
+        ("  full:", "  fill:", 6, "phases.fill"),
     ],
 )
 def test_a_wrong_field_is_named_with_file_and_line(load, right, wrong, line, field):
@@ -169,7 +181,20 @@ def test_an_unknown_field_says_which_are_known(load):
     assert "warmup_epochs" in text and "batch_size" not in text
 
 
-@pytest.mark.parametrize("weights", ["ASCENDING", "{loss: SOME}", "{loss: [0.5, x]}", "{losses: ASC}"])
+def test_an_unknown_phase_is_answered_with_the_registered_ones_whatever_else_is_wrong(load):
+    text = message(load, RECIPE.replace("  full:\n    epochs: 3", "  fill:\n    epochs: 0"))
+    assert "made.yaml, line 6: phases.fill: unknown phase; registered are depth, full, height" in text
+    assert text.endswith("but got 'fill' (and 1 more)")
+
+
+def test_numbers_may_be_written_as_yaml_does_not_know_them(load):
+    assert load(RECIPE.replace("lr: 0.1", "lr: 1e-3")).phases["full"].lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    "weights",
+    ["ASCENDING", "{loss: SOME}", "{loss: [0.5, x]}", "{losses: ASC}", "{loss: [.nan, 1]}", "{loss: [-0.5, 1.5]}"],
+)
 def test_wrong_exit_weights_are_named(load, weights):
     assert "made.yaml, line 13: exit_weights" in message(load, f"{RECIPE}exit_weights: {weights}\n")
 
@@ -215,6 +240,9 @@ def test_an_alias_is_no_doubled_field(load):
         ("phases.full={epochs: -1}", "phases.full.epochs"),
         ("phases.full.rate=1", "phases.full.rate"),
         ("batch_sise=1", "batch_sise"),
+        ("phases.fill.epochs=3", "phases.fill: unknown phase"),
+        ("phases.full.5.epochs=3", "phases.full.5: unknown field"),
+        ("optimiser.momentum=0.5", "optimiser: unknown field"),
         ("phases.level.7.lr=1", "0..1"),
         ("phases.level.x.lr=1", "0..1"),
         ("batch_size.size=1", "below 'batch_size'"),
@@ -231,6 +259,11 @@ def test_a_bad_override_is_named(load, override, named):
 def test_an_error_in_the_file_is_not_blamed_on_an_override(load):
     wrong = RECIPE.replace("    lr: 0.1", "    epochs_: 1")
     assert "made.yaml, line 8: phases.full.epochs_: " in message(load, wrong, ["phases.full.epochs=3"])
+
+
+def test_the_last_of_several_overrides_is_the_one_that_is_blamed(load):
+    text = message(load, RECIPE, ["phases.full.lr=0.1", "phases.full.lr=-1", "phases.full.epochs=2"])
+    assert text.startswith("override 'phases.full.lr=-1': phases.full.lr: ")
 
 
 def test_a_list_of_the_wrong_length_is_named(load):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from .. import registry
 from ..errors import UserError
 from ..exit_weights import STRATEGIES
 from ..phases.base import PhaseStep, StepSettings
@@ -15,7 +16,28 @@ from ..yamlfile import find_data_file, load_model
 
 FOLDER = Path(__file__).parent
 
-ExitWeightsValue = Literal["ASC", "DESC", "UNIF"] | list[float]
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _registered_phase(name: str) -> str:
+    if name not in registry.names(registry.PHASES):
+        raise ValueError(f"unknown phase; registered are {', '.join(registry.names(registry.PHASES))}")
+    return name
+
+
+# Left to itself pydantic takes true for 1.
+Count = Annotated[int, Field(strict=True, ge=1)]
+BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
+Positive = Annotated[Number, Field(gt=0)]
+AtLeast0 = Annotated[Number, Field(ge=0)]
+BelowOne = Annotated[Number, Field(ge=0, lt=1)]
+PhaseName = Annotated[str, AfterValidator(_registered_phase)]
+ExitWeightsValue = Literal["ASC", "DESC", "UNIF"] | list[AtLeast0]
 
 
 class _Strict(BaseModel):
@@ -25,11 +47,11 @@ class _Strict(BaseModel):
 class StepRecipe(_Strict):
     """One step of a phase; what is left out is the phase's default (the paper's value)."""
 
-    epochs: PositiveInt | None = None
-    lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    warmup_epochs: int | None = Field(default=None, ge=0)
-    subnets_per_step: PositiveInt | None = None
-    dropout: float | None = Field(default=None, ge=0, lt=1)
+    epochs: Count | None = None
+    lr: Positive | None = None
+    warmup_epochs: Annotated[int, Field(strict=True, ge=0)] | None = None
+    subnets_per_step: Count | None = None
+    dropout: BelowOne | None = None
 
 
 class ExitWeights(_Strict):
@@ -53,44 +75,44 @@ class ExitWeights(_Strict):
 class Optimizer(_Strict):
     """SGD with Nesterov momentum; no weight decay on batch norms and biases."""
 
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=3e-5, ge=0)
+    momentum: BelowOne = 0.9
+    weight_decay: AtLeast0 = 3e-5
 
 
 class Augmentation(_Strict):
     """Random resized crop (smallest share of the area) and horizontal flip."""
 
-    min_scale: float = Field(default=0.85, gt=0, le=1)
+    min_scale: Number = Field(default=0.85, gt=0, le=1)
     flip: bool = True
 
 
 class Evaluation(_Strict):
     """How subnets are measured, and how many."""
 
-    batch_size: PositiveInt = 200
-    bn_images: PositiveInt = 1000
-    selection_draws: PositiveInt = 32
-    max_subnets: PositiveInt | None = None
+    batch_size: BatchSize = 200
+    bn_images: BatchSize = 1000
+    selection_draws: Count = 32
+    max_subnets: Count | None = None
 
 
 class Recipe(_Strict):
     """A whole training. See `paper.yaml` for each value's source."""
 
     description: str = ""
-    width_mult: float = Field(default=1.0, gt=0)
-    resolutions: list[PositiveInt] | None = Field(default=None, min_length=1)
-    batch_size: PositiveInt = 64
-    validation_fraction: float = Field(default=0.15, gt=0, lt=1)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    width_mult: Positive = 1.0
+    resolutions: list[Count] | None = Field(default=None, min_length=1)
+    batch_size: BatchSize = 64
+    validation_fraction: Number = Field(default=0.15, gt=0, lt=1)
+    label_smoothing: BelowOne = 0.1
     teacher: str = "fixed"
     teacher_batch_statistics: bool = True
     distillation: str = "soft_ce"
-    kd_ratio: float = Field(default=1.0, ge=0)
+    kd_ratio: AtLeast0 = 1.0
     exit_weights: ExitWeights = ExitWeights()
     optimizer: Optimizer = Optimizer()
     augmentation: Augmentation = Augmentation()
     evaluation: Evaluation = Evaluation()
-    phases: dict[str, StepRecipe | list[StepRecipe]] = Field(min_length=1)
+    phases: dict[PhaseName, StepRecipe | list[StepRecipe]] = Field(min_length=1)
 
     def settings(self, phase: str, steps: Sequence[PhaseStep]) -> list[StepSettings]:
         """The settings of each step of a phase: the recipe's values, gaps filled by the phase's defaults.
