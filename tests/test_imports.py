@@ -18,9 +18,9 @@ ORDER = """
     branches skips exits layers
     subnet variants supernet
     distillation phases teachers recipes
-    data distributed checkpoint state runfolder meters
+    data distributed checkpoint initial state runfolder meters
     pipeline evaluate objective trainer run
-    ablation session cli __main__
+    estimate doctor ablation session cli __main__
 """.split()
 """The package's modules and folders; each may import, wherever it does, those before it. Within a folder there is
 no order, but no circle either."""

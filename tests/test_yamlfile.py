@@ -101,10 +101,10 @@ def test_the_papers_plan_is_the_papers_table(variant, teacher):
             "warmup_epochs": warmup,
             "lr": lr,
             "subnets_per_step": subnets,
-            "dropout": 0.2 if name == "full" else 0.1,
             "starts_from": finished[-1] if finished else None,
             "teacher": "none" if not finished else finished[{"fixed": 0, "progressive": -1}[teacher]],
         }
+        assert step.settings.dropout == (0.2 if name == "full" else 0.1)
         finished.append(name if len(PAPER[name]) == 1 else f"{name}-{number}")
 
 
@@ -332,7 +332,8 @@ def test_study_arms_have_the_studys_the_arms_and_the_callers_overrides_in_this_o
         + '    overrides: ["batch_size=3", "label_smoothing=0.3"]\n'
         + 'overrides: ["batch_size=2", "kd_ratio=2"]\n'
     )
-    arms = study_arms(load(text, reader=load_study), ["label_smoothing=0.4"])
+    arms = study_arms(load(text, reader=load_study), ["optimizer.momentum=0.4"])
     assert [(arm.name, arm.seed) for arm in arms] == [("A", 0), ("B", 0), ("A", 1), ("B", 1)]
-    got = [(arm.recipe.batch_size, arm.recipe.label_smoothing, arm.recipe.kd_ratio) for arm in arms[:2]]
-    assert got == [(2, 0.4, 2), (3, 0.4, 2)]
+    got = [(a.recipe.batch_size, a.recipe.label_smoothing, a.recipe.kd_ratio, a.recipe.optimizer.momentum)
+           for a in arms[:2]]  # fmt: skip
+    assert got == [(2, 0.1, 2, 0.4), (3, 0.3, 2, 0.4)]
