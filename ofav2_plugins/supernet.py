@@ -20,7 +20,7 @@ from .layers.depthwise import FastSeparableConv2d
 from .layers.parallel import ParallelBlock
 from .space import MBCONV, Arch, ElasticDim, SearchSpace, SubsetDim
 from .subnet import StaticBlock, Subnet, set_batch_norm
-from .upstream import LinearLayer, OFAMobileNetV3, ResidualBlock, init_models
+from .upstream import LinearLayer, OFAMobileNetV3, ResidualBlock, init_models, new_layers
 from .variants import SupernetSpec, resolve_spec
 
 _CONSTRAINTS = {"depth": "d", "expand_ratio": "e", "kernel_size": "ks"}
@@ -216,12 +216,12 @@ class Supernet(OFAMobileNetV3):
         """The `config` of `get_active_subnet()`."""
         return self.get_active_subnet(preserve_weight=False).config
 
-    @torch.random.fork_rng(devices=[])  # upstream's layers draw weights before they are given their own
     def _static(self, preserve_weight: bool, multi_exit: bool) -> Subnet:
-        stages = [
-            [_static_block(block, preserve_weight) for block in self._active_blocks(stage)]
-            for stage in range(self.runtime_height)
-        ]
+        with new_layers(self.first_conv.conv.weight.dtype):
+            stages = [
+                [_static_block(block, preserve_weight) for block in self._active_blocks(stage)]
+                for stage in range(self.runtime_height)
+            ]
         numbers = self._exit_numbers() if multi_exit else [self.runtime_height]
         net = Subnet(
             copy.deepcopy(self.first_conv),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
 import upstream_patches
 
 upstream_patches.apply_all()
@@ -44,7 +49,20 @@ __all__ = [
     "init_models",
     "layer_from_config",
     "make_divisible",
+    "new_layers",
 ]
+
+
+@contextmanager
+def new_layers(dtype: torch.dtype) -> Iterator[None]:
+    """Within it new layers have this type, and the weights that upstream draws before copying are nobody's loss."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def layer_from_config(config: dict | None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 
@@ -151,6 +152,18 @@ def test_static_subnet_equals_the_active_supernet(variant, size, seed):
         assert len(multi(x)) == len(expected) == (arch["height"] if "height" in arch else 1)
         for got, want in zip(multi(x), expected, strict=True):
             assert_equal_but_for_rounding(got, want)
+
+
+def test_static_subnet_equals_the_active_supernet_in_double_precision(variant):
+    net = copy.deepcopy(small_net(variant)).double()
+    net.sample_active_subnet(rng=random.Random(7))
+    x = images(2, 17).double()
+    with torch.no_grad():
+        expected = net(x)
+        torch.testing.assert_close(
+            net.get_active_subnet()(x), expected, rtol=0, atol=1e-12 * float(expected.abs().max())
+        )
+    assert torch.get_default_dtype() == torch.float32
 
 
 @settings(max_examples=2)
