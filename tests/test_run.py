@@ -176,7 +176,7 @@ def test_other_code_is_noticed_at_resume(uninterrupted, tmp_path):
     (out / "run.json").write_text(json.dumps(mark))
     refused = train(out, "--resume")
     assert refused.returncode == 1
-    assert "ofa was 0.0.1" in refused.stderr and "--accept-other-code" in refused.stderr
+    assert "ofa was '0.0.1'" in refused.stderr and "--accept-other-code" in refused.stderr
     assert train(out, "--resume", "--accept-other-code").returncode == 0
 
 
