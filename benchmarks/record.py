@@ -10,6 +10,7 @@ runs/<name>; a call that was stopped is continued by the next one. Prints the se
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ HERE = Path(__file__).parent
 def main() -> None:
     """Run the command into runs/<name> and copy what it wrote."""
     name, *command = sys.argv[1:]
-    run, target = HERE.parent / "runs" / name, HERE / "results" / name
+    run, target = Path("runs") / name, Path("benchmarks/results") / name
+    os.chdir(HERE.parent)  # so that the recorded command has no path of this machine
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "ofav2_plugins", *command, "--out", str(run), "--resume"], check=True)
     print(f"the whole process took {time.monotonic() - started:.0f} s")

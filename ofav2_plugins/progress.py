@@ -58,6 +58,11 @@ class Reporter:
         self.done += units
         self._skipped += units
 
+    @property
+    def worked(self) -> bool:
+        """Whether any work was done now, not only by earlier runs."""
+        return self.done > self._skipped
+
     def line(self, text: str) -> None:
         """A line that stays."""
         self._last_line = time.monotonic()

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,17 @@ def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
         "recipes": _merged_recipes(studies),
         "command": "\n".join(_distinct(study.get("command") for study in studies)),
     }
-    environments = [part.get("environment") or {} for part in parts]
-    merged["environment"] = {
-        key: "; ".join(_distinct(environment.get(key) for environment in environments))
-        for key in dict.fromkeys(key for environment in environments for key in environment)
-    }
+    merged["environment"] = joined_environments([part.get("environment") or {} for part in parts])
     return merged
+
+
+def joined_environments(environments: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several sessions' environments as one: where they differ, all values are there."""
+    joined = {}
+    for key in dict.fromkeys(key for environment in environments for key in environment):
+        values = [environment[key] for environment in environments if key in environment]
+        joined[key] = values[0] if all(value == values[0] for value in values) else "; ".join(_distinct(values))
+    return joined
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:

@@ -12,7 +12,7 @@ from ..checkpoint import write_json
 from ..run import ArmRun
 from ..runfolder import environment
 from ..trainer import Watch
-from .report import FORMAT, load_results
+from .report import FORMAT, joined_environments, load_results
 
 RESULTS = "results.json"
 
@@ -27,9 +27,10 @@ def run_arms(runs: Sequence[ArmRun], out: Path, fabric: Fabric, study: dict[str,
         study: The description that results and report carry.
         watch: Progress, stopping, saving.
     """
-    results: dict[str, Any] = {"format": FORMAT, "study": study, "environment": environment(fabric), "rows": []}
-    held = load_results(out / RESULTS)["rows"] if (out / RESULTS).exists() else []
-    rows = {(row["arm"], row["seed"]): row for row in held}  # what an earlier session has done stays until renewed
+    results: dict[str, Any] = {"format": FORMAT, "study": study, "environment": {}, "rows": []}
+    held = load_results(out / RESULTS) if (out / RESULTS).exists() else results
+    sessions = [held["environment"], environment(fabric)] if held is not results else [environment(fabric)]
+    rows = {(row["arm"], row["seed"]): row for row in held["rows"]}  # an earlier session's, until renewed
     for run in runs:
         phases: list[dict[str, Any]] = []
         for phase in run.run(watch):
@@ -44,6 +45,8 @@ def run_arms(runs: Sequence[ArmRun], out: Path, fabric: Fabric, study: dict[str,
             }
             order = [(other.arm.name, other.arm.seed) for other in runs]
             results["rows"] = [rows[key] for key in order if key in rows]
+            # A session that only finds finished work has measured nothing.
+            results["environment"] = joined_environments(sessions if watch.reporter.worked else sessions[:1])
             if fabric.is_global_zero:
                 write_json(out / RESULTS, results)
     return results
