@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ofav2_plugins.layers.depthwise import BANDED_MAX_PIXELS, depthwise_conv2d, reference_layers
+from ofav2_plugins.layers.depthwise import depthwise_conv2d, reference_layers, tiles_are_faster
 
 
 @settings(max_examples=80)
 @given(
     height=st.integers(1, 33),
     width=st.integers(1, 33),
-    kernel=st.sampled_from([3, 5, 7]),
+    kernel=st.sampled_from([1, 3, 5, 7, 9, 11, 13]),
     stride=st.sampled_from([1, 2]),
     channels=st.sampled_from([1, 8, 24]),
     channels_last=st.booleans(),
@@ -39,8 +39,12 @@ def test_equals_torchs_convolution(height, width, kernel, stride, channels, chan
         torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-9)
 
 
-def test_both_algorithms_are_among_the_tested_sizes():
-    assert 1 < BANDED_MAX_PIXELS < 33 * 33
+def test_tiles_and_the_library_are_both_among_the_tested_shapes():
+    chosen = {
+        tiles_are_faster(torch.empty(1, 1, size, size), torch.empty(1, 1, kernel, kernel), stride)
+        for size in range(1, 34) for kernel in (3, 5, 7) for stride in (1, 2)
+    }  # fmt: skip
+    assert chosen == {True, False}
 
 
 def test_reference_layers_are_restored_when_an_error_passes():
