@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .errors import UserError
+    from .layers.accelerate import accelerate
     from .layers.depthwise import reference_layers
     from .registry import PluginError
     from .space import SearchSpace
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Loaded at first use: `ofav2 --help` and whoever needs only the search space do without torch.
 _WHERE = {
     "UserError": "errors",
+    "accelerate": "layers.accelerate",
     "reference_layers": "layers.depthwise",
     "PluginError": "registry",
     "SearchSpace": "space",
@@ -38,6 +40,7 @@ __all__ = [
     "Supernet",
     "SupernetSpec",
     "UserError",
+    "accelerate",
     "build_subnet",
     "build_supernet",
     "reference_layers",

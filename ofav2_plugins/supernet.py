@@ -16,7 +16,8 @@ from .branches.base import Branch
 from .checks import is_integer, is_number
 from .errors import UserError
 from .exits.base import ExitHead, head_forward
-from .layers.depthwise import FastSeparableConv2d
+from .layers.accelerate import plain_copy, turn_fast
+from .layers.depthwise import FastSeparableConv2d, fast_on
 from .layers.parallel import ParallelBlock
 from .space import MBCONV, Arch, ElasticDim, SearchSpace, SubsetDim
 from .subnet import StaticBlock, Subnet, set_batch_norm
@@ -89,6 +90,7 @@ class Supernet(OFAMobileNetV3):
         self._sampled_space = self.space
         set_batch_norm(self, *bn_param)
         init_models(self)
+        turn_fast(self)
         self.set_max_net()
 
     _arch: Arch
@@ -177,20 +179,25 @@ class Supernet(OFAMobileNetV3):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, 3, R, R] to the logits [N, n_classes] of the active exit."""
-        x = self.blocks[0](self.first_conv(x))
+        x = self._stem(x)
         for stage in range(self.runtime_height):
             x = self.skip.run(self._active_blocks(stage), x)
         return self._exit(self.runtime_height, x)
 
     def forward_exits(self, x: Tensor) -> list[Tensor]:
         """Images [N, 3, R, R] to the logits [N, n_classes] of every exit up to the active one."""
-        x = self.blocks[0](self.first_conv(x))
+        x = self._stem(x)
         logits = []
         for stage in range(self.runtime_height):
             x = self.skip.run(self._active_blocks(stage), x)
             if stage + 1 in self._exit_numbers():
                 logits.append(self._exit(stage + 1, x))
         return logits
+
+    def _stem(self, x: Tensor) -> Tensor:
+        if fast_on(x):
+            x = x.contiguous(memory_format=torch.channels_last)  # all that follows keeps this layout
+        return self.blocks[0](self.first_conv(x))
 
     def _active_blocks(self, stage: int) -> list[ParallelBlock]:
         return [self.blocks[i] for i in self.block_group_info[stage][: self.runtime_depth[stage]]]
@@ -224,10 +231,10 @@ class Supernet(OFAMobileNetV3):
             ]
         numbers = self._exit_numbers() if multi_exit else [self.runtime_height]
         net = Subnet(
-            copy.deepcopy(self.first_conv),
-            copy.deepcopy(self.blocks[0]),
+            plain_copy(self.first_conv),
+            plain_copy(self.blocks[0]),
             stages,
-            {number: copy.deepcopy(self._head(number)) for number in numbers},
+            {number: plain_copy(self._head(number)) for number in numbers},
             {number: self.spec.exits if number < self.n_stages else "final" for number in numbers},
             skip=self.spec.skip,
             multi_exit=multi_exit,
@@ -339,7 +346,7 @@ def _static_block(block: ParallelBlock, preserve_weight: bool) -> StaticBlock:
         parts[MBCONV] = ResidualBlock(conv, copy.deepcopy(block.shortcut))
     for name, branch in block.branches.items():
         if name in block.active:
-            parts[name] = copy.deepcopy(branch)
+            parts[name] = plain_copy(branch)
     return StaticBlock(parts)
 
 

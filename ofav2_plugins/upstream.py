@@ -16,6 +16,7 @@ from ofa.imagenet_classification.elastic_nn.modules.dynamic_layers import (  # n
 )
 from ofa.imagenet_classification.elastic_nn.modules.dynamic_op import (  # noqa: E402
     DynamicBatchNorm2d,
+    DynamicSE,
     DynamicSeparableConv2d,
 )
 from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3  # noqa: E402
@@ -33,18 +34,23 @@ from ofa.utils.layers import (  # noqa: E402
     ResidualBlock,
     set_layer_from_config,
 )
+from ofa.utils.pytorch_modules import Hsigmoid, Hswish, SEModule  # noqa: E402
 
 __all__ = [
     "ConvLayer",
     "DynamicBatchNorm2d",
     "DynamicMBConvLayer",
+    "DynamicSE",
     "DynamicSeparableConv2d",
+    "Hsigmoid",
+    "Hswish",
     "IdentityLayer",
     "LinearLayer",
     "MBConvLayer",
     "MyNetwork",
     "OFAMobileNetV3",
     "ResidualBlock",
+    "SEModule",
     "build_activation",
     "init_models",
     "layer_from_config",

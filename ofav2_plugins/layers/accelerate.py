@@ -1,0 +1,77 @@
+"""Which layers have a fast class, and networks turned to them and back. Parameters and their names stay."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..upstream import DynamicSE, Hsigmoid, Hswish, SEModule
+from .depthwise import depthwise_conv2d, fast_on
+from .elementwise import FastDynamicSE, FastHsigmoid, FastHswish, FastSE
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+class FastDepthwise(nn.Conv2d):
+    """A depthwise convolution of a static network with "same" padding, as in the supernet."""
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, H', W']
+        return depthwise_conv2d(x, self.weight, self.stride[0]) if fast_on(x) else super().forward(x)
+
+
+FAST: dict[type[nn.Module], type[nn.Module]] = {
+    Hswish: FastHswish,
+    Hsigmoid: FastHsigmoid,
+    SEModule: FastSE,
+    DynamicSE: FastDynamicSE,
+    nn.Conv2d: FastDepthwise,
+}
+"""Layer -> its fast class. A convolution only where `is_depthwise`."""
+
+PLAIN = {fast: plain for plain, fast in FAST.items()}
+
+
+def accelerate(net: Net) -> Net:
+    """Turn a network, in place, to the fast layers and channels-last storage, for training or running it in eager mode.
+
+    The numbers are the same but for rounding, the state dict is the same. On other devices than a CPU, and within
+    `reference_layers`, the layers compute as before. Export a network before, not after.
+
+    Args:
+        net: A supernet (has them already), a static subnet, or any network of upstream's layers.
+    """
+    turn_fast(net)
+    return net.to(memory_format=torch.channels_last)
+
+
+def turn_fast(net: nn.Module) -> None:
+    """Give every layer that has one its fast class."""
+    for module in net.modules():
+        if type(module) in FAST and (not isinstance(module, nn.Conv2d) or is_depthwise(module)):
+            module.__class__ = FAST[type(module)]
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether a convolution is what `depthwise_conv2d` computes."""
+    height, width = conv.kernel_size
+    return (
+        conv.groups == conv.in_channels == conv.out_channels
+        and height == width
+        and height % 2 == 1
+        and conv.padding == (height // 2, height // 2)
+        and conv.stride[0] == conv.stride[1]
+        and conv.dilation == (1, 1)
+        and conv.bias is None
+        and conv.padding_mode == "zeros"
+    )
+
+
+def plain_copy(module: Net) -> Net:
+    """A copy of a part of a supernet, of plain layers again, for static networks."""
+    copied = copy.deepcopy(module)
+    for part in copied.modules():
+        part.__class__ = PLAIN.get(type(part), type(part))
+    return copied
