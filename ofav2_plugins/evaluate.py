@@ -18,6 +18,8 @@ from .data.base import DataSplits, Split
 from .data.batches import calibration_batches, eval_batches
 from .distributed import over_ranks
 from .exit_weights import exit_weights
+from .layers.accelerate import accelerate
+from .layers.depthwise import reference_layers
 from .recipes import Recipe
 from .seeding import python_rng
 from .space import Arch, SearchSpace
@@ -95,7 +97,7 @@ class Evaluator:
             static = ExitEnsemble(multi, exit_weights(self.recipe.exit_weights.output, len(multi.exits)))
         else:
             static = net.get_active_subnet()
-        static = static.to(memory_format=torch.channels_last)
+        static = accelerate(static)
         recalibrate_bn(static, self.calibration(candidate.resolution))
         return static.eval()
 
@@ -146,7 +148,8 @@ def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], n_classes
 def count_macs(net: nn.Module, resolution: int) -> int:
     """Multiply-accumulates of one image [1, 3, resolution, resolution]; torch's counter counts each as two."""
     image = torch.zeros(1, 3, resolution, resolution, device=next(net.parameters()).device)
-    with FlopCounterMode(display=False) as counter:
+    # The fast layers leave out what meets padding; what counts is the network as it is exported.
+    with reference_layers(), FlopCounterMode(display=False) as counter:
         net(image)
     return counter.get_total_flops() // 2
 

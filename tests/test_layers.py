@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ofav2_plugins as ofav2
+from ofav2_plugins.evaluate import count_macs
+from ofav2_plugins.layers.accelerate import PLAIN
 from ofav2_plugins.layers.depthwise import depthwise_conv2d, reference_layers, tiles_are_faster
+
+from .upstream_nets import randomise
+
+
+def small_net(name: str) -> ofav2.Supernet:
+    net = ofav2.build_supernet(name, n_classes=10, width_mult=0.25, dropout_rate=0)
+    randomise(net)
+    return net
 
 
 @settings(max_examples=80)
@@ -55,3 +69,44 @@ def test_reference_layers_are_restored_when_an_error_passes():
             assert depthwise._plain.get()
             raise RuntimeError("inside")
     assert not depthwise._plain.get()
+
+
+@pytest.mark.parametrize("name", ["SE_B", "EE_DP"])
+def test_accelerated_subnets_have_the_same_numbers_gradients_and_keys(name):
+    net = small_net(name)
+    arch = net.sample_active_subnet(rng=random.Random(3))
+    assert arch
+    plain = net.get_active_subnet().double().train()
+    fast = ofav2.accelerate(copy.deepcopy(plain))
+    assert list(fast.state_dict()) == list(plain.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 3, 40, 40, generator=generator, dtype=torch.float64)
+    weights = torch.randn(4, 10, generator=generator, dtype=torch.float64)
+    outputs = [subnet(x) for subnet in (plain, fast)]
+    for y in outputs:
+        (y * weights).sum().backward()
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-9 * outputs[0].abs().max().item())
+    largest = max(p.grad.norm() for p in plain.parameters())
+    for (key, p), q in zip(plain.named_parameters(), fast.parameters(), strict=True):
+        assert (p.grad - q.grad).norm() < 1e-8 * largest, key
+    assert count_macs(fast.float().eval(), 32) == count_macs(plain.float().eval(), 32)
+
+
+def test_static_subnets_are_of_plain_layers():
+    for static in (small_net("EE_DP").get_active_subnet(), small_net("EE_DP").get_multi_exit_subnet()):
+        assert not {type(module) for module in static.modules()} & set(PLAIN)
+    assert {type(module) for module in small_net("EE_DP").modules()} & set(PLAIN)
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_the_loss_in_float32_is_that_of_upstream(size):
+    net = small_net("SE_B").train()
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(16, 3, size, size, generator=generator), torch.arange(16) % 10
+    for seed in range(6):
+        net.sample_active_subnet(rng=random.Random(seed))
+        with torch.no_grad():
+            fast = F.cross_entropy(net(x), labels)
+            with reference_layers():
+                plain = F.cross_entropy(net(x), labels)
+        torch.testing.assert_close(fast, plain, rtol=1e-5, atol=0)

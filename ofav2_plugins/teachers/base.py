@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bn import recalibrate_bn
+from ..layers.accelerate import accelerate
 from .ensemble import ExitEnsemble
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Teacher(ABC):
                 re-calibrated statistics.
         """
         supernet.set_max_net()
-        net = supernet.get_multi_exit_subnet().to(memory_format=torch.channels_last)
+        net = accelerate(supernet.get_multi_exit_subnet())
         for module in net.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
