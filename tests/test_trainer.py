@@ -232,5 +232,5 @@ def test_a_scaled_loss_steps_like_an_unscaled_one():
         objective = Objective(recipe, NoDistillation(), all_exits=True)
         train_batch(fabric, net, optimizer, objective, images, labels, [net.space.max_arch()], NoTeacher())
         ends.append(net.classifier.linear.weight.detach() - before)
-    # half precision in the forward pass, through 21 batch norms of 8 images; without unscaling it is 1024 times as large
+    # Half precision through 21 batch norms of 8 images; without unscaling it would be 1024 times as large.
     assert (ends[0] - ends[1]).norm() < 0.25 * ends[0].norm()
