@@ -46,7 +46,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run that --
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")]
-AcceptOtherCode = Annotated[bool, typer.Option("--accept-other-code", help="Resume what other versions began.")]
+AcceptChanges = Annotated[
+    bool, typer.Option("--accept-changes", help="Resume what other code, or another device, began.")
+]
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds of training that a killed process may lose.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into --out/steps.")]
 Energy = Annotated[str | None, typer.Option(help="Estimate energy and CO2 (codecarbon) for a country: DEU, USA.")]
@@ -191,7 +193,7 @@ def train(
     phases: Phases = None,
     init_from: InitFrom = None,
     resume: Resume = False,
-    accept_other_code: AcceptOtherCode = False,
+    accept_changes: AcceptChanges = False,
     device: Device = "auto",
     precision: Precision = "32-true",
     threads: Threads = None,
@@ -205,7 +207,7 @@ def train(
     arm = _arm(supernet, recipe, _all_overrides(overrides, teacher, distillation), phases, init_from, seed)
     settings = {"supernet": supernet, "seed": seed, "init_from": arm.initial.digest if arm.initial else None}
     watch = WatchOptions(save_every, tensorboard, energy)
-    options = SessionOptions(out, resume, accept_other_code, device, precision, threads, watch)
+    options = SessionOptions(out, resume, accept_changes, device, precision, threads, watch)
     with _stopped(out):
         run_session("train", "train", [arm], dataset, root, settings, options, console, baseline=arm.name)
 
@@ -217,7 +219,7 @@ def ablate(
     root: Root = None,
     overrides: Overrides = None,
     resume: Resume = False,
-    accept_other_code: AcceptOtherCode = False,
+    accept_changes: AcceptChanges = False,
     device: Device = "auto",
     precision: Precision = "32-true",
     threads: Threads = None,
@@ -231,9 +233,9 @@ def ablate(
 
     loaded = load_study(study)
     arms = study_arms(loaded, overrides or [])
-    settings = {"study": loaded.model_dump()}
+    settings = {"supernets": {arm.name: arm.supernet for arm in arms}, "seeds": loaded.seeds}
     watch = WatchOptions(save_every, tensorboard, energy)
-    options = SessionOptions(out, resume, accept_other_code, device, precision, threads, watch)
+    options = SessionOptions(out, resume, accept_changes, device, precision, threads, watch)
     with _stopped(out):
         run_session(
             "ablate", Path(study).stem, arms, loaded.dataset, root, settings, options, console,
@@ -308,7 +310,7 @@ def _arm(
 
     resolved = load_recipe(recipe, overrides)
     if phases is not None:
-        resolved = resolved.with_phases(phases.split(","))
+        resolved = resolved.with_phases([name.strip() for name in phases.split(",")])
     check_plugins(supernet, resolved)
     initial = load_initial(init_from) if init_from else None
     return Arm(f"{supernet} {resolved.teacher}", supernet, resolved, seed, initial)

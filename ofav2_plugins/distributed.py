@@ -51,11 +51,12 @@ def make_fabric(accelerator: str = "auto", precision: str = "32-true") -> Fabric
 
 
 def check_batch_size(fabric: Fabric, batch_size: int, n_images: int) -> None:
-    """Raises UserError where the ranks would get parts of different sizes of a batch."""
-    if min(batch_size, n_images) % fabric.world_size:
+    """Raises UserError where the ranks would get parts of a batch of different sizes, or of one image."""
+    size, what = min((batch_size, "batch_size"), (n_images, "the number of training images, where it is the smaller,"))
+    if size % fabric.world_size or size < 2 * fabric.world_size:
         raise UserError(
-            f"batch_size must be a multiple of the {fabric.world_size} processes, "
-            f"but got {min(batch_size, n_images)}; change it or the number of processes"
+            f"{what} must be a multiple of the {fabric.world_size} processes with 2 images or more for each, "
+            f"but got {size}; change it or the number of processes"
         )
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from packaging.requirements import Requirement
 
+from .ablation.report import load_results
+from .ablation.runner import RESULTS
 from .checkpoint import load_checkpoint, read_json
 from .errors import UserError
 from .registry import describe
-from .run import TRAINED, load_data
+from .run import TRAINED, load_data, read_trained
 from .runfolder import difference, now_made_with
 from .state import StepFiles
 
@@ -120,28 +122,43 @@ def _run(run: Path, fabric: Fabric) -> Iterator[Finding]:
     yield Finding(
         f"run {run}",
         f"of `ofav2 {mark.get('kind')}`",
-        f"begun with other code or another device: {other}; go back, or resume with --accept-other-code"
-        if other
-        else None,
+        f"begun otherwise: {other}; go back to what it was, or resume with --accept-changes" if other else None,
     )
     for folder in sorted((run / "steps").glob("*")):
         yield _step(folder)
+    if (run / RESULTS).exists():
+        yield _checked(RESULTS, lambda: f"{len(load_results(run / RESULTS)['rows'])} rows")
     for part in sorted(run.rglob(".*.tmp")):
+        writer = part.name.split(".")[-2]  # .<file>.<process>.tmp
+        if writer.isdigit() and _is_running(int(writer)):
+            continue
         yield Finding(str(part), "part of a file", f"left by a killed process; remove it: rm {part}")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError, OverflowError):
+        return False
+    return True
 
 
 def _step(folder: Path) -> Finding:
     files = StepFiles(folder, say=lambda text: None)
     problems = []
-    for path in (files.best, files.state, files.previous):
-        if path.exists():
+    done = (folder / TRAINED).exists()
+    looks: list[tuple[Path, Callable[[], object]]] = [
+        (files.best, files.load_best),
+        (files.state, lambda: load_checkpoint(files.state)),
+        (files.previous, lambda: load_checkpoint(files.previous)),
+        (folder / TRAINED, lambda: read_trained(folder)),
+    ]
+    for path, look in looks:
+        if path.exists() or (done and path == files.best):
             try:
-                load_checkpoint(path)
+                look()
             except UserError as error:
                 problems.append(str(error))
-    done = (folder / TRAINED).exists()
-    if done and not files.best.exists():
-        problems.append(f"{files.best} is missing")
     mend = "; --resume falls back to what is whole and trains the rest again"
     state = "trained" if done else "in training" if files.state.exists() else "begun"
     return Finding(f"step {folder.name}", state, "; ".join(problems) + mend if problems else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -106,13 +106,18 @@ class Evaluator:
         batches = eval_batches(self.data, split, resolution, self.recipe.evaluation.batch_size)
         return accuracy(static, batches, self.data.n_classes, self.device)
 
-    def validate(self, net: Supernet, candidates: Sequence[Candidate]) -> float:
-        """Mean validation top-1 in percent over candidates, the same on every rank."""
+    def validate(
+        self, net: Supernet, candidates: Sequence[Candidate], check: Callable[[], None] = lambda: None
+    ) -> float:
+        """Mean validation top-1 in percent over candidates, the same on every rank; `check` is called after each."""
 
         def score(candidate: Candidate) -> float:
             return self.top1(self.extract(net, candidate), self.data.validation, candidate.resolution)
 
-        scores = list(over_ranks(self.fabric, score, candidates))
+        scores = []
+        for scored in over_ranks(self.fabric, score, candidates):
+            scores.append(scored)
+            check()
         return sum(scores) / len(scores)
 
     def measure(self, net: Supernet, candidate: Candidate) -> Measured:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from .checks import is_number
 from .errors import UserError
 
 STRATEGIES = {"ASC": ("ASC", "ASC"), "DESC": ("DESC", "DESC"), "MIX": ("DESC", "ASC"), "UNIF": ("UNIF", "UNIF")}
 """AEP's strategies as (weights of the losses, weights of the outputs)."""
+
+
+def only_trained(weights: Sequence[float], exits: Sequence[int], trained: Collection[int]) -> tuple[float, ...]:
+    """The weights with 0 for each of `exits` that is not among `trained`, the others scaled to sum to 1.
+
+    Raises:
+        UserError: No trained exit has a weight.
+    """
+    kept = [weight if number in trained else 0.0 for number, weight in zip(exits, weights, strict=True)]
+    if sum(kept) == 0:
+        raise UserError(f"exit weights {list(weights)} leave nothing to the exits that are trained: {sorted(trained)}")
+    return tuple(weights) if kept == list(weights) else tuple(weight / sum(kept) for weight in kept)
 
 
 def exit_weights(weights: str | Sequence[float], n_exits: int) -> tuple[float, ...]:

@@ -7,7 +7,6 @@ network's output hardly changes.
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +68,7 @@ class InitialWeights:
         if wrong:
             shapes = f"{list(own[wrong[0]].shape)}, but got {list(known[wrong[0]].shape)}"
             raise UserError(
-                f"--init-from {self.path}: {wrong[0]} must have the shape {shapes}; is width_mult that of the file?"
+                f"--init-from {self.path}: {wrong[0]} must have the shape {shapes}; give the file's width: --set width_mult=1.0 or 1.2"
             )
         missing = sorted(set(own) - set(known))
         needed = [key for key in missing if not _is_addition(key) and not _is_classifier(key)]
@@ -103,12 +102,14 @@ def load_initial(path: Path) -> InitialWeights:
         return InitialWeights(path, tensors, opened, digest)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # what torch raises of damage is of many kinds
         reason = str(error).partition("\n")[0]
         raise UserError(f"--init-from {path} is damaged or holds more than weights: {reason}") from error
     weights = _state_dict(held)
     if weights is None:
-        raise UserError(f"--init-from {path} must hold a state dict (or one under 'state_dict'), but holds none")
+        raise UserError(
+            f"--init-from {path} must hold a state dict of finite numbers (or one under 'state_dict'), but holds none"
+        )
     return InitialWeights(path, weights, dict.fromkeys(UPSTREAM_DIMS), digest)
 
 
@@ -117,15 +118,23 @@ def _state_dict(held: Any) -> dict[str, Tensor] | None:
         for key in ("state_dict", "model"):
             if isinstance(held.get(key), Mapping):
                 held = held[key]
-        if held and all(isinstance(value, Tensor) for value in held.values()):
+        if held and all(_is_plain(value) for value in held.values()):
             return {str(key).removeprefix("module."): value for key, value in held.items()}
     return None
 
 
+def _is_plain(value: Any) -> bool:
+    """A dense tensor of finite real numbers."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_complex():
+        return False
+    return not value.is_floating_point() or bool(value.isfinite().all())
+
+
 def _drop_classifiers(known: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """Take out classifiers of another class count."""
-    dropped = [k for k in known if k in own and _is_classifier(k) and len(known[k]) != len(own[k])]
-    notes = [f"the classifier is made anew: {len(known[k])} classes in the file, {len(own[k])} here" for k in dropped]
+    dropped = [k for k in known if k in own and _is_classifier(k) and known[k].shape[:1] != own[k].shape[:1]]
+    counts = [(known[k].shape[0] if known[k].ndim else 0, own[k].shape[0]) for k in dropped]
+    notes = [f"the classifier is made anew: {there} classes in the file, {here} here" for there, here in counts]
     for key in dropped:
         del known[key]
     return notes[:1]

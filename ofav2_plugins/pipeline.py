@@ -111,6 +111,9 @@ def make_plan(
     for phase, steps in phases.values():
         for number, (step, settings) in enumerate(zip(steps, recipe.settings(phase.name, steps), strict=True), start=1):
             try:
+                for dim, grades in step.opens.items():
+                    if closed := set(open_space.grades(dim)) - set(grades):
+                        raise UserError(f"it would close {dim} {sorted(closed)}, which an earlier phase has trained")
                 open_space = open_space.restrict(step.opens)
             except UserError as error:
                 raise registry.PluginError(f"phase {phase.name!r} opens what it cannot: {error}") from error

@@ -24,9 +24,9 @@ from .checkpoint import load_checkpoint, read_json, write_json
 from .data.base import DataSplits
 from .data.batches import steps_per_epoch
 from .distributed import anywhere, check_batch_size, over_ranks
-from .errors import RunError
-from .evaluate import Candidate, Evaluator, candidates
-from .exit_weights import exit_weights
+from .errors import RunError, UserError
+from .evaluate import Candidate, Evaluator, Measured, candidates
+from .exit_weights import exit_weights, only_trained
 from .initial import InitialWeights
 from .pipeline import INIT, NONE, PlannedStep, make_plan
 from .progress import duration
@@ -100,9 +100,23 @@ class ArmRun:
         self.plan = arm.plan(self.net.space)
         self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
         self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
-        for weights in (arm.recipe.exit_weights.loss, arm.recipe.exit_weights.output):
-            exit_weights(weights, len(self.net.exits) + 1)  # wrong ones are found before work starts
+        self._check()
         self.folders = self._folders()
+
+    def _check(self) -> None:
+        """Raises UserError for what would be found out only in the middle of the work."""
+        recipe = self.arm.recipe
+        for weights in (recipe.exit_weights.loss, recipe.exit_weights.output):
+            exit_weights(weights, len(self.net.exits) + 1)
+        in_place = [planned.phase.name for planned in self.plan if planned.phase.in_place]
+        if in_place and (not self.distillation.needs_teacher or recipe.kd_ratio == 0):
+            raise UserError(
+                f"phase {in_place[0]!r} trains by distillation alone: it needs a distillation and a kd_ratio above 0, "
+                f"but got {recipe.distillation!r} and {recipe.kd_ratio:g}"
+            )
+        first = self.plan[0].phase
+        if first.distills and self.arm.initial is None:
+            self.notes.append(f"phase {first.name!r} starts from fresh weights: no phase before it has trained any")
 
     def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device, memory_format=torch.channels_last)
@@ -172,17 +186,28 @@ class ArmRun:
             return registry.load(registry.TEACHERS, NONE)
         teacher, supernet = self.arm.teacher(), self._placed(self.arm.build(self.data.n_classes))
         supernet.load_state_dict(self._best(planned.teacher))
-        n_exits = len(supernet.exits) + 1
-        weights = exit_weights(self.arm.recipe.exit_weights.output, n_exits)
-        if planned.teacher == INIT and self.arm.initial and not self.arm.initial.has_exits:
-            weights = (0.0,) * (n_exits - 1) + (1.0,)  # the other exits are fresh
+        exits = [*map(int, supernet.exits), supernet.n_stages]
+        weights = exit_weights(self.arm.recipe.exit_weights.output, len(exits))
         teacher.bind(
             supernet,
             self.evaluator.calibration(max(self.evaluator.resolutions)),
-            weights,
+            only_trained(weights, exits, self.trained_exits(planned.teacher)),
             self.arm.recipe.teacher_batch_statistics,
         )
         return teacher
+
+    def trained_exits(self, step: str) -> set[int]:
+        """The exits that have been trained when a step is finished; others teach nothing."""
+        every = {*map(int, self.net.exits), self.net.n_stages}
+        trained = every if self.arm.initial and self.arm.initial.has_exits else {self.net.n_stages}
+        for planned in self.plan if step != INIT else []:
+            if planned.phase.all_exits or planned.phase.in_place:
+                trained = every
+            elif "height" in planned.space:
+                trained = trained | set(planned.space.grades("height"))
+            if planned.name == step:
+                break
+        return trained
 
     def _measured(self, planned: PlannedStep, files: StepFiles, watch: Watch) -> dict[str, Any]:
         """The step's entry of a results row: measured now, or what is left of it, or read."""
@@ -204,7 +229,7 @@ class ArmRun:
                 write_json(files.folder / MEASURED, held)
             if anywhere(self.fabric, watch.stop.asked):
                 raise KeyboardInterrupt
-        return summary(planned.name, held["subnets"], read_json(files.folder / TRAINED), held["seconds"])
+        return summary(planned.name, held["subnets"], read_trained(files.folder), held["seconds"])
 
     def _training_units(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
@@ -221,7 +246,7 @@ def measured_candidates(arm: Arm, planned: PlannedStep, evaluator: Evaluator) ->
     return candidates(
         planned.space,
         evaluator.resolutions,
-        full=tuple(planned.opens),
+        full=tuple(planned.opens) if planned.phase.whole_grid else (),
         ensemble=planned.phase.all_exits,
         limit=arm.recipe.evaluation.max_subnets,
         seed_parts=(arm.seed, planned.name, "measure"),
@@ -233,7 +258,7 @@ def finished(files: StepFiles) -> bool:
     if not (files.folder / TRAINED).exists():
         return False
     try:
-        read_json(files.folder / TRAINED)
+        read_trained(files.folder)
         files.load_best()
     except RunError as error:
         files.say(f"{error}; this step is trained again")
@@ -243,12 +268,21 @@ def finished(files: StepFiles) -> bool:
     return True
 
 
+def read_trained(folder: Path) -> dict[str, Any]:
+    """What a finished step recorded. Raises RunError where it is missing, damaged or something else."""
+    held = read_json(folder / TRAINED)
+    if not (isinstance(held, dict) and isinstance(held.get("history"), list) and "seconds" in held):
+        raise RunError(f"{folder / TRAINED} is damaged: it must hold the history of a training")
+    return held
+
+
 def measured_before(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What an earlier run has measured with the same settings: a part, all or nothing."""
-    nothing = {"settings": settings, "subnets": [], "seconds": 0.0}
+    nothing: dict[str, Any] = {"settings": settings, "subnets": [], "seconds": 0.0}
     try:
         held = read_json(path) if path.exists() else nothing
-        return held if held["settings"] == settings and held.keys() == nothing.keys() else nothing
+        subnets = [Measured(**subnet).to_dict() for subnet in held["subnets"]]
+        return {**held, "subnets": subnets} if held["settings"] == settings and held["seconds"] >= 0 else nothing
     except (RunError, KeyError, TypeError):  # damaged: measured again
         return nothing
 
@@ -259,10 +293,9 @@ def step_facts(arm: Arm, data: DataSplits, planned: PlannedStep, space: SearchSp
     teacher = type(arm.teacher())
     facts: dict[str, Any] = {
         "spec": resolve_spec(arm.supernet).to_dict(),
-        "space": space.to_dict(),
+        "space": planned.space.to_dict(),
         "phase": planned.phase.name,
         "step": planned.step,
-        "opens": {dim: list(grades) for dim, grades in planned.opens.items()},
         "settings": vars(planned.settings),
         "seed": arm.seed,
         "data": data.fingerprint,

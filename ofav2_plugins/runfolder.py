@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from .errors import RunError
 
 
 def open_run_folder(
-    out: Path, kind: str, settings: dict[str, Any], fabric: Fabric, resume: bool, accept_other_code: bool = False
+    out: Path, kind: str, settings: dict[str, Any], fabric: Fabric, resume: bool, accept_changes: bool = False
 ) -> None:
     """Make `out` this run's folder, or check that it is.
 
@@ -31,7 +33,7 @@ def open_run_folder(
         settings: What makes it this run.
         fabric: The device and precision that it is computed with.
         resume: Whether it may hold this run already.
-        accept_other_code: Go on although other versions of the code began the run.
+        accept_changes: Go on although other code, or on another device, began the run.
 
     Raises:
         RunError: It holds something else, another run, this run begun by other code, or this run and `resume` is not
@@ -41,7 +43,10 @@ def open_run_folder(
     if out.exists() and not out.is_dir():
         raise RunError(f"--out must be a folder, but {out} is a file")
     if mark.exists():
-        held = read_json(mark)
+        try:
+            held = read_json(mark)
+        except RunError as error:
+            raise RunError(f"{error}; choose another --out; steps copied into its steps/ are found again") from error
         if not (isinstance(held, dict) and "kind" in held and isinstance(held.get("settings"), dict)):
             raise RunError(f"{out} is not empty and its run.json is no run of ofav2; choose another --out")
         if held.get("kind") != kind:
@@ -55,10 +60,10 @@ def open_run_folder(
             raise RunError(f"{out} holds this run already; add --resume to continue it, or choose another --out")
         made_with = held.get("made_with", {})
         other = difference(made_with, {name: now_made_with(fabric).get(name) for name in made_with})
-        if other and not accept_other_code:
+        if other and not accept_changes:
             raise RunError(
-                f"{out} was begun with other code or another device: {other}; finished steps and new ones would not "
-                "be of one making; choose another --out, go back, or add --accept-other-code"
+                f"{out} was begun otherwise: {other}; finished steps and new ones would not be of one making; "
+                "go back to what it was, choose another --out, or add --accept-changes"
             )
         return
     if out.exists() and any(out.iterdir()):
@@ -68,6 +73,26 @@ def open_run_folder(
     except OSError as error:
         raise RunError(f"--out {out} cannot be made: {error.strerror}") from error
     write_json(mark, {"kind": kind, "made_with": now_made_with(fabric), "settings": settings})
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Within it no other process of this machine works in the folder.
+
+    Raises:
+        RunError: Another one does.
+    """
+    with open(out / ".lock", "w") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"another process works in {out}; wait for it, or stop it") from error
+        yield
 
 
 def difference(held: Any, now: Any, where: str = "") -> str:
@@ -101,8 +126,14 @@ def code_versions() -> dict[str, str]:
 
 
 def now_made_with(fabric: Fabric) -> dict[str, str]:
-    """All versions, the kind of device and the precision: what results may differ by in their last digits, or more."""
-    return {**code_versions(), "device": fabric.device.type, "precision": fabric.strategy.precision.precision}
+    """Versions, device, precision, processes, threads: what results may differ by in their last digits, or more."""
+    return {
+        **code_versions(),
+        "device": fabric.device.type,
+        "precision": fabric.strategy.precision.precision,
+        "processes": str(fabric.world_size),
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def environment(fabric: Fabric) -> dict[str, Any]:

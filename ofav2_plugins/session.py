@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from .ablation.runner import run_arms
 from .distributed import make_fabric
 from .progress import Reporter
 from .run import Arm, ArmRun, load_data
-from .runfolder import open_run_folder
+from .runfolder import locked, open_run_folder
 from .stopping import stop_on_signals
 from .trainer import Watch, WatchOptions
 
@@ -29,7 +30,7 @@ class SessionOptions:
     Args:
         out: The run folder.
         resume: Go on with the run that `out` holds.
-        accept_other_code: Also where other versions began it.
+        accept_changes: Also where other versions began it.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "32-true", "bf16-mixed" or "16-mixed".
         threads: CPU threads of torch; None leaves torch's own number.
@@ -38,7 +39,7 @@ class SessionOptions:
 
     out: Path
     resume: bool = False
-    accept_other_code: bool = False
+    accept_changes: bool = False
     device: str = "auto"
     precision: str = "32-true"
     threads: int | None = None
@@ -86,14 +87,15 @@ def run_session(
         data = load_data(dataset, root, arms[0].recipe.validation_fraction)
     runs = [ArmRun(arm, data, out / "steps", fabric) for arm in arms]
     recipes = {arm.name: arm.recipe.model_dump() for arm in arms}
+    trained = {arm.name: arm.recipe.model_dump(exclude={"description"}) for arm in arms}
     with fabric.rank_zero_first():
         open_run_folder(
             out,
             kind,
-            {**settings, "dataset": dataset, "data": data.fingerprint, "recipes": recipes},
+            {**settings, "dataset": dataset, "data": data.fingerprint, "recipes": trained},
             fabric,
             options.resume or not first,
-            options.accept_other_code,
+            options.accept_changes,
         )
     sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
     console.print(f"{dataset}: {data.n_classes} classes, {sizes}; {len(arms)} arm(s); results in {out}", soft_wrap=True)
@@ -108,7 +110,10 @@ def run_session(
     for run in runs:
         for note in run.notes:
             console.print(f"{run.arm.name}: {note}", soft_wrap=True)
-    with stop_on_signals(lambda text: console.print(text, style="yellow")) as stop:
+    with ExitStack() as held:
+        if first:
+            held.enter_context(locked(out))
+        stop = held.enter_context(stop_on_signals(lambda text: console.print(text, style="yellow")))
         with Reporter(console, sum(run.units() for run in runs)) as reporter:
             results = run_arms(runs, out, fabric, study, Watch(reporter, stop, options.watch))
         if first:

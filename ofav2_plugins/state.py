@@ -55,12 +55,12 @@ class StepFiles:
     def save_best(self, net: nn.Module, epoch: int, top1: float, space: SearchSpace) -> None:
         """Write the weights of the best epoch so far, and what of the space they were trained for."""
         opened = {dim.name: list(space.grades(dim.name)) for dim in space.dims}
-        meta = {"made_by": self.folder.name, "epoch": epoch, "top1": top1, "opened": opened}
+        meta = {"kind": "best", "made_by": self.folder.name, "epoch": epoch, "top1": top1, "opened": opened}
         save_checkpoint(self.best, net.state_dict(), meta)
 
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights and meta of the best epoch. Raises RunError where the file is damaged or another step's."""
-        return self._load(self.best)
+        return self._load(self.best, "best")
 
     def save_state(
         self, net: nn.Module, optimizer: torch.optim.Optimizer, precision: dict[str, Any], progress: Progress
@@ -71,14 +71,14 @@ class StepFiles:
             momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
             if momentum is not None:
                 tensors[f"momentum.{name}"] = momentum
-        meta = {"made_by": self.folder.name, "precision": precision, "progress": asdict(progress)}
+        meta = {"kind": "state", "made_by": self.folder.name, "precision": precision, "progress": asdict(progress)}
         save_checkpoint(self.state, tensors, meta, previous=self.previous)
 
     def load_state(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Any]] | None:
         """Put the newest good state into net and optimiser; its progress and loss scale, or None for no state."""
         for path in (self.state, self.previous):
             try:
-                tensors, meta = self._load(path)
+                tensors, meta = self._load(path, "state")
                 progress = self._with_best(Progress(**meta["progress"]))
             except RunError as error:
                 if path.exists():
@@ -90,6 +90,8 @@ class StepFiles:
                     momentum = tensors[f"momentum.{name}"].to(parameter.device)
                     optimizer.state[parameter] = {"momentum_buffer": momentum}
             return progress, meta["precision"]
+        if self.state.exists() or self.previous.exists():
+            self.say(f"{self.folder.name} starts again from its beginning")
         return None
 
     def drop_states(self) -> None:
@@ -104,8 +106,10 @@ class StepFiles:
             progress.best_epoch, progress.best_top1 = meta["epoch"], meta["top1"]
         return progress
 
-    def _load(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _load(self, path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, meta = load_checkpoint(path)
+        if meta.get("kind") != kind:
+            raise RunError(f"checkpoint {path} is damaged: it must hold a {kind}, but holds a {meta.get('kind')}")
         if meta.get("made_by") != self.folder.name:
             raise RunError(f"checkpoint {path} was made by {meta.get('made_by')!r}, not by {self.folder.name!r}")
         return tensors, meta

@@ -182,7 +182,7 @@ class StepTrainer:
         for epoch in range(self.progress.epoch, self.n_epochs):
             energy.start()
             entry = self._train_epoch(epoch)
-            entry["val_top1"] = self.evaluator.validate(self.net, selection)
+            entry["val_top1"] = self.evaluator.validate(self.net, selection, self._save_if_asked)
             self._finish_epoch({**entry, **energy.stop()})
             board.write(self.progress.history[-1])
         board.close()
@@ -260,11 +260,16 @@ class StepTrainer:
 
     def _save_if_due(self) -> None:
         """Save within an epoch when enough has been done since the last time, or when asked to stop."""
-        stop = anywhere(self.fabric, self.watch.stop.asked)
-        if stop or time.monotonic() - self._counted > self.watch.options.save_seconds:
+        self._save_if_asked()
+        if time.monotonic() - self._counted > self.watch.options.save_seconds:
             self._account()
             self._save()
-        if stop:
+
+    def _save_if_asked(self) -> None:
+        """Save and stop where somebody has asked to."""
+        if anywhere(self.fabric, self.watch.stop.asked):
+            self._account()
+            self._save()
             raise KeyboardInterrupt
 
     def _account(self) -> None:

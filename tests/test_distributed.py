@@ -119,7 +119,7 @@ def test_a_whole_training_in_two_processes_is_resumed_by_one(tmp_path):
     [row] = results["rows"]
     assert [phase["name"] for phase in row["phases"]] == ["full", *(f"height-{i}" for i in range(1, 5))]
     assert all(len(phase["subnets"]) == 3 for phase in row["phases"][1:])
-    again = subprocess.run([sys.executable, *train, "--resume"], capture_output=True, text=True)
+    again = subprocess.run([sys.executable, *train, "--resume", "--accept-changes"], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert json.loads((out / "results.json").read_text())["rows"] == [row]
 
@@ -129,4 +129,4 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
              "--set", "batch_size=33"]  # fmt: skip
     done = subprocess.run([sys.executable, *TORCHRUN, *train], capture_output=True, text=True)
     assert done.returncode != 0
-    assert "batch_size must be a multiple of the 2 processes, but got 33" in done.stderr
+    assert "batch_size must be a multiple of the 2 processes with 2 images or more for each, but got 33" in done.stderr

@@ -108,4 +108,6 @@ def test_the_plan_estimates_hours(run):
     estimated = sum(entry["hours"] for entry in json.loads(done.stdout)) * 3600
     [row] = json.loads((run / "results.json").read_text())["rows"]
     taken = sum(phase["seconds"] for phase in row["phases"])
-    assert math.isfinite(estimated) and taken / 20 < estimated < taken * 20  # the right unit; a test times nothing
+    assert (
+        math.isfinite(estimated) and taken / 20 < estimated < taken * 20
+    )  # the unit is right; how near it is depends on what else runs

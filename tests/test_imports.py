@@ -20,7 +20,7 @@ ORDER = """
     distillation phases teachers recipes
     data distributed checkpoint initial state runfolder meters
     pipeline evaluate objective trainer run
-    estimate doctor ablation session cli __main__
+    estimate ablation doctor session cli __main__
 """.split()
 """The package's modules and folders; each may import, wherever it does, those before it. Within a folder there is
 no order, but no circle either."""

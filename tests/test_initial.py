@@ -12,7 +12,12 @@ import pytest
 import torch
 
 import ofav2_plugins as ofav2
+from ofav2_plugins import registry
+from ofav2_plugins.distributed import make_fabric
+from ofav2_plugins.exit_weights import only_trained
 from ofav2_plugins.initial import InitialWeights, load_initial
+from ofav2_plugins.recipes import load_recipe
+from ofav2_plugins.run import Arm, ArmRun
 
 from .upstream_nets import upstream_net
 
@@ -112,9 +117,20 @@ def test_level_and_height_continue_an_official_checkpoint(official, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "exits 1, 2, 3, 4 start fresh" in done.stdout
     [row] = json.loads((out / "results.json").read_text())["rows"]
-    kernels = {k for phase in row["phases"] for subnet in phase["subnets"] for k in subnet["arch"]["ks"]}
     assert [phase["name"] for phase in row["phases"]][:2] == ["level-1", "level-2"]
     [folder] = out.glob("steps/height-4-*")
     again = load_initial(folder / "best.safetensors")
     assert again.opened["ks"] == (3, 5, 7) and again.opened["height"] == (1, 2, 3, 4, 5)
-    assert kernels <= {3, 5, 7}
+
+
+def test_exits_that_nobody_has_trained_teach_nothing(official, tmp_path):
+    recipe = load_recipe("quick", ["teacher=progressive", "width_mult=0.25"]).with_phases(["level", "height"])
+    data = registry.load(registry.DATASETS, "fashion-mini").load()
+    arm = Arm("a", "EE_DP", recipe, 0, load_initial(official))
+    run = ArmRun(arm, data, tmp_path, make_fabric("cpu"))
+    assert run.plan[0].space.grades("ks") == (3, 5, 7) and run.plan[0].space.grades("d") == (2, 3, 4)
+    trained = {step: run.trained_exits(step) for step in ("init", "level-2", "height-1", "height-3")}
+    assert trained == {"init": {5}, "level-2": {5}, "height-1": {4, 5}, "height-3": {2, 3, 4, 5}}
+    whole = ArmRun(Arm("b", "EE_DP", load_recipe("quick"), 0), data, tmp_path, make_fabric("cpu"))
+    assert whole.trained_exits("kernel") == {1, 2, 3, 4, 5}
+    assert only_trained((0.1, 0.2, 0.3, 0.4), (1, 2, 3, 4), {3, 4}) == pytest.approx((0, 0, 3 / 7, 4 / 7))

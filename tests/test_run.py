@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ofav2_plugins.checkpoint import load_checkpoint
+from ofav2_plugins.runfolder import locked
 
 FAST = [
     "width_mult=0.25", "resolutions=[16]", "batch_size=256", "evaluation.bn_images=64",
@@ -82,8 +83,12 @@ def test_phases_come_in_order_and_files_are_written(uninterrupted):
         assert phase["mean_top1"] == pytest.approx(sum(tops) / len(tops))
 
 
-def kill_at_random_moments(out: Path, seed: int, kills: int) -> None:
-    """Start the run and SIGKILL it, again and again; the state is saved after every batch, so within epochs too."""
+def kill_at_random_moments(out: Path, seed: int, kills: int) -> int:
+    """Start the run and SIGKILL it, again and again; the state is saved after every batch, so within epochs too.
+
+    Returns how many of the kills left a step in training.
+    """
+    within = 0
     rng, log = random.Random(seed), (out.parent / "log").open("w")
     for _ in range(kills):
         process = subprocess.Popen(command(out, "--resume", "--save-every", "0"), stdout=log, stderr=log)
@@ -92,10 +97,13 @@ def kill_at_random_moments(out: Path, seed: int, kills: int) -> None:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
+            within += bool(list(out.glob("steps/*/state.safetensors")))
+    return within
 
 
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
-    kill_at_random_moments(tmp_path / "run", seed=1, kills=3)
+    within = sum(kill_at_random_moments(tmp_path / "run", seed=seed, kills=3) for seed in range(1, 3))
+    assert within, "no kill met a step in training"
     done = train(tmp_path / "run", "--resume")
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "run", uninterrupted)
@@ -173,11 +181,35 @@ def test_other_code_is_noticed_at_resume(uninterrupted, tmp_path):
     shutil.copytree(uninterrupted, out)
     mark = json.loads((out / "run.json").read_text())
     mark["made_with"]["ofa"] = "0.0.1"
+    (out / "results.json").write_text('{"form')  # derived: made again
     (out / "run.json").write_text(json.dumps(mark))
     refused = train(out, "--resume")
     assert refused.returncode == 1
-    assert "ofa was '0.0.1'" in refused.stderr and "--accept-other-code" in refused.stderr
-    assert train(out, "--resume", "--accept-other-code").returncode == 0
+    assert "ofa was '0.0.1'" in refused.stderr and "--accept-changes" in refused.stderr
+    done = train(out, "--resume", "--accept-changes")
+    assert done.returncode == 0 and "made again from the steps" in done.stdout
+    assert_same(out, uninterrupted)
+
+
+def test_two_processes_do_not_work_in_one_folder(uninterrupted):
+    with locked(uninterrupted):
+        refused = train(uninterrupted, "--resume")
+    assert refused.returncode == 1
+    assert "another process works in" in refused.stderr
+
+
+@pytest.mark.parametrize("content", ["null", "{}", "[", '{"settings": 1, "subnets": [{}], "seconds": 0}'])
+def test_damaged_records_of_a_step_are_made_again(uninterrupted, tmp_path, content):
+    out = tmp_path / "run"
+    shutil.copytree(uninterrupted, out)
+    [last], [full] = out.glob("steps/width-2-*"), out.glob("steps/full-*")
+    (full / "measured.json").write_text(content)
+    (last / "trained.json").write_text(content)
+    shutil.copy(full / "best.safetensors", last / "state.safetensors")
+    done = train(out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "this step is trained again" in done.stdout
+    assert_same(out, uninterrupted)
 
 
 def test_a_finished_run_is_not_computed_again_nor_overwritten(uninterrupted):

@@ -9,6 +9,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from ..checkpoint import write_json
+from ..errors import UserError
 from ..run import ArmRun
 from ..runfolder import environment
 from ..trainer import Watch
@@ -28,7 +29,12 @@ def run_arms(runs: Sequence[ArmRun], out: Path, fabric: Fabric, study: dict[str,
         watch: Progress, stopping, saving.
     """
     results: dict[str, Any] = {"format": FORMAT, "study": study, "environment": {}, "rows": []}
-    held = load_results(out / RESULTS) if (out / RESULTS).exists() else results
+    held = results
+    if (out / RESULTS).exists():
+        try:
+            held = load_results(out / RESULTS)
+        except UserError as error:
+            watch.reporter.line(f"{error}; it is made again from the steps")
     sessions = [held["environment"], environment(fabric)] if held is not results else [environment(fabric)]
     rows = {(row["arm"], row["seed"]): row for row in held["rows"]}  # an earlier session's, until renewed
     for run in runs:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import ssl
 import tempfile
 import time
 import urllib.error
@@ -18,6 +20,8 @@ from pathlib import Path
 from ..errors import UserError
 
 CHUNK = 1 << 20
+SCRATCH = ".unpacking-"
+RETRIED = (408, 425, 429)  # answers that mean "later", not "never"
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,18 @@ def fetch(
     Raises:
         UserError: The address does not answer, the bytes are not the published ones, or the disk is full.
     """
+    if not archive.url.startswith(("http://", "https://", "ftp://")):
+        raise UserError(f"an address must begin with http://, https:// or ftp://, but got {archive.url!r}")
+    if not re.fullmatch("[0-9a-f]{64}", archive.sha256):
+        raise UserError(f"a SHA-256 must be 64 hexadecimal digits, but got {archive.sha256!r}")
     dataset = target / archive.folder
     if dataset.exists():
         raise UserError(f"{dataset} is there already; remove it to fetch it again, or give another --to")
     part = target / f"{archive.folder}.part"
     try:
         target.mkdir(parents=True, exist_ok=True)
+        for left in target.glob(f"{SCRATCH}*"):  # of a killed process
+            shutil.rmtree(left)
         _download(archive.url, part, progress, timeout, attempts, pause)
         if (found := _sha256(part)) != archive.sha256:
             part.unlink()
@@ -81,8 +91,10 @@ def fetch(
                 f"{archive.url} gave a file whose SHA-256 must be {archive.sha256}, but got {found}; it was removed; "
                 "try again, or give another --url"
             )
-        _unpack(part, dataset)
-        part.unlink()
+        try:
+            _unpack(part, dataset)
+        finally:
+            part.unlink()
     except OSError as error:
         raise UserError(f"{error.filename or target} cannot be written: {error.strerror or error}") from error
     return dataset
@@ -97,9 +109,10 @@ def _download(
         try:
             _continue(url, part, before, progress, timeout)
             return
-        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, _Cut) as error:
-            if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500:
-                raise UserError(f"{url} answers {error.code} {error.reason}; give another --url") from error
+        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError, _Cut) as error:
+            code = error.code if isinstance(error, urllib.error.HTTPError) else 0
+            if 400 <= code < 500 and code not in RETRIED:
+                raise UserError(f"{url} answers {code}; give another --url") from error
             arrived = (part.stat().st_size if part.exists() else 0) > before
             failures = 0 if arrived else failures + 1
             if failures >= attempts:
@@ -122,7 +135,8 @@ def _continue(url: str, part: Path, before: int, progress: Callable[[int, int | 
             return
         raise
     with response:
-        done = before if response.status == 206 else 0
+        begins = (response.headers.get("Content-Range") or "").startswith(f"bytes {before}-")
+        done = before if response.status == 206 and begins else 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else None
         with open(part, "ab" if done else "wb") as file:
@@ -144,7 +158,7 @@ def _sha256(path: Path) -> str:
 
 def _unpack(path: Path, dataset: Path) -> None:
     """Unpack the one folder of the archive beside its final place, then move it there."""
-    with tempfile.TemporaryDirectory(dir=dataset.parent, prefix=".unpacking-") as scratch:
+    with tempfile.TemporaryDirectory(dir=dataset.parent, prefix=SCRATCH) as scratch:
         try:
             with zipfile.ZipFile(path) as packed:
                 packed.extractall(scratch)  # zipfile keeps every name below `scratch`

@@ -51,6 +51,8 @@ class Phase(ABC):
     """Whether a teacher takes part."""
     all_exits: bool = False
     """Whether the loss is the weighted sum over all exits of the (one) architecture, as in AEP."""
+    whole_grid: bool = True
+    """Whether all values of the dimensions that a step opens are measured after it, not only the extremes."""
     in_place: bool = False
     """Whether each step's first architecture teaches the others, which see no labels (needs no teacher)."""
     selection_dims: tuple[str, ...] = ()

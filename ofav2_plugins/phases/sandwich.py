@@ -17,6 +17,7 @@ class Sandwich(Phase):
     after = ("full",)
     distills = False
     in_place = True
+    whole_grid = False
 
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
         opens = {dim.name: dim.grades for dim in space.dims if len(dim.grades) > 1}

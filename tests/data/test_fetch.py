@@ -46,13 +46,15 @@ class Handler(BaseHTTPRequestHandler):
         how = self.server.plan.pop(0) if self.server.plan else "well"
         if how == "500":
             return self.send_error(500)
-        if how == "404":
-            return self.send_error(404)
+        if how in ("404", "429"):
+            return self.send_error(int(how))
         content = CONTENT[::-1] if how == "wrong" else CONTENT
         start = int(re.fullmatch(r"bytes=(\d+)-", held)[1]) if held and how != "no range" else 0
         if start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         rest = content[start:]
@@ -98,7 +100,7 @@ def assert_there(folder):
 
 
 @pytest.mark.parametrize(
-    "plan", [[], ["breaks off", "breaks off"], ["stalls"], ["500", "500"], ["breaks off", "500", "stalls"]]
+    "plan", [[], ["breaks off", "breaks off"], ["stalls"], ["500", "500"], ["breaks off", "500", "stalls"], ["429"]]
 )
 def test_a_server_that_breaks_off_or_stalls_is_continued(server, archive, tmp_path, plan):
     server.plan = list(plan)
@@ -137,7 +139,11 @@ def test_no_server_no_file_and_a_folder_that_is_there(server, archive, tmp_path)
     with pytest.raises(UserError, match="404"):
         quick(archive, tmp_path)
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9/"):
-        quick(Archive("http://127.0.0.1:9/x.zip", "", "tiny"), tmp_path, attempts=2)
+        quick(Archive("http://127.0.0.1:9/x.zip", archive.sha256, "tiny"), tmp_path, attempts=2)
+    with pytest.raises(UserError, match="64 hexadecimal digits, but got 'abc'"):
+        quick(Archive(archive.url, "abc", "tiny"), tmp_path)
+    with pytest.raises(UserError, match="must begin with http"):
+        quick(Archive("foo", archive.sha256, "tiny"), tmp_path)
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "mine").write_text("kept")
     with pytest.raises(UserError, match="is there already"):
@@ -151,7 +157,7 @@ def test_what_is_no_zip_or_another_folder_is_named_and_nothing_is_left_half(serv
     monkeypatch.setattr(sys.modules[__name__], "CONTENT", b"text")
     with pytest.raises(UserError, match="no zip"):
         quick(Archive(archive.url, hashlib.sha256(b"text").hexdigest(), "tiny"), tmp_path)
-    assert all(path.suffix == ".part" for path in tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_takes_an_address_and_a_digest(archive, tmp_path):
