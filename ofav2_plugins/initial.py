@@ -68,7 +68,7 @@ class InitialWeights:
         if wrong:
             shapes = f"{list(own[wrong[0]].shape)}, but got {list(known[wrong[0]].shape)}"
             raise UserError(
-                f"--init-from {self.path}: {wrong[0]} must have the shape {shapes}; give the file's width: --set width_mult=1.0 or 1.2"
+                f"--init-from {self.path}: {wrong[0]} must have the shape {shapes}; set width_mult to the file's"
             )
         missing = sorted(set(own) - set(known))
         needed = [key for key in missing if not _is_addition(key) and not _is_classifier(key)]

@@ -44,13 +44,13 @@ def test_what_is_broken_is_named_with_its_mend(run, tmp_path):
     [best] = run.glob("steps/sandwich-*/best.safetensors")
     whole, mark = best.read_bytes(), (run / "run.json").read_text()
     best.write_bytes(whole[:-10])
-    (run / ".results.json.7.tmp").write_text("a part")
+    (run / ".results.json.4194305.tmp").write_text("a part")
     (run / "run.json").write_text(mark.replace('"device": "cpu"', '"device": "cuda"'))
     try:
         done = ofav2("doctor", "--dataset", "tiny-imagenet", "--root", tmp_path / "none", "--run", run)
     finally:
         best.write_bytes(whole)
-        (run / ".results.json.7.tmp").unlink()
+        (run / ".results.json.4194305.tmp").unlink()
         (run / "run.json").write_text(mark)
     assert done.returncode == 1
     wrong = [line for line in done.stdout.splitlines() if line.startswith("wrong")]

@@ -151,13 +151,13 @@ def test_damaged_and_foreign_checkpoints_are_named_and_made_again(uninterrupted,
     out = tmp_path / "run"
     folder = stopped_within_a_phase(out, "height-1")
     [full] = out.glob("steps/full-*")
-    for state in ("state.safetensors", "state.previous.safetensors"):
-        shutil.copy(full / "best.safetensors", folder / state)  # whole, but another step's
+    for name in ("state.safetensors", "best.safetensors"):
+        shutil.copy(full / "best.safetensors", folder / name)  # whole, but no state, and another step's
     best = (full / "best.safetensors").read_bytes()
     (full / "best.safetensors").write_bytes(best[: len(best) // 2])
     done = train(out, "--resume")
     assert done.returncode == 0, done.stderr
-    for words in ("full", "truncated", "this step is trained again", "was made by 'full-"):
+    for words in ("full", "truncated", "this step is trained again", "must hold a state", "was made by 'full-"):
         assert words in done.stdout
     assert_same(out, uninterrupted)
 
