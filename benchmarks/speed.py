@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ofav2_plugins as ofav2
-from ofav2_plugins.bn import recalibrate_bn
+from ofav2_plugins.bn import fold_bn, recalibrate_bn
 from ofav2_plugins.distributed import make_fabric
 from ofav2_plugins.meters import peak_memory_mib, reset_peak_memory
 from ofav2_plugins.runfolder import environment
@@ -165,6 +165,7 @@ def evaluation_rows(pairs: int, n_subnets: int) -> list[dict]:
         ours.set_active_subnet(**arch)
         subnet = ofav2.accelerate(ours.get_active_subnet())
         recalibrate_bn(subnet, last[0])
+        fold_bn(subnet.eval())
         with torch.no_grad():
             for x in last[1]:
                 subnet.eval()(x).argmax(1)

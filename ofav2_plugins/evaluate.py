@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.classification import MulticlassAccuracy
 
-from .bn import recalibrate_bn
+from .bn import fold_bn, recalibrate_bn
 from .data.base import DataSplits, Split
 from .data.batches import calibration_batches, eval_batches
 from .distributed import over_ranks
@@ -112,7 +112,9 @@ class Evaluator:
         """Mean validation top-1 in percent over candidates, the same on every rank; `check` is called after each."""
 
         def score(candidate: Candidate) -> float:
-            return self.top1(self.extract(net, candidate), self.data.validation, candidate.resolution)
+            static = self.extract(net, candidate)
+            fold_bn(static)
+            return self.top1(static, self.data.validation, candidate.resolution)
 
         scores = []
         for scored in over_ranks(self.fabric, score, candidates):
@@ -123,14 +125,18 @@ class Evaluator:
     def measure(self, net: Supernet, candidate: Candidate) -> Measured:
         """Accuracy on validation and test images, MACs and parameters."""
         static = self.extract(net, candidate)
+        costs = {
+            "macs": count_macs(static, candidate.resolution),
+            "params": sum(parameter.numel() for parameter in static.parameters()),
+        }
+        fold_bn(static)
         return Measured(
             arch=candidate.arch,
             resolution=candidate.resolution,
             ensemble=candidate.ensemble,
             val_top1=self.top1(static, self.data.validation, candidate.resolution),
             top1=self.top1(static, self.data.test, candidate.resolution),
-            macs=count_macs(static, candidate.resolution),
-            params=sum(parameter.numel() for parameter in static.parameters()),
+            **costs,
         )
 
     @property

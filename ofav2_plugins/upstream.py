@@ -31,6 +31,7 @@ from ofa.utils.layers import (  # noqa: E402
     IdentityLayer,
     LinearLayer,
     MBConvLayer,
+    My2DLayer,
     ResidualBlock,
     set_layer_from_config,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "IdentityLayer",
     "LinearLayer",
     "MBConvLayer",
+    "My2DLayer",
     "MyNetwork",
     "OFAMobileNetV3",
     "ResidualBlock",

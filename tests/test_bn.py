@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ofav2_plugins.bn import recalibrate_bn
+import ofav2_plugins as ofav2
+from ofav2_plugins.bn import fold_bn, recalibrate_bn
+
+from .upstream_nets import randomise
 
 
 def net_with_statistics() -> nn.Sequential:
@@ -47,3 +50,22 @@ def test_no_batches_are_refused_and_the_statistics_kept(nothing):
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key]), key
     assert [module.training for module in net] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["SE_B", "EE_DP"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_folding_keeps_the_outputs(name, fast):
+    net = ofav2.build_supernet(name, n_classes=10, width_mult=0.25, dropout_rate=0)
+    randomise(net)
+    static = net.get_multi_exit_subnet().double().eval()
+    x = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        expected = static(x)
+        if fast:
+            ofav2.accelerate(static)
+        fold_bn(static)
+        for got, want in zip(static(x), expected, strict=True):
+            torch.testing.assert_close(got, want, rtol=0, atol=1e-9 * want.abs().max().item())
+    left = sum(isinstance(module, nn.BatchNorm2d) for module in static.modules())
+    branches = [b.branches["transform"] for b in net.blocks[1:] if "transform" in b.branches]
+    assert left == sum(not hasattr(branch, "conv") for branch in branches), "only those that follow no convolution"
