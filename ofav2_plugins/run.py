@@ -29,7 +29,6 @@ from .evaluate import Candidate, Evaluator, Measured, candidates
 from .exit_weights import exit_weights, only_trained
 from .initial import InitialWeights
 from .pipeline import INIT, NONE, PlannedStep, make_plan
-from .progress import duration
 from .recipes import Recipe
 from .runfolder import code_versions
 from .seeding import forked_torch
@@ -144,12 +143,7 @@ class ArmRun:
                 self._train(planned, files, watch)
             else:
                 watch.reporter.skip(self._training_units(planned))
-            entry = self._measured(planned, files, watch)
-            watch.reporter.line(
-                f"{self.arm.name}: {planned.name:9s} best {entry['best_top1']:4.1f} %, "
-                f"mean {entry['mean_top1']:4.1f} %, took {duration(entry['seconds'])}; {watch.reporter.eta()}"
-            )
-            yield entry
+            yield self._measured(planned, files, watch)
 
     def _train(self, planned: PlannedStep, files: StepFiles, watch: Watch) -> None:
         self._load(planned.starts_from or INIT)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,20 @@ class Progress:
     best_epoch: int = -1
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def kept_in_place(net: nn.Module) -> Iterator[None]:
+    """What replaces `.data` in it is copied into the tensors that were there, with their storage and layout.
+
+    Otherwise a training that goes on with it would not compute with the same kernels, to the last bit, as one that
+    reads the same values from a checkpoint.
+    """
+    held = {name: tensor.data for name, tensor in net.state_dict(keep_vars=True).items()}
+    yield
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        if name in held and held[name].shape == tensor.shape:
+            tensor.data = held[name].copy_(tensor.data)
 
 
 class StepFiles:
@@ -87,8 +102,9 @@ class StepFiles:
             net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
             for name, parameter in net.named_parameters():
                 if f"momentum.{name}" in tensors:
-                    momentum = tensors[f"momentum.{name}"].to(parameter.device)
-                    optimizer.state[parameter] = {"momentum_buffer": momentum}
+                    # In the parameter's own layout, as if it had grown here: a layout decides on a kernel's rounding.
+                    momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
+                    optimizer.state[parameter] = {"momentum_buffer": momentum.detach()}
             return progress, meta["precision"]
         if self.state.exists() or self.previous.exists():
             self.say(f"{self.folder.name} starts again from its beginning")

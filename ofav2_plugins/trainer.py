@@ -27,7 +27,7 @@ from .recipes import Recipe
 from .registry import PluginError
 from .seeding import forked_torch, python_rng
 from .space import Arch
-from .state import Progress, StepFiles
+from .state import Progress, StepFiles, kept_in_place
 from .stopping import StopRequest
 from .supernet import Supernet
 from .teachers.base import Teacher
@@ -290,7 +290,8 @@ class StepTrainer:
         self._counted = time.monotonic()
         held = self.files.load_state(self.net, self.optimizer)
         if held is None:
-            self.planned.phase.prepare(self.net, self.planned.step)
+            with kept_in_place(self.net):
+                self.planned.phase.prepare(self.net, self.planned.step)
             return
         self.progress, precision = held
         self.fabric.strategy.precision.load_state_dict(precision)

@@ -141,12 +141,13 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_stopped_run_goes_on_from_its_last_good_state(uninterrupted, tmp_path):
-    folder = stopped_within_a_phase(tmp_path / "run", "height-2")
+@pytest.mark.parametrize("step", ["height-2", "width-1"])
+def test_a_stopped_run_goes_on_from_its_last_good_state(uninterrupted, tmp_path, step):
+    folder = stopped_within_a_phase(tmp_path / "run", step)
     flip_a_bit(folder / "state.safetensors")
     done = train(tmp_path / "run", "--resume")
     assert done.returncode == 0, done.stderr
-    assert "height-2" in done.stdout and "state.safetensors is damaged" in done.stdout
+    assert step in done.stdout and "state.safetensors is damaged" in done.stdout
     assert_same(tmp_path / "run", uninterrupted)
 
 

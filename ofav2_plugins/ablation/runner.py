@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from ..checkpoint import write_json
 from ..errors import UserError
+from ..progress import duration
 from ..run import ArmRun
 from ..runfolder import environment
 from ..trainer import Watch
@@ -55,4 +56,8 @@ def run_arms(runs: Sequence[ArmRun], out: Path, fabric: Fabric, study: dict[str,
             results["environment"] = joined_environments(sessions if watch.reporter.worked else sessions[:1])
             if fabric.is_global_zero:
                 write_json(out / RESULTS, results)
+            watch.reporter.line(
+                f"{run.arm.name}: {phase['name']:9s} best {phase['best_top1']:4.1f} %, "
+                f"mean {phase['mean_top1']:4.1f} %, took {duration(phase['seconds'])}; {watch.reporter.eta()}"
+            )
     return results
