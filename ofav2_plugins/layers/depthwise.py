@@ -2,13 +2,15 @@
 
 What is slow there is the gradient of the filters: torch's library (oneDNN) has a fast kernel for filters at most 3
 taps wide and no taller than the map, and a generic one, 5 to 20 times slower, for all others. The gradient of a
-large filter is that of its tiles, each on a shifted input; so it is computed tile by tile. Taps that can only meet
-padding are not computed at all. Both are exact.
+large filter is that of its tiles, each on a shifted input; so it is computed tile by tile, at stride 2 on each of the
+four maps that every second row and column make. Taps that can only meet padding are not computed at all. All of this
+is exact.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,9 +25,6 @@ from ..upstream import DynamicSeparableConv2d
 
 TILE = 3
 """Widest filter for which the library's gradient is fast."""
-
-STRIDED_MAX_SIDE = 8
-"""Largest map, in pixels a side, on which tiles are faster than the library at stride 2, as measured."""
 
 _plain: ContextVar[bool] = ContextVar("ofav2_plain_layers", default=False)
 
@@ -58,7 +57,7 @@ class FastSeparableConv2d(DynamicSeparableConv2d):
 def depthwise_conv2d(x: Tensor, filters: Tensor, stride: int) -> Tensor:
     """Depthwise convolution with "same" padding: x [N, C, H, W], filters [C, 1, k, k] -> [N, C, H', W']."""
     filters = crop_to_map(filters, x.size(2), x.size(3)).contiguous()
-    if filters.requires_grad and torch.is_grad_enabled() and tiles_are_faster(x, filters, stride):
+    if filters.requires_grad and torch.is_grad_enabled() and tiles_are_faster(x, filters):
         return _TiledGradient.apply(x, filters, stride)
     return _plain_conv(x, filters, stride)
 
@@ -72,10 +71,8 @@ def crop_to_map(filters: Tensor, height: int, width: int) -> Tensor:
     return filters
 
 
-def tiles_are_faster(x: Tensor, filters: Tensor, stride: int) -> bool:
-    """The selection: the library's own gradient is fast for small filters, and at stride 2 on larger maps."""
-    if stride != 1 and max(x.shape[2:]) > STRIDED_MAX_SIDE:
-        return False
+def tiles_are_faster(x: Tensor, filters: Tensor) -> bool:
+    """The selection: the library's own gradient is fast for small filters only."""
     return filters.size(3) > TILE or filters.size(2) > min(x.size(2), TILE)
 
 
@@ -99,7 +96,7 @@ class _TiledGradient(torch.autograd.Function):
         grad_x = _library_gradient(grad, x, filters, ctx.stride, 0) if ctx.needs_input_grad[0] else None
         grad_filters = None
         if ctx.needs_input_grad[1]:
-            grad_filters = tiled_filter_gradient(grad, x, filters.size(2), filters.size(3), ctx.stride)
+            grad_filters = strided_filter_gradient(grad, x, filters, ctx.stride)
         return grad_x, grad_filters, None
 
 
@@ -130,43 +127,78 @@ class _Tile(NamedTuple):
 
 
 @functools.cache
-def _tiles(kernel: int, widest: int) -> tuple[_Tile, ...]:
-    """`kernel` taps (odd) as tiles of at most `widest` (odd), in order.
+def _tiles(first: int, last: int, widest: int) -> tuple[_Tile, ...]:
+    """The taps `first`..`last` (0 is the centre) as tiles of at most `widest` (odd), in order.
 
     A shifted input has lost what it was shifted out by, which the taps on the inner side of a tile's centre would
     need: only the centre and those outside of it are kept.
     """
-    if kernel <= widest:
-        return (_Tile(0, kernel, slice(0, kernel)),)
-    half, step = kernel // 2, widest // 2 + 1
-    right = []
-    for centre in range(step, half + 1, step):
-        kept = min(step, half + 1 - centre)
-        right.append(_Tile(centre, 2 * kept - 1, slice(kept - 1, 2 * kept - 1)))
-    left = [_Tile(-tile.shift, tile.taps, slice(0, tile.taps // 2 + 1)) for tile in reversed(right)]
-    return (*left, _Tile(0, widest, slice(0, widest)), *right)
+    reach = max(-first, last)
+    half = min(reach, widest // 2)
+    middle = _Tile(0, 2 * half + 1, slice(half + max(first, -half), half + min(last, half) + 1))
+    step = half + 1
+    right, left = [], []
+    for centre in range(step, reach + 1, step):
+        for side, end, tiles in ((1, last, right), (-1, -first, left)):
+            kept = min(step, end + 1 - centre)
+            if kept > 0:
+                outer = slice(kept - 1, 2 * kept - 1) if side > 0 else slice(0, kept)
+                tiles.append(_Tile(side * centre, 2 * kept - 1, outer))
+    return (*reversed(left), middle, *right)
 
 
-def tiled_filter_gradient(grad: Tensor, x: Tensor, height: int, width: int, stride: int) -> Tensor:
-    """The gradient [C, 1, height, width] of a depthwise convolution's filters, by tiles that the library is fast for.
+def strided_filter_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: int) -> Tensor:
+    """The gradient [C, 1, k, k'] of a depthwise convolution's filters.
+
+    With a stride, every tap sees only each stride-th row and column of the input: such a phase of it is a smaller map
+    on which the taps that see it are a filter without a stride.
 
     Args:
         grad: Of the output, [N, C, H', W'].
         x: The input [N, C, H, W].
-        height: Rows of the filters.
-        width: Their columns.
+        filters: The filters; only their shape matters.
         stride: Of the convolution.
     """
-    tallest = height if stride == 1 and height <= x.size(2) else TILE if x.size(2) >= TILE else 1
-    rows = []
-    for row in _tiles(height, tallest):
+    if stride == 1:
+        rows, columns = ((-(size // 2), size // 2) for size in filters.shape[2:])
+        return tiled_filter_gradient(grad, x, rows, columns)
+    gradient = torch.zeros_like(filters)
+    for row, column in itertools.product(range(stride), repeat=2):
+        part, taps, ranges = x[:, :, row::stride, column::stride], [], []
+        for phase, size, limit in zip((row, column), filters.shape[2:], grad.shape[2:], strict=True):
+            half = size // 2
+            first, last = -((half + phase) // stride), (half - phase) // stride
+            first, last = max(first, 1 - limit), min(last, limit - 1)  # beyond it is only padding
+            ranges.append((first, last))
+            taps.append(slice(half + phase + first * stride, half + phase + last * stride + 1, stride))
+        if part.numel() and all(first <= last for first, last in ranges):
+            missing = [grad.size(dim) - part.size(dim) for dim in (3, 2)]
+            part = F.pad(part, (0, missing[0], 0, missing[1])) if any(missing) else part
+            part = part.contiguous(memory_format=torch.channels_last)
+            gradient[:, :, taps[0], taps[1]] = tiled_filter_gradient(grad, part, *ranges)
+    return gradient
+
+
+def tiled_filter_gradient(grad: Tensor, x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """The gradient of taps of a filter at stride 1, by tiles that the library is fast for.
+
+    Args:
+        grad: Of the output, [N, C, H, W].
+        x: The input [N, C, H, W].
+        rows: The first and the last row of taps; 0 is the filter's centre.
+        columns: The first and the last column.
+    """
+    height = 2 * max(-rows[0], rows[1]) + 1
+    tallest = height if height <= x.size(2) else TILE if x.size(2) >= TILE else 1
+    found = []
+    for row in _tiles(*rows, tallest):
         parts = []
-        for column in _tiles(width, TILE):
+        for column in _tiles(*columns, TILE):
             shifted = x
             if row.shift or column.shift:  # zeros come in where the map ends
                 shifted = F.pad(x, (-column.shift, column.shift, -row.shift, row.shift))
             shape = x.new_empty(x.size(1), 1, row.taps, column.taps)
-            part = _library_gradient(grad, shifted, shape, stride, 1)
+            part = _library_gradient(grad, shifted, shape, 1, 1)
             parts.append(part[:, :, row.kept, column.kept])
-        rows.append(torch.cat(parts, 3))
-    return torch.cat(rows, 2)
+        found.append(torch.cat(parts, 3))
+    return torch.cat(found, 2)
