@@ -44,14 +44,20 @@ def learning_rate(settings: StepSettings, epoch: int, batch: int, n_batches: int
 
 
 def make_optimizer(net: Supernet, recipe: Recipe, lr: float) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; batch norms and biases (every parameter of one axis) do not decay."""
+    """SGD with Nesterov momentum; batch norms and biases (every parameter of one axis) do not decay.
+
+    One pass over each parameter (torch's fused kernel, which needs the momentum of all of them to be there).
+    """
     parameters = list(net.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.optimizer.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     momentum = recipe.optimizer.momentum
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
+    if momentum > 0:
+        optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in parameters})
+    return optimizer
 
 
 def train_batch(

@@ -16,6 +16,7 @@ from ofa.imagenet_classification.elastic_nn.modules.dynamic_layers import (  # n
 )
 from ofa.imagenet_classification.elastic_nn.modules.dynamic_op import (  # noqa: E402
     DynamicBatchNorm2d,
+    DynamicConv2d,
     DynamicSE,
     DynamicSeparableConv2d,
 )
@@ -40,6 +41,7 @@ from ofa.utils.pytorch_modules import Hsigmoid, Hswish, SEModule  # noqa: E402
 __all__ = [
     "ConvLayer",
     "DynamicBatchNorm2d",
+    "DynamicConv2d",
     "DynamicMBConvLayer",
     "DynamicSE",
     "DynamicSeparableConv2d",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..upstream import DynamicSE, Hsigmoid, Hswish, SEModule
+from ..upstream import DynamicConv2d, DynamicSE, Hsigmoid, Hswish, SEModule
 from .depthwise import depthwise_conv2d, fast_on
 from .elementwise import FastDynamicSE, FastHsigmoid, FastHswish, FastSE
+from .pointwise import FastDynamicPointwise, FastPointwise
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -24,16 +26,47 @@ class FastDepthwise(nn.Conv2d):
         return depthwise_conv2d(x, self.weight, self.stride[0])
 
 
-FAST: dict[type[nn.Module], type[nn.Module]] = {
-    Hswish: FastHswish,
-    Hsigmoid: FastHsigmoid,
-    SEModule: FastSE,
-    DynamicSE: FastDynamicSE,
-    nn.Conv2d: FastDepthwise,
-}
-"""Layer -> its fast class. A convolution only where `is_depthwise`."""
+def always(_: nn.Module) -> bool:
+    """Whatever its settings."""
+    return True
 
-PLAIN = {fast: plain for plain, fast in FAST.items()}
+
+def is_depthwise(conv: nn.Module) -> bool:
+    """Whether a convolution is what `depthwise_conv2d` computes."""
+    assert isinstance(conv, nn.Conv2d)
+    height, width = conv.kernel_size
+    return (
+        conv.groups == conv.in_channels == conv.out_channels
+        and height == width
+        and height % 2 == 1
+        and conv.padding == (height // 2, height // 2)
+        and conv.stride[0] == conv.stride[1]
+        and conv.dilation == (1, 1)
+        and conv.bias is None
+        and conv.padding_mode == "zeros"
+    )
+
+
+def is_pointwise(conv: nn.Module) -> bool:
+    """Whether a convolution, static or dynamic, is what `pointwise_conv2d` computes."""
+    if isinstance(conv, nn.Conv2d):
+        ones = conv.kernel_size == conv.stride == (1, 1)
+        return ones and conv.groups == 1 and conv.padding == (0, 0) and conv.padding_mode == "zeros"
+    return conv.kernel_size == conv.stride == 1
+
+
+FAST: list[tuple[type[nn.Module], Callable[[nn.Module], bool], type[nn.Module]]] = [
+    (Hswish, always, FastHswish),
+    (Hsigmoid, always, FastHsigmoid),
+    (SEModule, always, FastSE),
+    (DynamicSE, always, FastDynamicSE),
+    (DynamicConv2d, is_pointwise, FastDynamicPointwise),
+    (nn.Conv2d, is_pointwise, FastPointwise),
+    (nn.Conv2d, is_depthwise, FastDepthwise),
+]
+"""A layer, where it has a fast class, and which."""
+
+PLAIN = {fast: plain for plain, _, fast in FAST}
 
 
 def accelerate(net: Net) -> Net:
@@ -52,23 +85,9 @@ def accelerate(net: Net) -> Net:
 def turn_fast(net: nn.Module) -> None:
     """Give every layer that has one its fast class."""
     for module in net.modules():
-        if type(module) in FAST and (not isinstance(module, nn.Conv2d) or is_depthwise(module)):
-            module.__class__ = FAST[type(module)]
-
-
-def is_depthwise(conv: nn.Conv2d) -> bool:
-    """Whether a convolution is what `depthwise_conv2d` computes."""
-    height, width = conv.kernel_size
-    return (
-        conv.groups == conv.in_channels == conv.out_channels
-        and height == width
-        and height % 2 == 1
-        and conv.padding == (height // 2, height // 2)
-        and conv.stride[0] == conv.stride[1]
-        and conv.dilation == (1, 1)
-        and conv.bias is None
-        and conv.padding_mode == "zeros"
-    )
+        for plain, fits, fast in FAST:
+            if type(module) is plain and fits(module):
+                module.__class__ = fast
 
 
 def plain_copy(module: Net) -> Net:
