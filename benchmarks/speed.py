@@ -2,8 +2,8 @@
 
     python benchmarks/speed.py [--threads 2] [--pairs 5] [--quick]
 
-Every figure is a ratio measured in this one process: upstream and ours alternate, the medians of the pairs are
-compared. Batch 64, fp32, width multiplier 1.0, 200 classes; inputs are noise of the dataset's shape, the same for both.
+Every figure is a ratio measured in one run: upstream and ours, each in a process of its own, alternate; the medians of
+the pairs are compared. Batch 64, fp32, width multiplier 1.0, 200 classes; inputs are noise, the same for both.
 Writes benchmarks/results/speed.json. `--quick` takes fewer pairs and subnets, to look at a change.
 """
 
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ofav2_plugins as ofav2
+from ofav2_plugins.allocator import keep_freed_memory
 from ofav2_plugins.bn import fold_bn, recalibrate_bn
 from ofav2_plugins.distributed import make_fabric
 from ofav2_plugins.meters import peak_memory_mib, reset_peak_memory
+from ofav2_plugins.recipes import load_recipe
 from ofav2_plugins.runfolder import environment
+from ofav2_plugins.trainer import make_optimizer
 from ofav2_plugins.upstream import OFAMobileNetV3
 
 BATCH, CLASSES = 64, 200
@@ -37,7 +41,9 @@ SPACE: dict[str, Any] = {"ks_list": [3, 5, 7], "expand_ratio_list": [3, 4, 6], "
 CALIBRATION, TEST = 256, 512
 """Images of one evaluation, in batches of 128."""
 
-# (row, target, floor)
+PEAK = "peak memory of the training step"
+
+# row: (target, floor)
 TARGETS = {
     "training, maximal network, 64 px": (3.0, 2.0),
     "training, maximal network, 48 px": (3.0, 2.0),
@@ -63,8 +69,11 @@ def our_net(name: str = "SE_B") -> ofav2.Supernet:
 
 
 def trainer(net: nn.Module, loss: Callable[[nn.Module, Tensor, Tensor], Tensor], x: Tensor, y: Tensor):
-    """A function that trains one step."""
-    optimizer = torch.optim.SGD(net.train().parameters(), 1e-3, momentum=0.9, nesterov=True, weight_decay=3e-5)
+    """A function that trains one step, with the optimiser that each has in its own trainer."""
+    if isinstance(net, ofav2.Supernet) and loss is cross_entropy:
+        optimizer = make_optimizer(net.train(), load_recipe("paper"), 1e-3)
+    else:
+        optimizer = torch.optim.SGD(net.train().parameters(), 1e-3, momentum=0.9, nesterov=True, weight_decay=3e-5)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -91,22 +100,20 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def compare(name: str, theirs: Callable[[], object], ours: Callable[[], object], pairs: int, images: int) -> dict:
-    """Alternate two pieces of work; medians of the pairs after one that is not counted."""
-    times = [(seconds(theirs), seconds(ours)) for _ in range(pairs + 1)][1:]
-    their_median, our_median = (statistics.median(column) for column in zip(*times, strict=True))
-    row = {
-        "work": name,
-        "upstream_images_per_second": images / their_median,
-        "our_images_per_second": images / our_median,
-        "ratio": their_median / our_median,
-        "pairs": [[round(a, 4), round(b, 4)] for a, b in times],
-    }
-    target, floor = TARGETS[name]
-    row |= {"target": target, "floor": floor}
-    print(f"{name:52s} {row['upstream_images_per_second']:8.1f} {row['our_images_per_second']:8.1f} "
-          f"{row['ratio']:6.2f} x  (target {target}, floor {floor})", flush=True)  # fmt: skip
-    return row
+class Side:
+    """Upstream or ours in a process of its own, so that neither lives with the other's memory; it works when told."""
+
+    def __init__(self, whose: str, options: argparse.Namespace):
+        call = [sys.executable, __file__, "--side", whose, "--threads", str(options.threads)]
+        self.process = subprocess.Popen(
+            call + ["--quick"] * options.quick, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def measure(self, row: str) -> float:
+        """What a row's work gave: seconds, or MiB."""
+        assert self.process.stdin and self.process.stdout
+        print(row, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
 
 
 def noise(size: int) -> tuple[Tensor, Tensor]:
@@ -118,91 +125,89 @@ def noise(size: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def training_rows(pairs: int, n_subnets: int) -> list[dict]:
-    """Training steps of the maximal network and of random subnets."""
-    rows = []
+def works(whose: str, n_train: int, n_eval: int) -> dict[str, Callable[[], Callable[[], object]]]:
+    """Row -> what prepares it and gives its work, for one side."""
+    archs = [our_net().space.sample(random.Random(i)) for i in range(max(n_train, n_eval))]
+    net = upstream_net if whose == "upstream" else our_net
+    rows: dict[str, Callable[[], Callable[[], object]]] = {}
     for size in (64, 48, 32):
-        theirs, ours, (x, y) = upstream_net(), our_net(), noise(size)
-        archs = [ours.space.sample(random.Random(i)) for i in range(n_subnets)]
-        steps = [
-            trainer(net, cross_entropy, x, y)
-            for net, x in ((theirs, x), (ours, x.contiguous(memory_format=torch.channels_last)))
-        ]
-        theirs.set_max_net(), ours.set_max_net()
-        rows.append(compare(f"training, maximal network, {size} px", *steps, pairs, BATCH))
-
-        def over_archs(net: nn.Module, step: Callable[[], None], archs=archs) -> Callable[[], None]:
-            def work() -> None:
-                for arch in archs:
-                    net.set_active_subnet(**arch)
-                    step()
-
-            return work
-
-        both = (over_archs(theirs, steps[0]), over_archs(ours, steps[1]))
-        rows.append(compare(f"training, 20 random subnets, {size} px", *both, pairs, BATCH * len(archs)))
+        rows[f"training, maximal network, {size} px"] = lambda size=size: trainer(net(), cross_entropy, *noise(size))
+        rows[f"training, 20 random subnets, {size} px"] = lambda size=size: over_archs(net(), size, archs[:n_train])
+    evaluate = upstream_evaluation if whose == "upstream" else our_evaluation
+    rows["one subnet, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs[:1])
+    rows["48 subnets, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs[:n_eval])
+    rows["EE_DP, all exits, against its plain layers, 64 px"] = lambda: all_exits_of_ee_dp(plain=whose == "upstream")
     return rows
 
 
-def evaluation_rows(pairs: int, n_subnets: int) -> list[dict]:
-    """Extracting, re-calibrating and evaluating subnets, by upstream's functions and by ours, on the same batches."""
+def over_archs(net: nn.Module, size: int, archs: list[dict]) -> Callable[[], None]:
+    """A training step of each of some architectures."""
+    step = trainer(net, cross_entropy, *noise(size))
+
+    def work() -> None:
+        for arch in archs:
+            net.set_active_subnet(**arch)
+            step()
+
+    return work
+
+
+def evaluation_images() -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Batches to calibrate with and to evaluate."""
+    images = torch.randn(CALIBRATION + TEST, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return images[:CALIBRATION].split(128), images[CALIBRATION:].split(128)
+
+
+def upstream_evaluation(archs: list[dict]) -> Callable[[], None]:
+    """Extracting, re-calibrating and evaluating subnets by upstream's functions."""
     from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
 
-    theirs, ours = upstream_net(), our_net()
-    images = torch.randn(CALIBRATION + TEST, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    calibration, test = images[:CALIBRATION].split(128), images[CALIBRATION:].split(128)
-    last = [[x.contiguous(memory_format=torch.channels_last) for x in part] for part in (calibration, test)]
+    net, (calibration, test) = upstream_net(), evaluation_images()
 
-    def upstream_one(arch: dict) -> None:
-        theirs.set_active_subnet(**arch)
-        subnet = theirs.get_active_subnet(preserve_weight=True)
-        set_running_statistics(subnet, [(x, None) for x in calibration])
-        with torch.no_grad():
-            for x in test:
-                subnet.eval()(x).argmax(1)
+    def work() -> None:
+        for arch in archs:
+            net.set_active_subnet(**arch)
+            subnet = net.get_active_subnet(preserve_weight=True)
+            set_running_statistics(subnet, [(x, None) for x in calibration])
+            with torch.no_grad():
+                for x in test:
+                    subnet.eval()(x).argmax(1)
 
-    def our_one(arch: dict) -> None:
-        ours.set_active_subnet(**arch)
-        subnet = ofav2.accelerate(ours.get_active_subnet())
-        recalibrate_bn(subnet, last[0])
-        fold_bn(subnet.eval())
-        with torch.no_grad():
-            for x in last[1]:
-                subnet.eval()(x).argmax(1)
-
-    archs = [ours.space.sample(random.Random(i)) for i in range(n_subnets)]
-    rows = []
-    for name, chosen in (("one subnet", archs[:1]), ("48 subnets", archs)):
-        rows.append(
-            compare(
-                f"{name}, re-calibrated and evaluated, 64 px",
-                lambda chosen=chosen: [upstream_one(arch) for arch in chosen],
-                lambda chosen=chosen: [our_one(arch) for arch in chosen],
-                pairs,
-                len(chosen) * len(images),
-            )
-        )
-    return rows
+    return work
 
 
-def exits_row(pairs: int) -> dict:
-    """The maximal EE_DP network with all exits against itself on upstream's layers."""
-    plain, fast, (x, y) = our_net("EE_DP").to(memory_format=torch.contiguous_format), our_net("EE_DP"), noise(64)
-    slow = trainer(plain, all_exits, x, y)
-    quick = trainer(fast, all_exits, x.contiguous(memory_format=torch.channels_last), y)
+def our_evaluation(archs: list[dict]) -> Callable[[], None]:
+    """The same by ours."""
+    net, (calibration, test) = our_net(), evaluation_images()
 
-    def on_plain_layers() -> None:
-        with ofav2.reference_layers():
-            slow()
+    def work() -> None:
+        for arch in archs:
+            net.set_active_subnet(**arch)
+            subnet = ofav2.accelerate(net.get_active_subnet())
+            recalibrate_bn(subnet, calibration)
+            fold_bn(subnet.eval())
+            with torch.no_grad():
+                for x in test:
+                    subnet(x).argmax(1)
 
-    return compare("EE_DP, all exits, against its plain layers, 64 px", on_plain_layers, quick, pairs, BATCH)
+    return work
+
+
+def all_exits_of_ee_dp(plain: bool) -> Callable[[], None]:
+    """Training steps of the maximal EE_DP network with all exits."""
+    net, images = our_net("EE_DP"), noise(64)
+    step = trainer(net.to(memory_format=torch.contiguous_format) if plain else net, all_exits, *images)
+
+    def work() -> None:
+        with ofav2.reference_layers() if plain else nullcontext():
+            step()
+
+    return work
 
 
 def peak_of(whose: str) -> float:
     """Peak memory in MiB of three training steps of the maximal network at 64 px, above what was there before."""
     net, (x, y) = upstream_net() if whose == "upstream" else our_net(), noise(64)
-    if whose == "ours":
-        x = x.contiguous(memory_format=torch.channels_last)
     cpu = torch.device("cpu")
     reset_peak_memory(cpu)
     before = peak_memory_mib(cpu)
@@ -212,16 +217,54 @@ def peak_of(whose: str) -> float:
     return peak_memory_mib(cpu) - before
 
 
-def memory_row() -> dict:
-    """Peak memory, each in a process of its own."""
-    peaks = {}
-    for whose in ("upstream", "ours"):
-        call = [sys.executable, __file__, "--peak-of", whose, "--threads", str(torch.get_num_threads())]
-        peaks[whose] = float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+def serve(whose: str, options: argparse.Namespace) -> None:
+    """One side's process: for each row read, do its work and print what it took."""
+    if whose == "ours":
+        keep_freed_memory()  # as `ofav2 train` and `ofav2 ablate` do
+    if (row := sys.stdin.readline().strip()) == PEAK:
+        print(peak_of(whose), flush=True)
+        return
+    _, n_train, n_eval = sizes(options)
+    prepared, rows, last = None, works(whose, n_train, n_eval), ""
+    while row:
+        if row != last:
+            prepared, last = rows[row](), row
+            prepared()
+        assert prepared is not None
+        print(seconds(prepared), flush=True)
+        row = sys.stdin.readline().strip()
+
+
+def sizes(options: argparse.Namespace) -> tuple[int, int, int]:
+    """Pairs, subnets trained, subnets evaluated."""
+    return (2, 6, 6) if options.quick else (options.pairs, 20, 48)
+
+
+def compare(row: str, sides: dict[str, Side], pairs: int, images: int) -> dict[str, Any]:
+    """Alternate both sides; the medians of the pairs."""
+    times = [[side.measure(row) for side in sides.values()] for _ in range(pairs)]
+    theirs, ours = (statistics.median(column) for column in zip(*times, strict=True))
+    target, floor = TARGETS[row]
+    print(f"{row:52s} {images / theirs:8.1f} {images / ours:8.1f} {theirs / ours:6.2f} x  "
+          f"(target {target}, floor {floor})", flush=True)  # fmt: skip
+    return {
+        "work": row,
+        "upstream_images_per_second": images / theirs,
+        "our_images_per_second": images / ours,
+        "ratio": theirs / ours,
+        "pairs": [[round(value, 4) for value in pair] for pair in times],
+        "target": target,
+        "floor": floor,
+    }
+
+
+def memory_row(options: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory, each in a fresh process."""
+    peaks = {whose: Side(whose, options).measure(PEAK) for whose in ("upstream", "ours")}
     ratio = peaks["ours"] / peaks["upstream"]
-    print(f"{'peak memory of the training step (MiB)':52s} {peaks['upstream']:8.1f} {peaks['ours']:8.1f} "
+    print(f"{PEAK + ' (MiB)':52s} {peaks['upstream']:8.1f} {peaks['ours']:8.1f} "
           f"{ratio:6.2f} x  (target 1.0, floor 1.3)")  # fmt: skip
-    return {"work": "peak memory of the training step", "mib": peaks, "ratio": ratio, "target": 1.0, "floor": 1.3}
+    return {"work": PEAK, "mib": peaks, "ratio": ratio, "target": 1.0, "floor": 1.3}
 
 
 def roofline() -> dict[str, float]:
@@ -240,21 +283,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--peak-of", choices=("upstream", "ours"))
+    parser.add_argument("--side", choices=("upstream", "ours"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.peak_of:
-        print(peak_of(options.peak_of))
+    if options.side:
+        serve(options.side, options)
         return
-    pairs, n_train, n_eval = (2, 6, 6) if options.quick else (options.pairs, 20, 48)
+    pairs, n_train, n_eval = sizes(options)
     print(f"{'':52s} {'upstream':>8s} {'ours':>8s}  images/s")
     peak = roofline()
-    rows = training_rows(pairs, n_train)
-    rows += evaluation_rows(pairs, n_eval)
-    rows += [exits_row(pairs), memory_row()]
-    with torch.no_grad():
-        macs = ofav2_macs()
-    share = rows[0]["our_images_per_second"] * 3 * 2 * macs / 1e9 / peak["matrix_gflops"]
+    sides = {whose: Side(whose, options) for whose in ("upstream", "ours")}
+    rows = []
+    for row in TARGETS:
+        if "training" in row:
+            images = BATCH * (n_train if "random" in row else 1)
+        else:
+            images = BATCH if "EE_DP" in row else (CALIBRATION + TEST) * (n_eval if "48" in row else 1)
+        rows.append(compare(row, sides, pairs, images))
+    rows.append(memory_row(options))
+    share = rows[0]["our_images_per_second"] * 3 * 2 * ofav2_macs() / 1e9 / peak["matrix_gflops"]
     print(f"matrix peak {peak['matrix_gflops']:.0f} GFLOP/s, copy {peak['copy_gb_per_second']:.1f} GB/s; "
           f"training the maximal network at 64 px has {100 * share:.0f} % of the matrix peak")  # fmt: skip
     if not options.quick:

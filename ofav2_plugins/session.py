@@ -15,6 +15,7 @@ from rich.console import Console
 
 from .ablation.report import print_table, write_report
 from .ablation.runner import run_arms
+from .allocator import keep_freed_memory
 from .distributed import make_fabric
 from .progress import Reporter
 from .run import Arm, ArmRun, load_data
@@ -77,6 +78,7 @@ def run_session(
         UserError: Wrong options, missing or damaged data, a folder that holds something else.
         KeyboardInterrupt: Stopped; everything done so far is saved.
     """
+    keep_freed_memory()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     options.watch.check()

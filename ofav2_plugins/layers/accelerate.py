@@ -52,7 +52,7 @@ def is_pointwise(conv: nn.Module) -> bool:
     if isinstance(conv, nn.Conv2d):
         ones = conv.kernel_size == conv.stride == (1, 1)
         return ones and conv.groups == 1 and conv.padding == (0, 0) and conv.padding_mode == "zeros"
-    return conv.kernel_size == conv.stride == 1
+    return (conv.kernel_size, conv.stride) == (1, 1)
 
 
 FAST: list[tuple[type[nn.Module], Callable[[nn.Module], bool], type[nn.Module]]] = [

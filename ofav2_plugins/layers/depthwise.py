@@ -137,7 +137,8 @@ def _tiles(first: int, last: int, widest: int) -> tuple[_Tile, ...]:
     half = min(reach, widest // 2)
     middle = _Tile(0, 2 * half + 1, slice(half + max(first, -half), half + min(last, half) + 1))
     step = half + 1
-    right, left = [], []
+    right: list[_Tile] = []
+    left: list[_Tile] = []
     for centre in range(step, reach + 1, step):
         for side, end, tiles in ((1, last, right), (-1, -first, left)):
             kept = min(step, end + 1 - centre)
