@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / ROOT
 
 ORDER = """
     __init__
-    errors checks seeding stopping progress
+    errors checks seeding stopping progress allocator
     registry space exit_weights yamlfile
     upstream bn
     branches skips exits layers
