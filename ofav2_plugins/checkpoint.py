@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .errors import RunError
+from .errors import DiskError, RunError
 
 FORMAT = "ofav2-checkpoint-1"
 
@@ -31,7 +31,7 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
         previous: Where the old file is kept.
 
     Raises:
-        RunError: The disk is full or cannot be written; the old file is untouched and no part is left.
+        DiskError: The disk is full or cannot be written; the old file is untouched and no part is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -49,11 +49,11 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
         if not isinstance(error, OSError):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
+            raise DiskError(
                 f"the disk is full: {path} could not be written ({len(content) / 2**20:.1f} MiB needed); "
                 "what was there before is kept; free some space and run again with --resume"
             ) from error
-        raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise DiskError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:

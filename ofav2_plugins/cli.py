@@ -52,6 +52,10 @@ AcceptChanges = Annotated[
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds of training that a killed process may lose.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into --out/steps.")]
 Energy = Annotated[str | None, typer.Option(help="Estimate energy and CO2 (codecarbon) for a country: DEU, USA.")]
+Workers = Annotated[int, typer.Option(min=1, help="Arms that run at the same time, each in a process of its own.")]
+Memory = Annotated[
+    float | None, typer.Option(help="GiB that all workers together may take; fewer run at once where it is tight.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; default: torch's own.")]
 
 
@@ -207,14 +211,14 @@ def train(
     arm = _arm(supernet, recipe, _all_overrides(overrides, teacher, distillation), phases, init_from, seed)
     settings = {"supernet": supernet, "seed": seed, "init_from": arm.initial.digest if arm.initial else None}
     watch = WatchOptions(save_every, tensorboard, energy)
-    options = SessionOptions(out, resume, accept_changes, device, precision, threads, watch)
+    options = SessionOptions(out, resume, accept_changes, device, precision, threads, watch=watch)
     with _stopped(out):
         run_session("train", "train", [arm], dataset, root, settings, options, console, baseline=arm.name)
 
 
 @app.command()
 def ablate(
-    study: Annotated[str, typer.Argument(help="quick, or a path to a .yaml file.")],
+    study: Annotated[str, typer.Argument(help="quick, proxy, paper, or a path to a .yaml file.")],
     out: Out,
     root: Root = None,
     overrides: Overrides = None,
@@ -223,6 +227,8 @@ def ablate(
     device: Device = "auto",
     precision: Precision = "32-true",
     threads: Threads = None,
+    workers: Workers = 1,
+    memory: Memory = None,
     save_every: SaveEvery = 300,
     tensorboard: TensorBoard = False,
     energy: Energy = None,
@@ -235,7 +241,7 @@ def ablate(
     arms = study_arms(loaded, overrides or [])
     settings = {"supernets": {arm.name: arm.supernet for arm in arms}, "seeds": loaded.seeds}
     watch = WatchOptions(save_every, tensorboard, energy)
-    options = SessionOptions(out, resume, accept_changes, device, precision, threads, watch)
+    options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, watch)
     with _stopped(out):
         run_session(
             "ablate", Path(study).stem, arms, loaded.dataset, root, settings, options, console,

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from packaging.requirements import Requirement
 
 from .ablation.report import load_results
-from .ablation.runner import RESULTS
+from .ablation.results import RESULTS
 from .checkpoint import load_checkpoint, read_json
 from .errors import UserError
 from .registry import describe

@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class RunError(UserError):
     """A run folder, checkpoint or disk is not in the state that the work needs."""
+
+
+class DiskError(RunError):
+    """Nothing can be written: the disk is full, or not writable."""

@@ -24,7 +24,7 @@ from .recipes import Recipe
 from .seeding import python_rng
 from .space import Arch, SearchSpace
 from .supernet import Supernet
-from .teachers.ensemble import ExitEnsemble
+from .teachers.ensemble import ExitEnsemble, weighted_sum
 
 
 @dataclass(frozen=True)
@@ -139,20 +139,66 @@ class Evaluator:
             **costs,
         )
 
+    def measure_exits(self, net: Supernet) -> dict[str, Any]:
+        """Accuracy of each exit of the maximal network, and of their ensemble, at the largest resolution."""
+        net.set_max_net()
+        resolution = max(self.resolutions)
+        multi = accelerate(net.get_multi_exit_subnet())
+        numbers = [*map(int, multi.exits)]
+        recalibrate_bn(multi, self.calibration(resolution))
+        fold_bn(multi.eval())
+        weights = exit_weights(self.recipe.exit_weights.output, len(numbers))
+
+        def tops(split: Split) -> list[float]:
+            """Each exit's accuracy, and last the ensemble's."""
+            batches = eval_batches(self.data, split, resolution, self.recipe.evaluation.batch_size)
+
+            def outputs(images: Tensor) -> list[Tensor]:
+                logits = multi.forward_exits(images)
+                return [*logits, weighted_sum(logits, weights)]
+
+            return accuracies(outputs, batches, self.data.n_classes, self.device)
+
+        *validation, ensemble_validation = tops(self.data.validation)
+        *test, ensemble_test = tops(self.data.test)
+        return {
+            "exits": [
+                {"height": height, "val_top1": val_top1, "top1": top1}
+                for height, val_top1, top1 in zip(numbers, validation, test, strict=True)
+            ],
+            "ensemble_val_top1": ensemble_validation,
+            "ensemble_top1": ensemble_test,
+        }
+
     @property
     def images_per_candidate(self) -> int:
         """Images that go through a network in `measure`."""
         return self.recipe.evaluation.bn_images + len(self.data.validation) + len(self.data.test)
 
 
-@torch.no_grad()
 def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], n_classes: int, device: torch.device) -> float:
     """Top-1 in percent of a network in evaluation mode over batches of (images, labels)."""
-    # Each rank measures networks of its own: nothing to synchronise.
-    metric = MulticlassAccuracy(n_classes, average="micro", sync_on_compute=False).to(device)
+    return accuracies(lambda images: [net(images)], batches, n_classes, device)[0]
+
+
+@torch.no_grad()
+def accuracies(
+    outputs: Callable[[Tensor], list[Tensor]],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    n_classes: int,
+    device: torch.device,
+) -> list[float]:
+    """Top-1 in percent of each of the logits that a batch of images gives."""
+    metrics: list[MulticlassAccuracy] = []
     for images, labels in batches:
-        metric.update(net(images.to(device)), labels.to(device))
-    return 100 * metric.compute().item()
+        found, labels = outputs(images.to(device)), labels.to(device)
+        # Each rank measures networks of its own: nothing to synchronise.
+        metrics = metrics or [
+            MulticlassAccuracy(n_classes, average="micro", sync_on_compute=False).to(device) for _ in found
+        ]
+        for metric, logits in zip(metrics, found, strict=True):
+            metric.update(logits, labels)
+    return [100 * metric.compute().item() for metric in metrics]
 
 
 @torch.no_grad()

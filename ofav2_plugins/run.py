@@ -21,6 +21,7 @@ from lightning_fabric import Fabric
 
 from . import registry
 from .checkpoint import load_checkpoint, read_json, write_json
+from .compute import training_macs
 from .data.base import DataSplits
 from .data.batches import steps_per_epoch
 from .distributed import anywhere, check_batch_size, over_ranks
@@ -162,7 +163,10 @@ class ArmRun:
         )
         progress = trainer.run()
         if self.fabric.is_global_zero:
-            trained = {**vars(progress), "plan": planned.to_dict(), "code": code_versions()}
+            macs = training_macs(
+                self.net, planned, self.arm.recipe, len(self.data.train), self.evaluator.resolutions, self.arm.seed
+            )
+            trained = {**vars(progress), "training_macs": macs, "plan": planned.to_dict(), "code": code_versions()}
             write_json(files.folder / TRAINED, trained)
             files.drop_states()
         self.fabric.barrier()
@@ -209,11 +213,17 @@ class ArmRun:
         recipe = self.arm.recipe
         settings = {**recipe.evaluation.model_dump(), **recipe.augmentation.model_dump()}
         held = measured_before(files.folder / MEASURED, settings)
-        watch.reporter.skip(len(held["subnets"]) * self.evaluator.images_per_candidate)
+        watch.reporter.skip((len(held["subnets"]) + ("exits" in held)) * self.evaluator.images_per_candidate)
         left = chosen[len(held["subnets"]) :]
-        if left:
+        exits_left = [None] if self.net.exits and "exits" not in held else []
+        if left or exits_left:
             self._load(planned.name)
         started, before = time.monotonic(), held["seconds"]
+        for exits in over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), exits_left):
+            held.update(exits)
+            watch.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
+            if self.fabric.is_global_zero:
+                write_json(files.folder / MEASURED, held)
         for subnet in over_ranks(self.fabric, lambda c: self.evaluator.measure(self.net, c).to_dict(), left):
             held["subnets"].append(subnet)
             held["seconds"] = before + time.monotonic() - started
@@ -223,7 +233,7 @@ class ArmRun:
                 write_json(files.folder / MEASURED, held)
             if anywhere(self.fabric, watch.stop.asked):
                 raise KeyboardInterrupt
-        return summary(planned.name, held["subnets"], read_trained(files.folder), held["seconds"])
+        return summary(planned.name, held, read_trained(files.folder))
 
     def _training_units(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
@@ -232,7 +242,8 @@ class ArmRun:
         return epochs * n_batches * batch_units(planned, min(batch_size, len(self.data.train)))
 
     def _evaluation_units(self, planned: PlannedStep) -> float:
-        return len(measured_candidates(self.arm, planned, self.evaluator)) * self.evaluator.images_per_candidate
+        networks = len(measured_candidates(self.arm, planned, self.evaluator)) + bool(self.net.exits)
+        return networks * self.evaluator.images_per_candidate
 
 
 def measured_candidates(arm: Arm, planned: PlannedStep, evaluator: Evaluator) -> list[Candidate]:
@@ -265,7 +276,8 @@ def finished(files: StepFiles) -> bool:
 def read_trained(folder: Path) -> dict[str, Any]:
     """What a finished step recorded. Raises RunError where it is missing, damaged or something else."""
     held = read_json(folder / TRAINED)
-    if not (isinstance(held, dict) and isinstance(held.get("history"), list) and "seconds" in held):
+    known = isinstance(held, dict) and isinstance(held.get("history"), list)
+    if not (known and {"seconds", "training_macs"} <= set(held)):
         raise RunError(f"{folder / TRAINED} is damaged: it must hold the history of a training")
     return held
 
@@ -316,14 +328,13 @@ def step_facts(arm: Arm, data: DataSplits, planned: PlannedStep, space: SearchSp
     return facts
 
 
-def summary(
-    name: str, subnets: list[dict[str, Any]], trained: dict[str, Any], measuring_seconds: float
-) -> dict[str, Any]:
+def summary(name: str, measured: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
     """One `phases` entry of a results row: accuracies in percent on the test set, and what the step cost.
 
     `best_top1` is the test accuracy of the subnet best on validation; nothing is chosen by the test set but
     `test_max_top1`, which is what the paper charts. Energy is an estimate, there where it was asked for.
     """
+    subnets = measured["subnets"]
     tops = [subnet["top1"] for subnet in subnets]
     speeds = [entry["images_per_second"] for entry in trained["history"] if entry["images_per_second"]]
     costs = {
@@ -337,7 +348,9 @@ def summary(
         "test_max_top1": max(tops),
         "mean_top1": sum(tops) / len(tops),
         "min_top1": min(tops),
-        "seconds": trained["seconds"] + measuring_seconds,
+        **{key: measured[key] for key in ("exits", "ensemble_top1", "ensemble_val_top1") if key in measured},
+        "training_macs": trained["training_macs"],
+        "seconds": trained["seconds"] + measured["seconds"],
         "images_per_second": statistics.median(speeds) if speeds else None,
         "peak_memory_mib": max(entry["peak_memory_mib"] for entry in trained["history"]),
         **costs,

@@ -14,9 +14,12 @@ import torch
 from rich.console import Console
 
 from .ablation.report import print_table, write_report
+from .ablation.results import StudyResults
 from .ablation.runner import run_arms
+from .ablation.workers import WorkerSetup, check_memory, check_workers, run_in_workers
 from .allocator import keep_freed_memory
 from .distributed import make_fabric
+from .errors import RunError
 from .progress import Reporter
 from .run import Arm, ArmRun, load_data
 from .runfolder import locked, open_run_folder
@@ -34,7 +37,9 @@ class SessionOptions:
         accept_changes: Also where other versions began it.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "32-true", "bf16-mixed" or "16-mixed".
-        threads: CPU threads of torch; None leaves torch's own number.
+        threads: CPU threads of torch, in each worker; None shares the cores out.
+        workers: Arms that run at the same time, each in a process of its own.
+        memory_gib: The most memory for all of them together; None for no limit.
         watch: Saving, TensorBoard, energy.
     """
 
@@ -44,6 +49,8 @@ class SessionOptions:
     device: str = "auto"
     precision: str = "32-true"
     threads: int | None = None
+    workers: int = 1
+    memory_gib: float | None = None
     watch: WatchOptions = field(default_factory=WatchOptions)
 
 
@@ -79,15 +86,18 @@ def run_session(
         KeyboardInterrupt: Stopped; everything done so far is saved.
     """
     keep_freed_memory()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    if options.threads is not None or options.workers > 1:
+        torch.set_num_threads(options.threads or max(1, torch.get_num_threads() // options.workers))
     options.watch.check()
     fabric = make_fabric(options.device, options.precision)
+    check_workers(options.workers, fabric.world_size)
     first, out = fabric.is_global_zero, options.out
     console.quiet = not first
     with fabric.rank_zero_first(local=True):  # one process of each machine decodes the images
         data = load_data(dataset, root, arms[0].recipe.validation_fraction)
     runs = [ArmRun(arm, data, out / "steps", fabric) for arm in arms]
+    memory_mib = options.memory_gib and options.memory_gib * 1024
+    check_memory(memory_mib)
     recipes = {arm.name: arm.recipe.model_dump() for arm in arms}
     trained = {arm.name: arm.recipe.model_dump(exclude={"description"}) for arm in arms}
     with fabric.rank_zero_first():
@@ -117,8 +127,18 @@ def run_session(
             held.enter_context(locked(out))
         stop = held.enter_context(stop_on_signals(lambda text: console.print(text, style="yellow")))
         with Reporter(console, sum(run.units() for run in runs)) as reporter:
-            results = run_arms(runs, out, fabric, study, Watch(reporter, stop, options.watch))
+            results = StudyResults(arms, out, fabric, study, reporter)
+            watch = Watch(reporter, stop, options.watch)
+            if options.workers > 1:
+                setup = WorkerSetup(
+                    dataset, root, out, options.device, options.precision, torch.get_num_threads(), options.watch
+                )
+                run_in_workers(runs, results, watch, setup, options.workers, memory_mib)
+            else:
+                run_arms(runs, results, watch)
         if first:
-            print_table(results, console)
-            console.print(f"report: {write_report(results, out)}", soft_wrap=True)
-    return results
+            print_table(results.content, console)
+            console.print(f"report: {write_report(results.content, out)}", soft_wrap=True)
+    if results.failed:
+        raise RunError(f"{len(results.failed)} of {len(arms)} arms failed, see above; --resume tries them again")
+    return results.content

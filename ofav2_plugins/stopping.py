@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,11 +16,14 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
+def stop_on_signals(
+    say: Callable[[str], None], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)
+) -> Iterator[StopRequest]:
     """Within it the first Ctrl-C or SIGTERM only sets `asked`; a second one raises KeyboardInterrupt at once.
 
     Args:
         say: Told, for the user, that the wish was heard.
+        signals: What counts as the wish.
     """
     request = StopRequest()
 
@@ -30,7 +33,6 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
         request.asked = True
         say("stopping after this batch, with everything saved; once more stops at once")
 
-    signals = (signal.SIGINT, signal.SIGTERM)
     previous = [signal.signal(number, on_signal) for number in signals]
     try:
         yield request

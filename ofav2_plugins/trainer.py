@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from .compute import TRAINING_COST
 from .data.base import DataSplits
 from .data.batches import steps_per_epoch, train_batches
 from .distillation.base import Distillation
@@ -31,8 +32,6 @@ from .state import Progress, StepFiles, kept_in_place
 from .stopping import StopRequest
 from .supernet import Supernet
 from .teachers.base import Teacher
-
-TRAINING_COST = 3  # a backward pass costs about two forward passes
 
 
 def learning_rate(settings: StepSettings, epoch: int, batch: int, n_batches: int) -> float:

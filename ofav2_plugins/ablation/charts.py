@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from .statistics import Spread, Summary, number, pareto_front
+from .numbers import Spread, number, pareto_front
+from .statistics import Summary
 
 # Okabe-Ito without its yellow, which nobody sees on white; black is the baseline's. 6 colours, 7 markers and
 # 5 dashes have no common divisor: no two of 210 arms look the same, and neighbours differ in all three.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +19,12 @@ from rich.text import Text
 from ..checkpoint import write_atomically
 from ..errors import UserError
 from ..recipes import load_recipe
-from .charts import chart_data, describe, draw_charts
-from .statistics import Summary, number
+from .charts import chart_data, draw_charts
+from .sheets import Sheet, accuracy_sheet, ends_sheet, sheets, subnets_sheet
+from .statistics import Summary
 
 FORMAT = "ofav2-results-1"
 WIDTH = 100
-MISSING = "–"
 
 
 class _Part(BaseModel):
@@ -154,158 +151,6 @@ def _merged_recipes(studies: list[dict[str, Any]]) -> dict[str, Any]:
         if recipes.setdefault(arm, recipe) != recipe:
             raise UserError(f"arm {arm!r} has different recipes in the runs to merge; rename one")
     return recipes
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table as console, HTML, CSV and TeX show it; numbers stay numbers until then.
-
-    Args:
-        name: Its file's name.
-        caption: What the numbers are, with their unit.
-        header: Column names.
-        rows: Text, numbers, or None where there is no value.
-        digits: Decimals where it is read by people; CSV has all.
-    """
-
-    name: str
-    caption: str
-    header: list[str]
-    rows: list[list[Any]]
-    digits: int = 2
-
-    def formatted(self) -> list[list[str]]:
-        """The rows as text."""
-        return [[self._cell(value) for value in row] for row in self.rows]
-
-    def _cell(self, value: Any) -> str:
-        if value is None:
-            return MISSING
-        return f"{value:.{self.digits}f}" if isinstance(value, float) else str(value)
-
-    def csv(self) -> str:
-        """As CSV with a header line; a missing value is an empty field."""
-        text = io.StringIO()
-        held = [[None if value != value else value for value in row] for row in self.rows]  # no NaN
-        csv.writer(text, lineterminator="\n").writerows([self.header, *held])
-        return text.getvalue()
-
-    def tex(self) -> str:
-        """As a TeX tabular that needs no package."""
-        head, *body = [" & ".join(map(_tex, row)) + r" \\" for row in [self.header, *self.formatted()]]
-        columns = "l" + "r" * (len(self.header) - 1)
-        lines = [rf"\begin{{tabular}}{{{columns}}}", head, r"\hline", *body, r"\end{tabular}"]
-        return f"% {' '.join(self.caption.split())}\n" + "\n".join(lines) + "\n"
-
-
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", MISSING: "--"}
-_TEX |= {char: "\\" + char for char in "&%$#_{}"}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(char, char) for char in " ".join(text.split()))
-
-
-def sheets(summary: Summary) -> list[Sheet]:
-    """Every table of the report but the one of all subnets."""
-    found = [ends_sheet(summary), accuracy_sheet(summary), gains_sheet(summary), _runs_sheet(summary)]
-    if summary.exits:
-        heights = sorted({height for _, held in summary.exits.values() for height in held})
-        rows = [[a, p, *(_mean(held.get(h)) for h in heights)] for a, (p, held) in summary.exits.items()]
-        header = ["Arm", "After", *(f"Exit {height}" for height in heights)]
-        found.append(Sheet("exits", "Top-1 accuracy on the test set by exit (%)", header, rows))
-    pairs = [[c.a, c.b, c.rho, c.n] for c in summary.correlations]
-    header = ["Arm", "Other arm", "Spearman", "Shared subnets"]
-    found.append(Sheet("rank-correlation", "Rank correlation over the subnets that both have", header, pairs))
-    for key, name, units in COSTS:
-        totals = [_mean(summary.total(arm, key)) for arm in summary.arms]
-        if any(totals):
-            found.append(_cost_sheet(summary, key, name, units))
-    return found
-
-
-COSTS: list[tuple[str, str, list[tuple[float, str]]]] = [
-    ("seconds", "time", [(3600, "h"), (60, "min"), (1, "s")]),
-    ("energy_kwh", "energy", [(1, "kWh"), (1e-3, "Wh")]),
-    ("peak_memory_mib", "memory", [(1024, "GiB"), (1, "MiB")]),
-]
-
-
-def _cost_sheet(summary: Summary, key: str, name: str, units: list[tuple[float, str]]) -> Sheet:
-    held = {arm: [_mean(summary.over_seeds(arm, p, key)) for p in summary.phases] for arm in summary.arms}
-    combine = summary.peak if key == "peak_memory_mib" else summary.total
-    lines = [[*held[arm], _mean(combine(arm, key))] for arm in summary.arms]
-    largest = max(value for line in lines for value in line if value is not None)
-    scale, unit = next((u for u in units if largest >= 2 * u[0]), units[-1])
-    rows = [
-        [arm, *(v if v is None else v / scale for v in line)] for arm, line in zip(summary.arms, lines, strict=True)
-    ]
-    last = "Peak" if key == "peak_memory_mib" else "Total"
-    return Sheet(name, f"{name.capitalize()} per phase ({unit})", ["Arm", *summary.phases, last], rows, digits=1)
-
-
-def _mean(held: Any) -> float | None:
-    return held.mean if held else None
-
-
-def accuracy_sheet(summary: Summary) -> Sheet:
-    """Arms by phases: best accuracy, mean over seeds."""
-    rows = [[a, *(_mean(summary.over_seeds(a, p, "best_top1")) for p in summary.phases)] for a in summary.arms]
-    caption = "Top-1 accuracy on the test set after each phase (%)"
-    return Sheet("accuracy", caption, ["Arm", *summary.phases], rows)
-
-
-def ends_sheet(summary: Summary) -> Sheet:
-    """Where each arm ends, and its gain over the baseline."""
-    gains = {gain.arm: gain.mean for gain in summary.gains}
-    rows: list[list[Any]] = []
-    for end in summary.ends:
-        gain = gains.get(end.arm)
-        signed = "baseline" if end.arm == summary.baseline else None if gain is None else f"{gain:+.2f}"
-        rows.append([end.arm, end.phase, end.seeds, *map(_mean, (end.best, end.mean, end.worst)), signed])
-    caption = "Top-1 accuracy on the test set at each arm's last phase (%), gain over the baseline (points)"
-    return Sheet("ends", caption, ["Arm", "Last phase", "Seeds", "Best", "Mean", "Worst", "Gain"], rows)
-
-
-def gains_sheet(summary: Summary) -> Sheet:
-    """Each arm's gain over the baseline, with its interval where there are several seeds."""
-    rows: list[list[Any]] = []
-    for gain in summary.gains:
-        values = ", ".join(f"{value:+.2f}" for value in gain.by_seed.values())
-        rows.append([gain.arm, gain.phase, len(gain.by_seed), gain.mean, *(gain.interval or (None, None)), values])
-    header = ["Arm", "Compared at", "Seeds", "Mean gain", "95 % from", "95 % to", "By seed"]
-    return Sheet("gains", f"Gain over {summary.baseline}, paired by seed (points)", header, rows)
-
-
-_RUN = ("best_top1", "test_max_top1", "mean_top1", "min_top1", "seconds", "energy_kwh", "peak_memory_mib")
-
-
-def _runs_sheet(summary: Summary) -> Sheet:
-    rows = [
-        [row["arm"], row.get("seed"), entry["name"], *(number(entry.get(key)) for key in _RUN)]
-        for row in summary.rows
-        for entry in row.get("phases") or []
-    ]
-    return Sheet("runs", "Every phase of every arm and seed", ["arm", "seed", "phase", *_RUN], rows)
-
-
-def subnets_sheet(summary: Summary) -> Sheet:
-    """Every subnet that was measured."""
-    keys = ("resolution", "ensemble", "val_top1", "top1", "macs", "params", "latency_ms")
-    rows = [
-        [
-            row["arm"],
-            row.get("seed"),
-            entry["name"],
-            *describe(subnet.get("arch") or {}),
-            *map(subnet.get, keys),
-        ]
-        for row in summary.rows
-        for entry in row.get("phases") or []
-        for subnet in entry.get("subnets") or []
-    ]
-    header = ["arm", "seed", "phase", "d", "ks", "e", "level", "height", "other", *keys]
-    return Sheet("subnets", "Every subnet that was measured", header, rows)
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:

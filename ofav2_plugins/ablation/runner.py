@@ -1,63 +1,47 @@
-"""Running arms one after the other into one folder, and writing what came out as it comes."""
+"""Running a study's arms in one process, one after the other; an arm that fails does not stop the others."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from lightning_fabric import Fabric
-
-from ..checkpoint import write_json
-from ..errors import UserError
-from ..progress import duration
-from ..run import ArmRun
-from ..runfolder import environment
+from ..checkpoint import write_atomically
+from ..errors import DiskError, UserError
+from ..run import Arm, ArmRun
 from ..trainer import Watch
-from .report import FORMAT, joined_environments, load_results
-
-RESULTS = "results.json"
+from .results import StudyResults
 
 
-def run_arms(runs: Sequence[ArmRun], out: Path, fabric: Fabric, study: dict[str, Any], watch: Watch) -> dict[str, Any]:
-    """Run arms (finished steps are found and kept); write `out/results.json` after each step and return it.
+def run_arms(runs: Sequence[ArmRun], results: StudyResults, watch: Watch) -> None:
+    """Run arms into `results`; finished steps are found and kept, arms that share a step compute it once.
 
     Args:
-        runs: What to run; arms that share a step compute it once.
-        out: The run folder; with several processes one that all of them see.
-        fabric: Device, precision, processes.
-        study: The description that results and report carry.
+        runs: What to run. A single one that fails raises; of several, the others go on.
+        results: Where it goes.
         watch: Progress, stopping, saving.
+
+    Raises:
+        DiskError: Nothing can be written any more, by no arm.
     """
-    results: dict[str, Any] = {"format": FORMAT, "study": study, "environment": {}, "rows": []}
-    held = results
-    if (out / RESULTS).exists():
-        try:
-            held = load_results(out / RESULTS)
-        except UserError as error:
-            watch.reporter.line(f"{error}; it is made again from the steps")
-    sessions = [held["environment"], environment(fabric)] if held is not results else [environment(fabric)]
-    rows = {(row["arm"], row["seed"]): row for row in held["rows"]}  # an earlier session's, until renewed
     for run in runs:
-        phases: list[dict[str, Any]] = []
-        for phase in run.run(watch):
-            phases.append(phase)
-            done = rows.get((run.arm.name, run.arm.seed), {"phases": []})["phases"]
-            rows[run.arm.name, run.arm.seed] = {
-                "arm": run.arm.name,
-                "supernet": run.arm.supernet,
-                "teacher": run.arm.recipe.teacher,
-                "seed": run.arm.seed,
-                "phases": [*phases, *done[len(phases) :]],
-            }
-            order = [(other.arm.name, other.arm.seed) for other in runs]
-            results["rows"] = [rows[key] for key in order if key in rows]
-            # A session that only finds finished work has measured nothing.
-            results["environment"] = joined_environments(sessions if watch.reporter.worked else sessions[:1])
-            if fabric.is_global_zero:
-                write_json(out / RESULTS, results)
-            watch.reporter.line(
-                f"{run.arm.name}: {phase['name']:9s} best {phase['best_top1']:4.1f} %, "
-                f"mean {phase['mean_top1']:4.1f} %, took {duration(phase['seconds'])}; {watch.reporter.eta()}"
-            )
-    return results
+        try:
+            for phase in run.run(watch):
+                results.add_phase(run.arm, phase)
+        except DiskError:
+            raise
+        except Exception as error:
+            if len(runs) == 1:
+                raise
+            results.add_failure(run.arm, failure(run.arm, error, results.out))
+
+
+def failure(arm: Arm, error: Exception, out: Path) -> str:
+    """Why an arm failed, in one line; where that may be a defect of a plugin, its traceback is kept in a file."""
+    message = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return message
+    name = "".join(c if c.isalnum() else "-" for c in f"{arm.name}-{arm.seed}")
+    log = out / "logs" / f"{name}.txt"
+    write_atomically(log, traceback.format_exc().encode())
+    return f"{type(error).__name__}: {message} (traceback in {log.relative_to(out)})"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from .. import registry
 from ..errors import UserError
@@ -17,12 +18,21 @@ from ..yamlfile import find_data_file, load_model
 FOLDER = Path(__file__).parent / "studies"
 
 
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be distinct, but got {seeds}")
+    return seeds
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Seeds = Annotated[list[Annotated[int, Field(strict=True)]], Field(min_length=1), AfterValidator(_distinct)]
+
+
 class ArmSpec(_Strict):
-    """One arm: a supernet, and what else differs from the study's recipe."""
+    """One arm: a supernet, and what else differs from the study's recipe; its own seeds must be among the study's."""
 
     name: str = Field(min_length=1)
     supernet: str
@@ -30,6 +40,7 @@ class ArmSpec(_Strict):
     distillation: str | None = None
     factor: str = ""
     overrides: list[str] = []
+    seeds: Seeds | None = None
 
 
 class Study(_Strict):
@@ -39,7 +50,7 @@ class Study(_Strict):
     dataset: str
     recipe: str
     overrides: list[str] = []
-    seeds: list[int] = Field([0], min_length=1)
+    seeds: Seeds = [0]
     baseline: str
     arms: list[ArmSpec] = Field(min_length=1)
 
@@ -51,8 +62,9 @@ class Study(_Strict):
             raise ValueError(f"arms must have distinct names, but {doubled[0]!r} is there twice")
         if self.baseline not in names:
             raise ValueError(f"baseline must be one of the arms {names}, but got {self.baseline!r}")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds must be distinct, but got {self.seeds}")
+        for arm in self.arms:
+            if unknown := sorted(set(arm.seeds or []) - set(self.seeds)):
+                raise ValueError(f"arm {arm.name!r}: seeds must be among {self.seeds}, but got {unknown[0]}")
         return self
 
 
@@ -84,13 +96,18 @@ def study_arms(study: Study, overrides: Sequence[str] = ()) -> list[Arm]:
     arms = []
     for spec in study.arms:
         try:
-            arms.append((spec.name, spec.supernet, arm_recipe(study, spec, overrides)))
+            arms.append((spec, arm_recipe(study, spec, overrides)))
         except UserError as error:
             raise UserError(f"arm {spec.name!r}: {error}") from error
-    fractions = {recipe.validation_fraction for _, _, recipe in arms}
+    fractions = {recipe.validation_fraction for _, recipe in arms}
     if len(fractions) > 1:
         raise UserError(f"all arms must have one validation_fraction (they share the splits), but got {fractions}")
-    return [Arm(name, supernet, recipe, seed) for seed in study.seeds for name, supernet, recipe in arms]
+    return [
+        Arm(spec.name, spec.supernet, recipe, seed)
+        for seed in study.seeds
+        for spec, recipe in arms
+        if spec.seeds is None or seed in spec.seeds
+    ]
 
 
 def arm_recipe(study: Study, spec: ArmSpec, overrides: Sequence[str]) -> Recipe:

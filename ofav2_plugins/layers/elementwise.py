@@ -52,6 +52,7 @@ class FastDynamicSE(DynamicSE):
 
 def excite(x: Tensor, reduce: Tensor, reduce_bias: Tensor, expand: Tensor, expand_bias: Tensor) -> Tensor:
     """x [N, C, H, W] times the gate of its mean; `reduce` [M, C, 1, 1] and `expand` [C, M, 1, 1]."""
-    squeezed = F.relu(F.linear(x.mean((2, 3)), reduce.flatten(1), reduce_bias))
+    mean = x.sum((2, 3)) / (x.size(2) * x.size(3))  # its gradient is not divided pixel by pixel, as `mean`'s is
+    squeezed = F.relu(F.linear(mean, reduce.flatten(1), reduce_bias))
     gate = F.hardsigmoid(F.linear(squeezed, expand.flatten(1), expand_bias))
     return x * gate[:, :, None, None]

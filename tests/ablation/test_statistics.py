@@ -10,18 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ofav2_plugins.ablation.statistics import (
-    PairedDifference,
-    Spread,
-    Summary,
-    bootstrap_interval,
-    paired_differences,
-    pareto_front,
-    phase_order,
-    spearman,
-    spread,
-    subnet_key,
-)
+from ofav2_plugins.ablation.numbers import Spread, bootstrap_interval, pareto_front, phase_order, spearman, spread
+from ofav2_plugins.ablation.pairs import PairedDifference, equal_compute_differences, paired_differences
+from ofav2_plugins.ablation.statistics import Summary, subnet_key
 
 FINITE = st.floats(-1e6, 1e6)
 
@@ -263,3 +254,28 @@ def test_totals_add_up_and_peaks_do_not():
     assert summary.total("a", "seconds") == Spread(50.0, 30.0, 70.0, 2)
     assert summary.peak("a", "peak_memory_mib") == Spread(300.0, 200.0, 400.0, 2)
     assert summary.total("a", "energy_kwh") is None
+
+
+def computed(arm, seed, *phases):
+    """A row of (phase, compute, accuracy)."""
+    listed = [{"name": name, "training_macs": macs, "best_top1": top1} for name, macs, top1 in phases]
+    return {"arm": arm, "seed": seed, "phases": listed}
+
+
+def test_at_equal_compute_an_arm_stands_where_it_had_computed_no_more_than_the_whole_baseline():
+    rows = [
+        computed("base", 0, ("full", 100, 50.0), ("depth", 50, 52.0)),
+        computed("base", 1, ("full", 100, 51.0), ("depth", 40, 53.0)),
+        computed("long", 0, ("full", 100, 49.0), ("height", 50, 55.0), ("depth", 50, 58.0)),
+        computed("long", 1, ("full", 100, 48.0), ("height", 50, 56.0), ("depth", 50, 59.0)),
+        computed("short", 0, ("full", 20, 45.0), ("depth", 30, 47.0)),
+        computed("vast", 0, ("full", 151, 70.0)),
+        computed("unknown", 0, ("full", None, 70.0)),
+    ]
+    found = {gain.arm: gain for gain in equal_compute_differences(rows, "base")}
+    assert set(found) == {"long", "short"}
+    # 150 were allowed for seed 0, exactly what height needs, and 140 for seed 1
+    assert found["long"].by_seed == {0: 3.0, 1: -5.0}
+    assert found["long"].phase == "height / full"
+    assert found["short"].by_seed == {0: -5.0}
+    assert equal_compute_differences(rows, "nobody") == []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ofav2_plugins import registry
-from ofav2_plugins.ablation.study import load_study, study_arms
+from ofav2_plugins.ablation.study import load_study, study_arms, study_names
 from ofav2_plugins.data.batches import calibration_batches
 from ofav2_plugins.distributed import make_fabric
 from ofav2_plugins.errors import UserError
@@ -85,6 +87,108 @@ def test_a_changed_recipe_is_another_run_and_results_come_step_by_step(study, tm
     results = json.loads((out / "results.json").read_text())
     assert results["study"]["name"] == "study"
     assert [row["arm"] for row in results["rows"]] == ["a", "b"]
+
+
+def wait_for(found, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not found() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found(), "not within the time"
+
+
+def test_workers_give_what_one_process_gives(study, tmp_path):
+    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--out"]
+    for out, more in (("one", []), ("two", ["--workers", "2", "--memory", "16"])):
+        done = subprocess.run([*ablate, str(tmp_path / out), *more], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    rows = [json.loads((tmp_path / out / "results.json").read_text())["rows"] for out in ("one", "two")]
+    for row in (row for listed in rows for row in listed):
+        for phase in row["phases"]:
+            for cost in ("seconds", "images_per_second", "peak_memory_mib"):
+                del phase[cost]
+    assert [row["arm"] for row in rows[0]] == ["a", "b"]
+    assert all(phase["training_macs"] > 1e9 for row in rows[0] for phase in row["phases"])
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_workers_stop_with_the_first_process_and_are_resumed(study, tmp_path, how):
+    study.write_text(STUDY + "overrides: [phases.full.epochs=40]\n")
+    out = tmp_path / "out"
+    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--workers", "2",
+              "--save-every", "0", "--out", str(out)]  # fmt: skip
+    process = subprocess.Popen(ablate, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: len(list(out.glob("steps/*/state.safetensors"))) == 2)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(workers) >= 2
+    process.send_signal(getattr(signal, how))
+    errors = process.communicate()[1]
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    if how == "SIGTERM":
+        assert process.returncode == 130
+        assert "--resume" in errors and "Traceback" not in errors
+    shorter = subprocess.run([*ablate, "--resume", "--set", "phases.full.epochs=1"], capture_output=True, text=True)
+    assert shorter.returncode == 1 and "another run" in shorter.stderr
+    states = {path: path.stat().st_mtime_ns for path in out.glob("steps/*/state.safetensors")}
+    again = subprocess.Popen([*ablate, "--resume"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: all(path.stat().st_mtime_ns > before for path, before in states.items()))
+    again.terminate()
+    again.communicate()
+    assert len(list(out.glob("steps/full-*"))) == 2  # the same steps, gone on with
+
+
+def test_an_arm_that_fails_is_reported_and_the_others_go_on(study, tmp_path):
+    for workers in ("1", "2"):
+        out = tmp_path / f"out{workers}"
+        study.write_text(
+            STUDY.replace("SE_B, teacher: fixed}", "SE_B, teacher: fixed, overrides: [phases.full.lr=1e30]}")
+        )
+        ablate = ["ablate", str(study), "--out", str(out), "--threads", "1", "--workers", workers]
+        done = subprocess.run([sys.executable, "-m", "ofav2_plugins", *ablate], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "1 of 2 arms failed" in done.stderr and "Traceback" not in done.stderr
+        failed, finished = json.loads((out / "results.json").read_text())["rows"]
+        assert "lower the learning rate" in failed["error"] and failed["phases"] == []
+        assert [phase["name"] for phase in finished["phases"]] == ["full", "kernel"]
+        assert "lower the learning rate" in (out / "report.html").read_text()
+
+
+def test_limits_that_cannot_be_kept_are_refused_before_anything_is_made(study, tmp_path):
+    out = tmp_path / "out"
+    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--out", str(out)]
+    for wrong, words in (
+        (["--workers", "2", "--memory", "0.1"], "--memory must be at least"),
+        (["--workers", "0"], "workers"),
+    ):
+        done = subprocess.run([*ablate, *wrong], capture_output=True, text=True)
+        assert done.returncode != 0
+        assert words in done.stderr and "Traceback" not in done.stderr
+        assert not out.exists()
+
+
+def test_an_arm_may_have_fewer_seeds(study):
+    study.write_text(STUDY.replace("SE_D}", "SE_D, seeds: [1]}") + "seeds: [0, 1]\n")
+    assert [(arm.name, arm.seed) for arm in study_arms(load_study(str(study)))] == [("a", 0), ("a", 1), ("b", 1)]
+    study.write_text(STUDY.replace("SE_D}", "SE_D, seeds: [2]}") + "seeds: [0, 1]\n")
+    with pytest.raises(UserError, match="seeds must be among"):
+        load_study(str(study))
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_studies_that_ship_are_valid(name):
+    arms = study_arms(load_study(name))
+    assert len({(arm.name, arm.seed) for arm in arms}) == len(arms)
+
+
+def test_the_paper_study_has_every_published_row_at_both_widths():
+    arms = study_arms(load_study("paper"))
+    supernets = [f"{exits}_{rest}" for exits in ("SE", "EE") for rest in ("B", "D", "P", "DP")]
+    rows = {(arm.supernet, arm.recipe.teacher, arm.recipe.width_mult) for arm in arms}
+    assert rows == {(s, t, w) for s in supernets for t in ("fixed", "progressive") for w in (1.0, 1.2)}
+    assert len(arms) == 32
+    paper = load_recipe("paper").model_dump(exclude={"teacher", "width_mult"})
+    assert all(arm.recipe.model_dump(exclude={"teacher", "width_mult"}) == paper for arm in arms)
 
 
 class Sharp(Progressive):

@@ -1,0 +1,80 @@
+"""The results of a study as they come: rows of arms and seeds, written after every phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from ..checkpoint import write_json
+from ..errors import UserError
+from ..progress import Reporter, duration
+from ..run import Arm
+from ..runfolder import environment
+from .report import FORMAT, joined_environments, load_results
+
+RESULTS = "results.json"
+
+
+class StudyResults:
+    """What `results.json` holds; an earlier session's rows stay until they are renewed.
+
+    Args:
+        arms: Every arm and seed of the study, in its order.
+        out: The run folder.
+        fabric: What it is computed with.
+        study: The description that results and report carry.
+        reporter: Told of every phase, when it is written.
+    """
+
+    def __init__(self, arms: Sequence[Arm], out: Path, fabric: Fabric, study: dict[str, Any], reporter: Reporter):
+        self.arms, self.out, self.fabric, self.reporter = arms, out, fabric, reporter
+        held: dict[str, Any] = {"environment": None, "rows": []}
+        if (out / RESULTS).exists():
+            try:
+                held = load_results(out / RESULTS)
+            except UserError as error:
+                reporter.line(f"{error}; it is made again from the steps")
+        now = environment(fabric)
+        self._before = held["environment"] or now
+        self._sessions = [held["environment"], now] if held["environment"] else [now]
+        self._rows = {(row["arm"], row["seed"]): row for row in held["rows"]}
+        self._done: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        self.failed: list[str] = []
+        self.content: dict[str, Any] = {"format": FORMAT, "study": study, "environment": self._before, "rows": []}
+
+    def add_phase(self, arm: Arm, phase: dict[str, Any]) -> None:
+        """Take in what an arm's next phase gave, write everything, and say it."""
+        key = (arm.name, arm.seed)
+        done = self._done.setdefault(key, [])
+        done.append(phase)
+        held = self._rows.get(key, {"phases": []})["phases"]
+        self._renew(arm, phases=[*done, *held[len(done) :]])
+        seed = f", seed {arm.seed}" if len({other.seed for other in self.arms}) > 1 else ""
+        self.reporter.line(
+            f"{arm.name}{seed}: {phase['name']:9s} best {phase['best_top1']:4.1f} %, "
+            f"mean {phase['mean_top1']:4.1f} %, took {duration(phase['seconds'])}; {self.reporter.eta()}"
+        )
+
+    def add_failure(self, arm: Arm, reason: str) -> None:
+        """Note that an arm ended early, and why; what it had done stays."""
+        self._renew(arm, phases=self._done.get((arm.name, arm.seed), []), error=reason)
+        self.failed.append(arm.name)
+        self.reporter.line(f"{arm.name}, seed {arm.seed}, failed: {reason}; the others go on")
+
+    def _renew(self, arm: Arm, **more: Any) -> None:
+        self._rows[arm.name, arm.seed] = {
+            "arm": arm.name,
+            "supernet": arm.supernet,
+            "teacher": arm.recipe.teacher,
+            "seed": arm.seed,
+            **more,
+        }
+        keys = [(other.name, other.seed) for other in self.arms]
+        self.content["rows"] = [self._rows[key] for key in keys if key in self._rows]
+        # A session that only finds finished work has measured nothing.
+        self.content["environment"] = joined_environments(self._sessions if self.reporter.worked else [self._before])
+        if self.fabric.is_global_zero:
+            write_json(self.out / RESULTS, self.content)

@@ -1,0 +1,251 @@
+"""Running a study's arms in several processes of one machine, within a memory limit.
+
+A worker trains one arm. Arms that share a step which is not finished are never run at the same time: the second one
+waits and then finds it. Only the first process writes results; workers write steps, each its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ..allocator import keep_freed_memory
+from ..distributed import make_fabric
+from ..errors import DiskError, UserError
+from ..meters import peak_memory_mib
+from ..progress import Reporter
+from ..run import Arm, ArmRun, load_data
+from ..stopping import StopRequest, stop_on_signals
+from ..trainer import Watch, WatchOptions
+from .results import StudyResults
+from .runner import failure
+
+CPU = torch.device("cpu")
+TELL_SECONDS = 0.5
+"""How often a worker tells how far it is."""
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What every worker needs besides its arm.
+
+    Args:
+        dataset: A plugin of `ofav2.datasets`.
+        root: Where it is.
+        out: The run folder.
+        device: As for `make_fabric`.
+        precision: As for `make_fabric`.
+        threads: CPU threads of each worker.
+        watch: Saving, TensorBoard, energy.
+    """
+
+    dataset: str
+    root: Path | None
+    out: Path
+    device: str
+    precision: str
+    threads: int
+    watch: WatchOptions
+
+
+def check_memory(limit_mib: float | None) -> None:
+    """Raises UserError for a limit that one worker cannot keep: it begins with what this process has now."""
+    least = 2 * peak_memory_mib(CPU)
+    if limit_mib is not None and limit_mib < least:
+        raise UserError(
+            f"--memory must be at least {least / 1024:.1f} GiB here, for this process and one worker, "
+            f"but got {limit_mib / 1024:g}"
+        )
+
+
+def run_in_workers(
+    runs: Sequence[ArmRun],
+    results: StudyResults,
+    watch: Watch,
+    setup: WorkerSetup,
+    workers: int,
+    memory_mib: float | None = None,
+) -> None:
+    """Run arms in up to `workers` processes; an arm that fails does not stop the others.
+
+    Args:
+        runs: What to run.
+        results: Where it goes.
+        watch: Progress and stopping, of all of them together.
+        setup: What the workers need.
+        workers: At most so many at once.
+        memory_mib: At most so much memory for all processes together, going by the peaks so far; None for no limit.
+
+    Raises:
+        KeyboardInterrupt: Somebody asked to stop; every worker has saved.
+        DiskError: Nothing can be written any more.
+    """
+    pending, running, peaks = list(runs), list[_Worker](), [0.0]
+    try:
+        while pending or running:
+            if watch.stop.asked:
+                raise KeyboardInterrupt
+            chosen = next((run for run in pending if not any(other.shares_work(run) for other in running)), None)
+            if chosen and len(running) < workers and _fits(running, max(peaks), memory_mib):
+                pending.remove(chosen)
+                running.append(_Worker(chosen, setup))
+            for worker in _that_tell(running):
+                worker.listen(results, watch.reporter)
+                peaks.append(worker.peak)
+            running = [worker for worker in running if not worker.ended]
+    finally:
+        for worker in running:
+            worker.process.terminate()  # it saves and ends
+        for worker in running:
+            worker.process.join()
+
+
+def _fits(running: Sequence[_Worker], largest: float, limit: float | None) -> bool:
+    """Whether one worker more stays within the limit; how much one takes is known once the first has trained."""
+    if limit is None or not running:
+        return True
+    taken = peak_memory_mib(CPU) + sum(max(worker.peak, largest) for worker in running)
+    return largest > 0 and taken + largest <= limit
+
+
+def _that_tell(running: Sequence[_Worker]) -> Iterator[_Worker]:
+    """The workers that have something to say, within a moment."""
+    ready = wait([worker.connection for worker in running], timeout=TELL_SECONDS)
+    return (worker for worker in running if worker.connection in ready)
+
+
+class _Worker:
+    """A process that runs one arm, as the first process sees it."""
+
+    def __init__(self, run: ArmRun, setup: WorkerSetup):
+        self.run, self.ended, self.peak = run, False, 0.0
+        self._left = list(run.folders.values())
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(theirs, run.arm, setup), name=run.arm.name)
+        with _environment(OMP_NUM_THREADS=str(setup.threads)), _ignoring(signal.SIGINT):
+            self.process.start()  # Ctrl-C reaches this process; the worker is told by SIGTERM
+        theirs.close()
+
+    def shares_work(self, run: ArmRun) -> bool:
+        """Whether a step that this worker has not finished is also one of `run`'s."""
+        return bool(set(self._left) & set(run.folders.values()))
+
+    def listen(self, results: StudyResults, reporter: Reporter) -> None:
+        """Take in one message."""
+        try:
+            kind, *content = self.connection.recv()
+        except EOFError:
+            self.process.join()
+            kind, content = "failed", [f"its process ended with code {self.process.exitcode}, perhaps out of memory"]
+        match kind:
+            case "advance":
+                units, description, note, self.peak = content
+                reporter.advance(units, f"{self.run.arm.name} {description}", note)
+            case "skip":
+                reporter.skip(*content)
+            case "line":
+                reporter.line(f"{self.run.arm.name}: {content[0]}")
+            case "phase":
+                self._left.pop(0)
+                results.add_phase(self.run.arm, *content)
+            case "failed":
+                results.add_failure(self.run.arm, *content)
+            case "disk":
+                raise DiskError(*content)
+        if kind in ("failed", "end"):
+            self.ended = True
+            self.process.join()
+
+
+class _Telling(Reporter):
+    """A worker's progress: sent to the first process, which shows it."""
+
+    def __init__(self, connection: Connection, total: float, stop: StopRequest):
+        super().__init__(Console(quiet=True), total)
+        self._connection, self._stop = connection, stop
+        self._untold, self._told = 0.0, 0.0
+
+    def tell(self, *message: Any) -> None:
+        """Send a message; without anybody to hear it, stop."""
+        try:
+            self._connection.send(message)
+        except OSError:
+            self._stop.asked = True
+
+    def advance(self, units: float, description: str, note: str = "") -> None:
+        self.done += units
+        self._untold += units
+        if time.monotonic() - self._told > TELL_SECONDS:
+            self.tell("advance", self._untold, description, note, peak_memory_mib(CPU))
+            self._untold, self._told = 0.0, time.monotonic()
+
+    def skip(self, units: float) -> None:
+        super().skip(units)
+        self.tell("skip", units)
+
+    def line(self, text: str) -> None:
+        self.tell("line", text)
+
+
+def _work(connection: Connection, arm: Arm, setup: WorkerSetup) -> None:
+    """A worker's process."""
+    keep_freed_memory()
+    torch.set_num_threads(setup.threads)
+    with stop_on_signals(lambda _: None, (signal.SIGTERM,)) as stop:
+        telling = _Telling(connection, 0, stop)
+        try:
+            fabric = make_fabric(setup.device, setup.precision)
+            data = load_data(setup.dataset, setup.root, arm.recipe.validation_fraction)
+            run = ArmRun(arm, data, setup.out / "steps", fabric)
+            telling.total = run.units()
+            for phase in run.run(Watch(telling, stop, setup.watch)):
+                telling.tell("phase", phase)
+            telling.tell("end")
+        except KeyboardInterrupt:
+            telling.tell("end")
+        except DiskError as error:
+            telling.tell("disk", str(error))
+        except Exception as error:
+            telling.tell("failed", failure(arm, error, setup.out))
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Environment variables for a process that is started within it."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+@contextmanager
+def _ignoring(number: int) -> Iterator[None]:
+    """A process that is started within it never gets this signal."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def check_workers(workers: int, world_size: int) -> None:
+    """Raises UserError where several processes already share one arm."""
+    if workers > 1 and world_size > 1:
+        raise UserError(
+            f"--workers {workers} runs arms beside each other, torchrun one arm over processes: use one of them"
+        )
