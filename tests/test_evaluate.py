@@ -1,0 +1,60 @@
+"""Measuring: each exit and their ensemble, and what a training computes, against values found another way."""
+
+from __future__ import annotations
+
+import pytest
+
+from ofav2_plugins import registry
+from ofav2_plugins.compute import training_macs
+from ofav2_plugins.distributed import make_fabric
+from ofav2_plugins.evaluate import Candidate, Evaluator, count_macs
+from ofav2_plugins.recipes import load_recipe
+from ofav2_plugins.run import Arm
+
+from .upstream_nets import randomise
+
+RECIPE = load_recipe("quick", ["resolutions=[16]", "evaluation.bn_images=128", "width_mult=0.25"])
+
+
+@pytest.fixture(scope="module")
+def data():
+    return registry.load(registry.DATASETS, "fashion-mini").load()
+
+
+def test_exits_and_ensemble_are_those_of_networks_that_end_there(data):
+    net = Arm("a", "EE_D", RECIPE, 0).build(data.n_classes)
+    randomise(net)
+    evaluator = Evaluator(data, RECIPE, make_fabric("cpu"), seed=0)
+    measured = evaluator.measure_exits(net)
+    assert [entry["height"] for entry in measured["exits"]] == [1, 2, 3, 4, 5]
+    for entry in measured["exits"]:
+        single = evaluator.measure(net, Candidate({**net.space.max_arch(), "height": entry["height"]}, 16))
+        assert (entry["val_top1"], entry["top1"]) == (single.val_top1, single.top1)
+    ensemble = evaluator.measure(net, Candidate(net.space.max_arch(), 16, ensemble=True))
+    assert measured["ensemble_top1"] == ensemble.top1
+    assert measured["ensemble_val_top1"] == ensemble.val_top1
+    tops = {entry["top1"] for entry in measured["exits"]} | {measured["ensemble_top1"]}
+    assert len(tops) > 2  # random exits, but different ones
+
+
+@pytest.mark.parametrize("supernet", ["SE_B", "EE_B"])
+def test_compute_of_a_training_is_three_forward_passes_and_one_of_the_teacher(data, supernet):
+    phases = "{full: {epochs: 3}, height: {epochs: 1}, kernel: {epochs: 2, warmup_epochs: 1, subnets_per_step: 2}}"
+    recipe = load_recipe("quick", ["resolutions=[16]", "width_mult=0.25", f"phases={phases}"])
+    arm = Arm("a", supernet, recipe, 0)
+    net = arm.build(data.n_classes)
+    full, kernel, *_ = arm.plan(net.space)
+    net.set_max_net()
+    largest = count_macs(net.get_multi_exit_subnet().eval(), 16)
+    images = len(data.train) // recipe.batch_size * recipe.batch_size  # the last, smaller batch is dropped
+
+    def macs(planned):
+        return training_macs(net, planned, recipe, len(data.train), [16], seed=0)
+
+    assert macs(full) == 3 * images * 3 * largest
+    net.set_active_subnet(ks=3)
+    least = count_macs(net.get_active_subnet().eval(), 16)
+    net.set_active_subnet(ks=7)
+    most = count_macs(net.get_active_subnet().eval(), 16)
+    below, above = (3 * images * (2 * 3 * student + largest) for student in (least, most))
+    assert below < macs(kernel) < above
