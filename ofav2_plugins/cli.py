@@ -245,7 +245,7 @@ def ablate(
     with _stopped(out):
         run_session(
             "ablate", Path(study).stem, arms, loaded.dataset, root, settings, options, console,
-            baseline=loaded.baseline, description=loaded.description,
+            baseline=loaded.baseline, about=loaded.about,
         )  # fmt: skip
 
 

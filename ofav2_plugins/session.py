@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +65,7 @@ def run_session(
     console: Console,
     *,
     baseline: str,
-    description: str = "",
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run arms into a folder, print their table, write the report; returns what results.json holds.
 
@@ -79,7 +79,7 @@ def run_session(
         options: Where and how.
         console: Where it is shown; only the first of several processes speaks.
         baseline: The arm that the others are compared with.
-        description: For the report.
+        about: What else the report says of the study: "description", and "factors" (arm -> what it changes).
 
     Raises:
         UserError: Wrong options, missing or damaged data, a folder that holds something else.
@@ -113,11 +113,11 @@ def run_session(
     console.print(f"{dataset}: {data.n_classes} classes, {sizes}; {len(arms)} arm(s); results in {out}", soft_wrap=True)
     study = {
         "name": name,
-        "description": description,
         "baseline": baseline,
         "dataset": dataset,
         "recipes": recipes,
         "command": "ofav2 " + shlex.join(sys.argv[1:]),
+        **(about or {}),
     }
     for run in runs:
         for note in run.notes:

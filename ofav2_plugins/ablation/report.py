@@ -54,6 +54,7 @@ class _Study(_Part):
     baseline: str
     dataset: str | None = None
     recipes: dict[str, dict[str, Any]] | None = None
+    factors: dict[str, str] | None = None
 
 
 class _Results(_Part):
@@ -62,10 +63,15 @@ class _Results(_Part):
     rows: list[_Row]
 
 
+class FormatError(UserError):
+    """Results that another version has written."""
+
+
 def load_results(path: Path) -> dict[str, Any]:
     """The results of a run folder, or of a results.json.
 
     Raises:
+        FormatError: Another version has written it.
         UserError: There is none, or it is damaged, or it is something else; names the file.
     """
     file = path / "results.json" if path.is_dir() else path
@@ -74,7 +80,10 @@ def load_results(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is missing or damaged: {error}; give a run folder or its file") from error
     if isinstance(results, dict) and results.get("format", FORMAT) != FORMAT:
-        raise UserError(f"{file} must have the format {FORMAT!r}, but has {results['format']!r}")
+        raise FormatError(
+            f"{file} must have the format {FORMAT!r}, but has {results['format']!r}: another version of ofav2-plugins "
+            "has written it; use that one, or another folder"
+        )
     try:
         _Results.model_validate(results)
     except ValidationError as error:
@@ -108,6 +117,7 @@ def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
         "name": " + ".join(_distinct(study.get("name") for study in studies)),
         "description": " ".join(_distinct(study.get("description") for study in studies)),
         "recipes": _merged_recipes(studies),
+        "factors": {arm: factor for study in reversed(studies) for arm, factor in (study.get("factors") or {}).items()},
         "command": "\n".join(_distinct(study.get("command") for study in studies)),
     }
     merged["environment"] = joined_environments([part.get("environment") or {} for part in parts])

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..progress import Reporter, duration
 from ..run import Arm
 from ..runfolder import environment
-from .report import FORMAT, joined_environments, load_results
+from .report import FORMAT, FormatError, joined_environments, load_results
 
 RESULTS = "results.json"
 
@@ -27,6 +27,9 @@ class StudyResults:
         fabric: What it is computed with.
         study: The description that results and report carry.
         reporter: Told of every phase, when it is written.
+
+    Raises:
+        FormatError: The folder's results are another version's; they stay as they are.
     """
 
     def __init__(self, arms: Sequence[Arm], out: Path, fabric: Fabric, study: dict[str, Any], reporter: Reporter):
@@ -35,6 +38,8 @@ class StudyResults:
         if (out / RESULTS).exists():
             try:
                 held = load_results(out / RESULTS)
+            except FormatError:
+                raise
             except UserError as error:
                 reporter.line(f"{error}; it is made again from the steps")
         now = environment(fabric)

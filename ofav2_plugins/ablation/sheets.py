@@ -136,21 +136,24 @@ def ends_sheet(summary: Summary) -> Sheet:
 def gains_sheet(summary: Summary) -> Sheet:
     """Each arm's gain over the baseline after the same phases, with its interval where there are several seeds."""
     caption = f"Gain over {summary.baseline} at equal epochs in every phase, paired by seed (points)"
-    return Sheet("gains", caption, *_gains(summary.gains))
+    return Sheet("gains", caption, *_gains(summary, summary.gains))
 
 
 def equal_compute_sheet(summary: Summary) -> Sheet:
     """The same where the arm had computed no more than the whole baseline."""
     caption = f"Gain over {summary.baseline} at equal compute or less (training MACs), paired by seed (points)"
-    return Sheet("gains-equal-compute", caption, *_gains(summary.gains_at_equal_compute))
+    return Sheet("gains-equal-compute", caption, *_gains(summary, summary.gains_at_equal_compute))
 
 
-def _gains(gains: list[PairedDifference]) -> tuple[list[str], list[list[Any]]]:
+def _gains(summary: Summary, gains: list[PairedDifference]) -> tuple[list[str], list[list[Any]]]:
+    factors = summary.study["factors"]
     rows: list[list[Any]] = []
     for gain in gains:
         values = ", ".join(f"{value:+.2f}" for value in gain.by_seed.values())
-        rows.append([gain.arm, gain.phase, len(gain.by_seed), gain.mean, *(gain.interval or (None, None)), values])
-    return ["Arm", "Compared at", "Seeds", "Mean gain", "95 % from", "95 % to", "By seed"], rows
+        numbers = [len(gain.by_seed), gain.mean, *(gain.interval or (None, None)), values]
+        rows.append([gain.arm, *([factors.get(gain.arm)] if factors else []), gain.phase, *numbers])
+    changed = ["What it changes"] if factors else []
+    return ["Arm", *changed, "Compared at", "Seeds", "Mean gain", "95 % from", "95 % to", "By seed"], rows
 
 
 _RUN = ("best_top1", "test_max_top1", "mean_top1", "min_top1", "seconds", "energy_kwh", "peak_memory_mib")

@@ -65,6 +65,7 @@ class Summary:
             "dataset": "",
             "command": "",
             "recipes": {},
+            "factors": {},
             **given,
         }
         self.environment: Mapping[str, Any] = results.get("environment") or {}

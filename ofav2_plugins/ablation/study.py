@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -53,6 +53,12 @@ class Study(_Strict):
     seeds: Seeds = [0]
     baseline: str
     arms: list[ArmSpec] = Field(min_length=1)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What results and report say of it."""
+        factors = {arm.name: arm.factor for arm in self.arms if arm.factor}
+        return {"description": self.description, "factors": factors}
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:

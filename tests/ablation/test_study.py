@@ -167,6 +167,41 @@ def test_limits_that_cannot_be_kept_are_refused_before_anything_is_made(study, t
         assert not out.exists()
 
 
+def test_results_of_another_version_stay_as_they_are(study, tmp_path):
+    out = tmp_path / "out"
+    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--out", str(out), "--threads", "1"]
+    assert subprocess.run(ablate, capture_output=True).returncode == 0
+    other = json.dumps({**json.loads((out / "results.json").read_text()), "format": "ofav2-results-7"})
+    (out / "results.json").write_text(other)
+    refused = subprocess.run([*ablate, "--resume"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "another version of ofav2-plugins has written it" in refused.stderr
+    assert (out / "results.json").read_text() == other
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("name: b", "name: a", "'a' is there twice"),
+        ("baseline: a", "baseline: c", "baseline must be one of the arms"),
+        ("baseline: a\n", "", "baseline"),
+        ("SE_D", "SE_Q", "arm 'b'"),
+        ("teacher: fixed", "teacher: strict", "arm 'a'"),
+        ("teacher: fixed", "teacher: fixed, distillation: hot", "arm 'a'"),
+        ("mine.yaml", "yours.yaml", "yours.yaml"),
+        ("dataset: fashion-mini", "dataset: fashion-maxi", "fashion-maxi"),
+    ],
+)
+def test_a_wrong_study_is_refused_before_anything_is_made(study, tmp_path, old, new, words):
+    assert old in STUDY
+    study.write_text(STUDY.replace(old, new))
+    ablate = ["ablate", str(study), "--out", str(tmp_path / "out")]
+    refused = subprocess.run([sys.executable, "-m", "ofav2_plugins", *ablate], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert words in refused.stderr and "Traceback" not in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_arm_may_have_fewer_seeds(study):
     study.write_text(STUDY.replace("SE_D}", "SE_D, seeds: [1]}") + "seeds: [0, 1]\n")
     assert [(arm.name, arm.seed) for arm in study_arms(load_study(str(study)))] == [("a", 0), ("a", 1), ("b", 1)]
