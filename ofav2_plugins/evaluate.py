@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +28,9 @@ from .space import Arch, SearchSpace
 from .supernet import Supernet
 from .teachers.ensemble import ExitEnsemble, weighted_sum
 
+LATENCY_RUNS = 7
+"""Timed runs of each network."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -38,7 +43,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measured:
-    """A measured candidate; accuracies in percent, MACs of one image, parameters of the static network."""
+    """A measured candidate; accuracies in percent, MACs of one image, parameters of the static network.
+
+    Its latency is that of a batch in milliseconds on this machine, where the recipe asks for it.
+    """
 
     arch: Arch
     resolution: int
@@ -47,10 +55,11 @@ class Measured:
     top1: float
     macs: int
     params: int
+    latency_ms: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        return asdict(self)
+        """As JSON-able values; without what was not measured."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 class Evaluator:
@@ -125,11 +134,13 @@ class Evaluator:
     def measure(self, net: Supernet, candidate: Candidate) -> Measured:
         """Accuracy on validation and test images, MACs and parameters."""
         static = self.extract(net, candidate)
-        costs = {
+        costs: dict[str, Any] = {
             "macs": count_macs(static, candidate.resolution),
             "params": sum(parameter.numel() for parameter in static.parameters()),
         }
         fold_bn(static)
+        if self.recipe.evaluation.latency_batch:
+            costs["latency_ms"] = latency_ms(static, self.recipe.evaluation.latency_batch, candidate.resolution)
         return Measured(
             arch=candidate.arch,
             resolution=candidate.resolution,
@@ -209,6 +220,18 @@ def count_macs(net: nn.Module, resolution: int) -> int:
     with reference_layers(), FlopCounterMode(display=False) as counter:
         net(image)
     return counter.get_total_flops() // 2
+
+
+@torch.no_grad()
+def latency_ms(net: nn.Module, batch_size: int, resolution: int) -> float:
+    """Median time in milliseconds of a batch [batch_size, 3, resolution, resolution], after two that do not count."""
+    images = torch.zeros(batch_size, 3, resolution, resolution, device=next(net.parameters()).device)
+    times = []
+    for _ in range(2 + LATENCY_RUNS):
+        started = time.perf_counter()
+        net(images).sum().item()  # waits for a device that works on its own
+        times.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(times[2:])
 
 
 def candidates(

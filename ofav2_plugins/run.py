@@ -211,7 +211,7 @@ class ArmRun:
         """The step's entry of a results row: measured now, or what is left of it, or read."""
         chosen = measured_candidates(self.arm, planned, self.evaluator)
         recipe = self.arm.recipe
-        settings = {**recipe.evaluation.model_dump(), **recipe.augmentation.model_dump()}
+        settings = {**recipe.evaluation.model_dump(exclude_none=True), **recipe.augmentation.model_dump()}
         held = measured_before(files.folder / MEASURED, settings)
         watch.reporter.skip((len(held["subnets"]) + ("exits" in held)) * self.evaluator.images_per_candidate)
         left = chosen[len(held["subnets"]) :]

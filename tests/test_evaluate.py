@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
+import torch
 
 from ofav2_plugins import registry
 from ofav2_plugins.compute import training_macs
 from ofav2_plugins.distributed import make_fabric
-from ofav2_plugins.evaluate import Candidate, Evaluator, count_macs
+from ofav2_plugins.evaluate import LATENCY_RUNS, Candidate, Evaluator, count_macs, latency_ms
 from ofav2_plugins.recipes import load_recipe
 from ofav2_plugins.run import Arm
 
@@ -58,3 +61,21 @@ def test_compute_of_a_training_is_three_forward_passes_and_one_of_the_teacher(da
     most = count_macs(net.get_active_subnet().eval(), 16)
     below, above = (3 * images * (2 * 3 * student + largest) for student in (least, most))
     assert below < macs(kernel) < above
+
+
+def test_latency_is_of_the_batch_that_is_asked_for_and_only_then(data):
+    net = Arm("a", "SE_B", RECIPE, 0).build(data.n_classes)
+    candidate = Candidate(net.space.max_arch(), 16)
+    assert "latency_ms" not in Evaluator(data, RECIPE, make_fabric("cpu"), seed=0).measure(net, candidate).to_dict()
+    asking = RECIPE.model_copy(update={"evaluation": RECIPE.evaluation.model_copy(update={"latency_batch": 3})})
+    assert Evaluator(data, asking, make_fabric("cpu"), seed=0).measure(net, candidate).to_dict()["latency_ms"] > 0
+
+    class Recorder(torch.nn.Linear):
+        shapes: ClassVar[list[list[int]]] = []
+
+        def forward(self, x):
+            self.shapes.append(list(x.shape))
+            return super().forward(x)
+
+    assert latency_ms(Recorder(16, 1), 3, 16) > 0
+    assert Recorder.shapes == [[3, 3, 16, 16]] * (2 + LATENCY_RUNS)

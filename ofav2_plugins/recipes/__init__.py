@@ -87,12 +87,16 @@ class Augmentation(_Strict):
 
 
 class Evaluation(_Strict):
-    """How subnets are measured, and how many."""
+    """How subnets are measured, and how many.
+
+    Where `latency_batch` is given, a batch of so many images is timed: do that without workers beside it.
+    """
 
     batch_size: BatchSize = 200
     bn_images: BatchSize = 1000
     selection_draws: Count = 32
     max_subnets: Count | None = None
+    latency_batch: Count | None = None
 
 
 class Recipe(_Strict):
