@@ -206,14 +206,15 @@ def train(
     energy: Energy = None,
 ) -> None:
     """Train one supernet through all its phases; writes results.json and report.html into --out."""
-    from .session import SessionOptions, WatchOptions, run_session
+    from .session import Session, SessionOptions, WatchOptions, run_session
 
     arm = _arm(supernet, recipe, _all_overrides(overrides, teacher, distillation), phases, init_from, seed)
     settings = {"supernet": supernet, "seed": seed, "init_from": arm.initial.digest if arm.initial else None}
     watch = WatchOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, watch=watch)
     with _stopped(out):
-        run_session("train", "train", [arm], dataset, root, settings, options, console, baseline=arm.name)
+        session = Session("train", "train", [arm], dataset, root, settings, arm.name)
+        run_session(session, options, console)
 
 
 @app.command()
@@ -235,7 +236,7 @@ def ablate(
 ) -> None:
     """Train and compare the arms of a study; writes results.json and report.html into --out."""
     from .ablation.study import load_study, study_arms
-    from .session import SessionOptions, WatchOptions, run_session
+    from .session import Session, SessionOptions, WatchOptions, run_session
 
     loaded = load_study(study)
     arms = study_arms(loaded, overrides or [])
@@ -243,10 +244,9 @@ def ablate(
     watch = WatchOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, watch)
     with _stopped(out):
-        run_session(
-            "ablate", Path(study).stem, arms, loaded.dataset, root, settings, options, console,
-            baseline=loaded.baseline, about=loaded.about,
-        )  # fmt: skip
+        name, dataset, baseline = Path(study).stem, loaded.dataset, loaded.baseline
+        session = Session("ablate", name, arms, dataset, root, settings, baseline, loaded.about)
+        run_session(session, options, console)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from .ablation.results import StudyResults
 from .ablation.runner import run_arms
 from .ablation.workers import WorkerSetup, check_memory, check_workers, run_in_workers
 from .allocator import keep_freed_memory
+from .data.base import DataSplits
 from .distributed import make_fabric
 from .errors import RunError
 from .progress import Reporter
@@ -54,20 +55,9 @@ class SessionOptions:
     watch: WatchOptions = field(default_factory=WatchOptions)
 
 
-def run_session(
-    kind: str,
-    name: str,
-    arms: Sequence[Arm],
-    dataset: str,
-    root: Path | None,
-    settings: dict[str, Any],
-    options: SessionOptions,
-    console: Console,
-    *,
-    baseline: str,
-    about: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Run arms into a folder, print their table, write the report; returns what results.json holds.
+@dataclass(frozen=True)
+class Session:
+    """What a run is: everything that its results depend on, and how the report calls it.
 
     Args:
         kind: "train" or "ablate".
@@ -76,13 +66,46 @@ def run_session(
         dataset: A plugin of `ofav2.datasets`.
         root: Where it is.
         settings: What makes it this run, besides recipes and data; a resumed run must have the same.
-        options: Where and how.
-        console: Where it is shown; only the first of several processes speaks.
         baseline: The arm that the others are compared with.
         about: What else the report says of the study: "description", and "factors" (arm -> what it changes).
+    """
+
+    kind: str
+    name: str
+    arms: Sequence[Arm]
+    dataset: str
+    root: Path | None
+    settings: Mapping[str, Any]
+    baseline: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def study(self) -> dict[str, Any]:
+        """The description that results and report carry."""
+        return {
+            "name": self.name,
+            "baseline": self.baseline,
+            "dataset": self.dataset,
+            "recipes": {arm.name: arm.recipe.model_dump() for arm in self.arms},
+            "command": "ofav2 " + shlex.join(sys.argv[1:]),
+            **self.about,
+        }
+
+    def identity(self, data: DataSplits) -> dict[str, Any]:
+        """What a resumed run must have in common with the one that began the folder."""
+        recipes = {arm.name: arm.recipe.model_dump(exclude={"description"}) for arm in self.arms}
+        return {**self.settings, "dataset": self.dataset, "data": data.fingerprint, "recipes": recipes}
+
+
+def run_session(session: Session, options: SessionOptions, console: Console) -> dict[str, Any]:
+    """Run arms into a folder, print their table, write the report; returns what results.json holds.
+
+    Args:
+        session: What.
+        options: Where and how.
+        console: Where it is shown; only the first of several processes speaks.
 
     Raises:
-        UserError: Wrong options, missing or damaged data, a folder that holds something else.
+        UserError: Wrong options, missing or damaged data, a folder that holds something else, failed arms.
         KeyboardInterrupt: Stopped; everything done so far is saved.
     """
     keep_freed_memory()
@@ -94,51 +117,49 @@ def run_session(
     first, out = fabric.is_global_zero, options.out
     console.quiet = not first
     with fabric.rank_zero_first(local=True):  # one process of each machine decodes the images
-        data = load_data(dataset, root, arms[0].recipe.validation_fraction)
-    runs = [ArmRun(arm, data, out / "steps", fabric) for arm in arms]
-    memory_mib = options.memory_gib and options.memory_gib * 1024
-    check_memory(memory_mib)
-    recipes = {arm.name: arm.recipe.model_dump() for arm in arms}
-    trained = {arm.name: arm.recipe.model_dump(exclude={"description"}) for arm in arms}
+        data = load_data(session.dataset, session.root, session.arms[0].recipe.validation_fraction)
+    runs = [ArmRun(arm, data, out / "steps", fabric) for arm in session.arms]
+    check_memory(options.memory_gib)
+    resume = options.resume or not first
     with fabric.rank_zero_first():
-        open_run_folder(
-            out,
-            kind,
-            {**settings, "dataset": dataset, "data": data.fingerprint, "recipes": trained},
-            fabric,
-            options.resume or not first,
-            options.accept_changes,
-        )
-    sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
-    console.print(f"{dataset}: {data.n_classes} classes, {sizes}; {len(arms)} arm(s); results in {out}", soft_wrap=True)
-    study = {
-        "name": name,
-        "baseline": baseline,
-        "dataset": dataset,
-        "recipes": recipes,
-        "command": "ofav2 " + shlex.join(sys.argv[1:]),
-        **(about or {}),
-    }
-    for run in runs:
-        for note in run.notes:
-            console.print(f"{run.arm.name}: {note}", soft_wrap=True)
+        open_run_folder(out, session.kind, session.identity(data), fabric, resume, options.accept_changes)
+    _announce(session, data, runs, out, console)
     with ExitStack() as held:
         if first:
             held.enter_context(locked(out))
         stop = held.enter_context(stop_on_signals(lambda text: console.print(text, style="yellow")))
-        with Reporter(console, sum(run.units() for run in runs)) as reporter:
-            results = StudyResults(arms, out, fabric, study, reporter)
-            watch = Watch(reporter, stop, options.watch)
-            if options.workers > 1:
-                setup = WorkerSetup(
-                    dataset, root, out, options.device, options.precision, torch.get_num_threads(), options.watch
-                )
-                run_in_workers(runs, results, watch, setup, options.workers, memory_mib)
-            else:
-                run_arms(runs, results, watch)
-        if first:
-            print_table(results.content, console)
-            console.print(f"report: {write_report(results.content, out)}", soft_wrap=True)
+        reporter = held.enter_context(Reporter(console, sum(run.units() for run in runs)))
+        results = StudyResults(session.arms, out, fabric, session.study(), reporter)
+        watch = Watch(reporter, stop, options.watch)
+        if options.workers > 1:
+            run_in_workers(runs, results, watch, _worker_setup(session, options), options.workers, options.memory_gib)
+        else:
+            run_arms(runs, results, watch)
+    if first:
+        print_table(results.content, console)
+        console.print(f"report: {write_report(results.content, out)}", soft_wrap=True)
     if results.failed:
-        raise RunError(f"{len(results.failed)} of {len(arms)} arms failed, see above; --resume tries them again")
+        raise RunError(f"{len(results.failed)} of {len(runs)} arms failed, see above; --resume tries them again")
     return results.content
+
+
+def _announce(session: Session, data: DataSplits, runs: Sequence[ArmRun], out: Path, console: Console) -> None:
+    sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
+    console.print(
+        f"{session.dataset}: {data.n_classes} classes, {sizes}; {len(runs)} arm(s); results in {out}", soft_wrap=True
+    )
+    for run in runs:
+        for note in run.notes:
+            console.print(f"{run.arm.name}: {note}", soft_wrap=True)
+
+
+def _worker_setup(session: Session, options: SessionOptions) -> WorkerSetup:
+    return WorkerSetup(
+        dataset=session.dataset,
+        root=session.root,
+        out=options.out,
+        device=options.device,
+        precision=options.precision,
+        threads=torch.get_num_threads(),
+        watch=options.watch,
+    )

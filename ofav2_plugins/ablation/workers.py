@@ -59,13 +59,12 @@ class WorkerSetup:
     watch: WatchOptions
 
 
-def check_memory(limit_mib: float | None) -> None:
+def check_memory(limit_gib: float | None) -> None:
     """Raises UserError for a limit that one worker cannot keep: it begins with what this process has now."""
-    least = 2 * peak_memory_mib(CPU)
-    if limit_mib is not None and limit_mib < least:
+    least = 2 * peak_memory_mib(CPU) / 1024
+    if limit_gib is not None and limit_gib < least:
         raise UserError(
-            f"--memory must be at least {least / 1024:.1f} GiB here, for this process and one worker, "
-            f"but got {limit_mib / 1024:g}"
+            f"--memory must be at least {least:.1f} GiB here, for this process and one worker, but got {limit_gib:g}"
         )
 
 
@@ -75,7 +74,7 @@ def run_in_workers(
     watch: Watch,
     setup: WorkerSetup,
     workers: int,
-    memory_mib: float | None = None,
+    memory_gib: float | None = None,
 ) -> None:
     """Run arms in up to `workers` processes; an arm that fails does not stop the others.
 
@@ -85,7 +84,7 @@ def run_in_workers(
         watch: Progress and stopping, of all of them together.
         setup: What the workers need.
         workers: At most so many at once.
-        memory_mib: At most so much memory for all processes together, going by the peaks so far; None for no limit.
+        memory_gib: At most so much memory for all processes together, going by the peaks so far; None for no limit.
 
     Raises:
         KeyboardInterrupt: Somebody asked to stop; every worker has saved.
@@ -97,7 +96,7 @@ def run_in_workers(
             if watch.stop.asked:
                 raise KeyboardInterrupt
             chosen = next((run for run in pending if not any(other.shares_work(run) for other in running)), None)
-            if chosen and len(running) < workers and _fits(running, max(peaks), memory_mib):
+            if chosen and len(running) < workers and _fits(running, max(peaks), memory_gib):
                 pending.remove(chosen)
                 running.append(_Worker(chosen, setup))
             for worker in _that_tell(running):
@@ -111,12 +110,12 @@ def run_in_workers(
             worker.process.join()
 
 
-def _fits(running: Sequence[_Worker], largest: float, limit: float | None) -> bool:
+def _fits(running: Sequence[_Worker], largest: float, limit_gib: float | None) -> bool:
     """Whether one worker more stays within the limit; how much one takes is known once the first has trained."""
-    if limit is None or not running:
+    if limit_gib is None or not running:
         return True
     taken = peak_memory_mib(CPU) + sum(max(worker.peak, largest) for worker in running)
-    return largest > 0 and taken + largest <= limit
+    return largest > 0 and taken + largest <= limit_gib * 1024
 
 
 def _that_tell(running: Sequence[_Worker]) -> Iterator[_Worker]:
