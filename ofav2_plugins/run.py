@@ -64,7 +64,10 @@ class Arm:
     def build(self, n_classes: int) -> Supernet:
         """The arm's supernet with fresh weights, the same for the same seed."""
         with forked_torch(self.seed, "init"):
-            return build_supernet(self.supernet, n_classes, width_mult=self.recipe.width_mult)
+            net = build_supernet(self.supernet, n_classes, width_mult=self.recipe.width_mult)
+        if self.recipe.zero_last_gamma:
+            net.zero_last_gamma()
+        return net
 
     def start(self, n_classes: int) -> tuple[Supernet, list[str]]:
         """The arm's supernet as its training starts, and what of it the initial weights did not have."""
@@ -311,6 +314,7 @@ def step_facts(arm: Arm, data: DataSplits, planned: PlannedStep, space: SearchSp
                 "resolutions",
                 "batch_size",
                 "label_smoothing",
+                "zero_last_gamma",
                 "optimizer",
                 "augmentation",
             }

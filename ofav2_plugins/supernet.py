@@ -21,7 +21,7 @@ from .layers.depthwise import FastSeparableConv2d, fast_on
 from .layers.parallel import ParallelBlock
 from .space import MBCONV, Arch, ElasticDim, SearchSpace, SubsetDim
 from .subnet import StaticBlock, Subnet, set_batch_norm
-from .upstream import LinearLayer, OFAMobileNetV3, ResidualBlock, init_models, new_layers
+from .upstream import IdentityLayer, LinearLayer, OFAMobileNetV3, ResidualBlock, init_models, new_layers
 from .variants import SupernetSpec, resolve_spec
 
 _CONSTRAINTS = {"depth": "d", "expand_ratio": "e", "kernel_size": "ks"}
@@ -254,6 +254,16 @@ class Supernet(OFAMobileNetV3):
         own = set(self.state_dict())
         renamed = {upstream_key(key, own): value for key, value in state_dict.items()}
         return nn.Module.load_state_dict(self, renamed, strict=strict, assign=assign)
+
+    def zero_last_gamma(self) -> None:
+        """Let every block with a shortcut start as that shortcut: its last batch norm is scaled by 0.
+
+        Upstream's method of this name leaves elastic blocks as they are. Deep networks learn faster at first with it.
+        """
+        super().zero_last_gamma()  # the first block
+        for block in self.blocks[1:]:
+            if isinstance(block.shortcut, IdentityLayer):
+                nn.init.zeros_(block.conv.point_linear.bn.bn.weight)
 
     def set_dropout(self, rate: float) -> None:
         """Set the dropout rate before every classifier; a head without upstream's classifier keeps its own.

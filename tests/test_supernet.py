@@ -365,3 +365,14 @@ def test_upstreams_constraints_restrict_sampling():
 def test_supernets_that_share_a_dimension_draw_the_same_values_for_it():
     small, large = small_net("SE_B").space.sample(random.Random(9)), small_net("EE_DP").space.sample(random.Random(9))
     assert {name: large[name] for name in small} == small
+
+
+def test_with_zero_last_gamma_blocks_start_as_their_shortcuts(variant):
+    net = ofav2.build_supernet(variant, n_classes=10, width_mult=0.25)
+    net.zero_last_gamma()
+    net.set_active_subnet(level=("mbconv",)) if "level" in net.space else None
+    with_shortcut = [block for block in net.blocks if block.shortcut is not None and block.conv.stride == 1]
+    assert len(with_shortcut) == 16  # the first block, and all but the first of each stage
+    for block in with_shortcut:
+        x = torch.randn(2, block.conv.in_channels, 8, 8)
+        assert torch.equal(block.eval()(x), x)

@@ -108,6 +108,7 @@ class Recipe(_Strict):
     batch_size: BatchSize = 64
     validation_fraction: Number = Field(default=0.15, gt=0, lt=1)
     label_smoothing: BelowOne = 0.1
+    zero_last_gamma: Annotated[bool, Field(strict=True)] = False
     teacher: str = "fixed"
     teacher_batch_statistics: bool = True
     distillation: str = "soft_ce"
