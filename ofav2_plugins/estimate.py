@@ -9,10 +9,12 @@ import torch
 from lightning_fabric import Fabric
 
 from . import registry
+from .bn import fold_bn
 from .data.base import DataSplits
 from .data.batches import steps_per_epoch
 from .evaluate import Evaluator
 from .exit_weights import exit_weights
+from .layers.accelerate import accelerate
 from .objective import Objective
 from .pipeline import PlannedStep
 from .run import Arm, measured_candidates
@@ -89,7 +91,8 @@ def _eval_seconds(net: Supernet, images: torch.Tensor) -> float:
     times = []
     for arch in (net.space.max_arch(), net.space.min_arch()):
         net.set_active_subnet(**arch)
-        static = net.get_active_subnet().eval()
+        static = accelerate(net.get_active_subnet()).eval()
+        fold_bn(static)
         for _ in range(2):
             started = time.perf_counter()
             static(images)[0, 0].item()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .errors import RunError
+from .registry import PluginError
 from .space import SearchSpace
 
 
@@ -45,12 +46,29 @@ def kept_in_place(net: nn.Module) -> Iterator[None]:
 
     Otherwise a training that goes on with it would not compute with the same kernels, to the last bit, as one that
     reads the same values from a checkpoint.
+
+    Raises:
+        PluginError: Parameters or buffers were added, removed, exchanged, or given another shape or type: optimiser
+            and checkpoints know the ones that were there.
     """
-    held = {name: tensor.data for name, tensor in net.state_dict(keep_vars=True).items()}
+    held = {name: (tensor, tensor.data) for name, tensor in net.state_dict(keep_vars=True).items()}
     yield
-    for name, tensor in net.state_dict(keep_vars=True).items():
-        if name in held and held[name].shape == tensor.shape:
-            tensor.data = held[name].copy_(tensor.data)
+    now = net.state_dict(keep_vars=True)
+    for name in {**held, **now}:
+        known = name in held and name in now and now[name] is held[name][0]
+        if not known or (now[name].shape, now[name].dtype) != (held[name][1].shape, held[name][1].dtype):
+            raise PluginError(
+                f"a phase's prepare may change the values of parameters and buffers, but {name!r} was added, removed, "
+                "exchanged, or given another shape or type"
+            )
+    moved = [name for name, (_, data) in held.items() if not _same_memory(data, now[name].data)]
+    values = {name: now[name].data.clone() for name in moved}  # all before any is written: they may share memory
+    for name, value in values.items():
+        now[name].data = held[name][1].copy_(value)
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return (a.data_ptr(), a.stride()) == (b.data_ptr(), b.stride())
 
 
 class StepFiles:

@@ -36,7 +36,8 @@ from ofa.utils.layers import (  # noqa: E402
     ResidualBlock,
     set_layer_from_config,
 )
-from ofa.utils.pytorch_modules import Hsigmoid, Hswish, SEModule  # noqa: E402
+from ofa.utils.my_modules import MyConv2d  # noqa: E402
+from ofa.utils.pytorch_modules import Hswish, SEModule  # noqa: E402
 
 __all__ = [
     "ConvLayer",
@@ -45,12 +46,12 @@ __all__ = [
     "DynamicMBConvLayer",
     "DynamicSE",
     "DynamicSeparableConv2d",
-    "Hsigmoid",
     "Hswish",
     "IdentityLayer",
     "LinearLayer",
     "MBConvLayer",
     "My2DLayer",
+    "MyConv2d",
     "MyNetwork",
     "OFAMobileNetV3",
     "ResidualBlock",

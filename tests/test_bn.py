@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import ofav2_plugins as ofav2
 from ofav2_plugins.bn import fold_bn, recalibrate_bn
+from ofav2_plugins.upstream import MyConv2d
 
 from .upstream_nets import randomise
 
@@ -69,3 +70,61 @@ def test_folding_keeps_the_outputs(name, fast):
     left = sum(isinstance(module, nn.BatchNorm2d) for module in static.modules())
     branches = [b.branches["transform"] for b in net.blocks[1:] if "transform" in b.branches]
     assert left == sum(not hasattr(branch, "conv") for branch in branches), "only those that follow no convolution"
+
+
+class Backwards(nn.Sequential):
+    """Runs its parts from the last to the first."""
+
+    def forward(self, x):
+        for part in reversed(self):
+            x = part(x)
+        return x
+
+
+class Shifted(nn.BatchNorm2d):
+    """A batch norm that does more."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def sequences():
+    """What has a convolution before a batch norm, but is not to be folded."""
+    activation, conv = nn.Hardtanh(-0.1, 0.1), nn.Conv2d(4, 4, 1)
+    hooked = nn.BatchNorm2d(4)
+    hooked.register_forward_hook(lambda _module, _inputs, y: y * 2)
+    standardised = MyConv2d(4, 4, 3, padding=1)
+    standardised.WS_EPS = 1e-5
+    return {
+        "run from its end": Backwards(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
+        "one activation twice": nn.Sequential(activation, nn.Conv2d(4, 4, 1), activation, nn.BatchNorm2d(4)),
+        "one convolution twice": nn.Sequential(conv, nn.BatchNorm2d(4), conv, nn.BatchNorm2d(4)),
+        "a batch norm that does more": nn.Sequential(nn.Conv2d(4, 4, 1), Shifted(4)),
+        "a convolution that does more": nn.Sequential(standardised, nn.BatchNorm2d(4)),
+        "a hook": nn.Sequential(nn.Conv2d(4, 4, 1), hooked),
+        "no statistics": nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)),
+        "weight norm": nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)), nn.BatchNorm2d(4)),
+    }
+
+
+@pytest.mark.parametrize("name", sequences())
+def test_only_what_is_sure_is_folded(name):
+    torch.manual_seed(0)
+    net = sequences()[name].eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 4, 5, 5)
+    before = net(x)
+    fold_bn(net)
+    torch.testing.assert_close(net(x), before)
+
+
+def test_a_plain_sequence_is_folded():
+    net = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)).eval()
+    net[1].running_mean.normal_()
+    before = net(x := torch.randn(2, 4, 5, 5))
+    fold_bn(net)
+    assert isinstance(net[1], nn.Identity)
+    torch.testing.assert_close(net(x), before)

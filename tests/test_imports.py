@@ -14,8 +14,8 @@ ORDER = """
     __init__
     errors checks seeding stopping progress allocator
     registry space exit_weights yamlfile
-    upstream bn
-    branches skips exits layers
+    upstream
+    branches skips exits layers bn
     subnet variants supernet
     distillation phases teachers recipes
     data distributed checkpoint initial state runfolder meters

@@ -9,9 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..upstream import DynamicConv2d, DynamicSE, Hsigmoid, Hswish, SEModule
+from ..upstream import DynamicConv2d, DynamicSE, Hswish, SEModule
 from .depthwise import depthwise_conv2d, fast_on
-from .elementwise import FastDynamicSE, FastHsigmoid, FastHswish, FastSE
+from .elementwise import FastDynamicSE, FastHswish, FastSE
 from .pointwise import FastDynamicPointwise, FastPointwise
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -57,7 +57,6 @@ def is_pointwise(conv: nn.Module) -> bool:
 
 FAST: list[tuple[type[nn.Module], Callable[[nn.Module], bool], type[nn.Module]]] = [
     (Hswish, always, FastHswish),
-    (Hsigmoid, always, FastHsigmoid),
     (SEModule, always, FastSE),
     (DynamicSE, always, FastDynamicSE),
     (DynamicConv2d, is_pointwise, FastDynamicPointwise),
@@ -73,7 +72,8 @@ def accelerate(net: Net) -> Net:
     """Turn a network, in place, to the fast layers and channels-last storage, for training or running it in eager mode.
 
     The numbers are the same but for rounding, the state dict is the same. On other devices than a CPU, and within
-    `reference_layers`, the layers compute as before. Export a network before, not after.
+    `reference_layers`, the layers compute as before. Export a network before, not after; hooks on the parts of a
+    squeeze-and-excitation no longer see it, and counters that go by a layer's exact class no longer know it.
 
     Args:
         net: A supernet (has them already), a static subnet, or any network of upstream's layers.

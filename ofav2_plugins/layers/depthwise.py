@@ -19,9 +19,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ..upstream import DynamicSeparableConv2d
+from ..upstream import DynamicSeparableConv2d, MyConv2d
 
 TILE = 3
 """Widest filter for which the library's gradient is fast."""
@@ -31,7 +30,7 @@ _plain: ContextVar[bool] = ContextVar("ofav2_plain_layers", default=False)
 
 @contextmanager
 def reference_layers() -> Iterator[None]:
-    """Within it the supernet computes with upstream's own layers: the same numbers, bit for bit upstream's."""
+    """Within it, in this thread, the supernet computes with upstream's own layers: bit for bit upstream's numbers."""
     token = _plain.set(True)
     try:
         yield
@@ -40,15 +39,15 @@ def reference_layers() -> Iterator[None]:
 
 
 def fast_on(x: Tensor) -> bool:
-    """Whether the fast layers take `x`: on a CPU, outside `reference_layers` and autocast."""
-    return x.device.type == "cpu" and not _plain.get() and not torch.is_autocast_enabled("cpu")
+    """Whether the fast layers take `x`: a batch of maps on a CPU, outside `reference_layers` and autocast."""
+    return x.dim() == 4 and x.device.type == "cpu" and not _plain.get() and not torch.is_autocast_enabled("cpu")
 
 
 class FastSeparableConv2d(DynamicSeparableConv2d):
     """Upstream's elastic depthwise convolution (same parameters, same result), by a faster algorithm."""
 
     def forward(self, x: Tensor, kernel_size: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C, H', W']
-        if not fast_on(x) or self.dilation != 1:
+        if not fast_on(x) or self.dilation != 1 or isinstance(self.conv, MyConv2d):
             return super().forward(x, kernel_size)
         filters = self.get_active_filter(x.size(1), kernel_size or self.active_kernel_size)
         return depthwise_conv2d(x, filters, self.stride)
@@ -90,7 +89,6 @@ class _TiledGradient(torch.autograd.Function):
         return _plain_conv(x, filters, stride)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, filters = ctx.saved_tensors
         grad_x = _library_gradient(grad, x, filters, ctx.stride, 0) if ctx.needs_input_grad[0] else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..upstream import DynamicSE, Hsigmoid, Hswish, MyNetwork, SEModule, make_divisible
+from ..upstream import DynamicSE, Hswish, MyNetwork, SEModule, make_divisible
 from .depthwise import fast_on
 
 
@@ -14,13 +14,6 @@ class FastHswish(Hswish):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.hardswish(x) if fast_on(x) else super().forward(x)
-
-
-class FastHsigmoid(Hsigmoid):
-    """relu6(x + 3) / 6, fused."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.hardsigmoid(x) if fast_on(x) else super().forward(x)
 
 
 class FastSE(SEModule):
@@ -54,5 +47,6 @@ def excite(x: Tensor, reduce: Tensor, reduce_bias: Tensor, expand: Tensor, expan
     """x [N, C, H, W] times the gate of its mean; `reduce` [M, C, 1, 1] and `expand` [C, M, 1, 1]."""
     mean = x.sum((2, 3)) / (x.size(2) * x.size(3))  # its gradient is not divided pixel by pixel, as `mean`'s is
     squeezed = F.relu(F.linear(mean, reduce.flatten(1), reduce_bias))
-    gate = F.hardsigmoid(F.linear(squeezed, expand.flatten(1), expand_bias))
+    # Not torch's hardsigmoid: in float64 its gradient has only the digits of a float32 sixth.
+    gate = F.relu6(F.linear(squeezed, expand.flatten(1), expand_bias) + 3) / 6
     return x * gate[:, :, None, None]

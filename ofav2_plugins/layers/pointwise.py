@@ -11,9 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from ..upstream import DynamicConv2d
+from ..upstream import DynamicConv2d, MyConv2d
 from .depthwise import fast_on
 
 
@@ -28,7 +27,7 @@ class FastDynamicPointwise(DynamicConv2d):
     """The supernet's 1x1 convolution with as many of its channels as are active."""
 
     def forward(self, x: Tensor, out_channel: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C', H, W]
-        if not fast_on(x):
+        if not fast_on(x) or isinstance(self.conv, MyConv2d):  # which standardises its weights
             return super().forward(x, out_channel)
         n_out, weight = out_channel or self.active_out_channel, self.conv.weight
         if weight.shape[:2] != (n_out, x.size(1)):
@@ -52,7 +51,6 @@ class _Part(torch.autograd.Function):
         return weight[:n_out, :n_in].clone(memory_format=torch.contiguous_format)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         whole = grad.new_zeros(ctx.shape)
         whole[: grad.size(0), : grad.size(1)] = grad

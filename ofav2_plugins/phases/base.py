@@ -67,7 +67,10 @@ class Phase(ABC):
         """The steps, in order. A step's `opens` replaces what earlier steps opened of the same dimension."""
 
     def prepare(self, net: Supernet, step: int) -> None:  # noqa: B027 - most phases have nothing to prepare
-        """Change the weights before step `step` (1-based) starts; never called again when a run resumes."""
+        """Change weights before step `step` (1-based) starts: their values, not which there are or their shapes.
+
+        Never called again when a run resumes.
+        """
 
     def archs(self, space: SearchSpace, rng: random.Random, n: int) -> list[Arch]:
         """The `n` architectures of one optimiser step, drawn from the open values of `space`."""
