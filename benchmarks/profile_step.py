@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, beside what the machine's matrix peak and memory bandwidth would allow.
+"""Where the time of a training step goes; beside convolutions and products what the machine's matrix peak would allow.
 
     python benchmarks/profile_step.py [--size 64] [--threads 2]
 
@@ -27,15 +27,7 @@ from ofav2_plugins.runfolder import environment
 
 REPEATS, SUBNETS = 6, 6
 
-PASSES = {
-    "aten::native_batch_norm": 3,  # reads twice, writes once
-    "aten::native_batch_norm_backward": 5,
-    "aten::threshold_backward": 3,
-    "aten::hardswish": 2,
-    "aten::hardswish_backward": 3,
-    "aten::clamp_min_": 2,
-}
-"""How often an operation reads or writes a map of its input's size, at least."""
+ACTIVATIONS = ("aten::threshold_backward", "aten::hardswish", "aten::hardswish_backward", "aten::clamp_min_")
 
 
 def kind_of(event: Any) -> str:
@@ -43,11 +35,13 @@ def kind_of(event: Any) -> str:
     name, shapes = event.key, [shape for shape in event.input_shapes if shape]
     if name in ("aten::mkldnn_convolution", "aten::convolution_backward"):
         weight = shapes[2] if "backward" in name else shapes[1]
-        what = "depthwise" if weight[1] == 1 else "1x1 and stem"
+        what = "depthwise" if weight[1] == 1 else "1x1" if weight[2] == 1 else "stem"
+        if what == "stem":
+            return "stem"
         return f"{what} convolutions, {'backward' if 'backward' in name else 'forward'}"
     if "batch_norm" in name:
         return "batch norms"
-    if name in PASSES:
+    if name in ACTIVATIONS:
         return "activations"
     if name in ("aten::mm", "aten::addmm"):
         return "matrix products (squeeze-and-excitation, heads, kernel transforms)"
@@ -57,20 +51,17 @@ def kind_of(event: Any) -> str:
 
 
 def least_seconds(event: Any, peak: dict[str, float]) -> float:
-    """What one call would take at the matrix peak (convolutions, products) or the memory bandwidth (maps); else 0."""
+    """What a 1x1 convolution (backward: both gradients) or a product would take at the peak; 0 for anything else."""
     shapes = [shape for shape in event.input_shapes if shape]
-    if event.key == "aten::mkldnn_convolution":
-        x, weight = shapes[:2]
-        return 2 * x[0] * x[2] * x[3] * math.prod(weight) / 1e9 / peak["matrix_gflops"]
-    if event.key == "aten::convolution_backward":
-        grad, _, weight = shapes[:3]
-        return 4 * grad[0] * grad[2] * grad[3] * math.prod(weight) / 1e9 / peak["matrix_gflops"]
-    if event.key in ("aten::mm", "aten::addmm"):
+    flop = 0
+    if "1x1" in kind_of(event):
+        n, _, height, width = shapes[0]  # stride 1: the input's size, and the gradient's
+        weight = shapes[2] if "backward" in event.key else shapes[1]
+        flop = (4 if "backward" in event.key else 2) * n * height * width * math.prod(weight)
+    elif event.key in ("aten::mm", "aten::addmm"):
         a, b = shapes[-2:]
-        return 2 * a[0] * math.prod(b) / 1e9 / peak["matrix_gflops"]
-    if event.key in PASSES:
-        return 4 * PASSES[event.key] * math.prod(shapes[0]) / 1e9 / peak["copy_gb_per_second"]
-    return 0.0
+        flop = 2 * a[0] * math.prod(b)
+    return flop / 1e9 / peak["matrix_gflops"]
 
 
 def profiled(work: Callable[[], object], steps: int, peak: dict[str, float]) -> dict[str, Any]:
@@ -122,7 +113,7 @@ def main() -> None:
     for name, part in found.items():
         print(f"{name}: {part['step_ms']:.0f} ms a step at {options.size} px")
         for kind, row in sorted(part["kinds"].items(), key=lambda item: -item[1]["ms"]):
-            print(f"  {kind:68s} {row['ms']:6.1f} ms, roofline {row['roofline_ms']:5.1f}")
+            print(f"  {kind:68s} {row['ms']:6.1f} ms, at the peak {row['roofline_ms']:5.1f}")
     path = Path(__file__).parent / "results" / f"profile-{options.size}.json"
     content = {"environment": environment(make_fabric("cpu")), "roofline": peak, **found}
     path.write_text(json.dumps(content, indent=1) + "\n")

@@ -268,13 +268,15 @@ def memory_row(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def roofline() -> dict[str, float]:
-    """The machine's matrix peak (GFLOP/s) and memory bandwidth (GB/s), and the share of the peak that training has."""
+    """The machine's peak in matrix products and 1x1 convolutions (GFLOP/s), and its memory bandwidth (GB/s)."""
     a = torch.randn(2048, 2048)
-    matrix = 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(5)) / 1e9
+    product = 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(5)) / 1e9
+    x, weight = torch.randn(64, 480, 8, 8).contiguous(memory_format=torch.channels_last), torch.randn(480, 480, 1, 1)
+    convolution = 2 * 64 * 64 * 480**2 / min(seconds(lambda: F.conv2d(x, weight)) for _ in range(50)) / 1e9
     big = torch.randn(64 * 2**20)
     target = torch.empty_like(big)
     bandwidth = 2 * 4 * big.numel() / min(seconds(lambda: target.copy_(big)) for _ in range(5)) / 1e9
-    return {"matrix_gflops": matrix, "copy_gb_per_second": bandwidth}
+    return {"matrix_gflops": max(product, convolution), "copy_gb_per_second": bandwidth}
 
 
 def main() -> None:
