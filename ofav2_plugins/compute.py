@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-from .data.batches import steps_per_epoch
+from .data.batches import sample_resolution, steps_per_epoch
 from .evaluate import count_macs
 from .pipeline import PlannedStep
 from .recipes import Recipe
@@ -19,29 +20,45 @@ DRAWS = 12
 
 
 def training_macs(
-    net: Supernet, planned: PlannedStep, recipe: Recipe, n_images: int, resolutions: Sequence[int], seed: int
+    net: Supernet,
+    planned: PlannedStep,
+    recipe: Recipe,
+    n_images: int,
+    resolutions: Sequence[int],
+    seed: int,
+    teaches: bool,
 ) -> int:
     """The multiply-accumulates of training a step of the plan, teacher included, choosing the best epoch not.
+
+    Exact where every step trains the same network; else the mean over the architectures of `DRAWS` of the steps.
 
     Args:
         net: The supernet; its weights do not matter, its active architecture changes.
         planned: The step.
         recipe: Its batch size counts.
         n_images: Training images.
-        resolutions: Drawn uniformly, as in training.
-        seed: Of the draw; the result is the mean over `DRAWS` of them.
+        resolutions: Of the batches, which are counted as they are drawn in training.
+        seed: The run's.
+        teaches: Whether the teacher's answers are computed.
     """
-    rng = python_rng(seed, planned.name, "compute")
-    per_image = 0
-    for _ in range(DRAWS):
-        resolution = rng.choice(list(resolutions))
-        for arch in planned.phase.archs(planned.space, rng, planned.settings.subnets_per_step):
-            net.set_active_subnet(**arch)
-            student = net.get_multi_exit_subnet if planned.phase.all_exits else net.get_active_subnet
-            per_image += TRAINING_COST * count_macs(student(preserve_weight=False).eval(), resolution)
-        if planned.teacher is not None:
-            net.set_max_net()
-            per_image += count_macs(net.get_multi_exit_subnet(preserve_weight=False).eval(), resolution)
     epochs = planned.settings.epochs + planned.settings.warmup_epochs
-    batches = epochs * steps_per_epoch(n_images, recipe.batch_size)
-    return per_image * batches * min(recipe.batch_size, n_images) // DRAWS
+    steps = [(epoch, step) for epoch in range(epochs) for step in range(steps_per_epoch(n_images, recipe.batch_size))]
+    drawn = Counter(sample_resolution(resolutions, seed, planned.name, *where) for where in steps)
+    net.set_max_net()
+    largest = {r: count_macs(net.get_multi_exit_subnet(preserve_weight=False).eval(), r) for r in drawn}
+    middle = sorted(drawn)[len(drawn) // 2]
+    largest_of_all = sum(largest[resolution] * count for resolution, count in drawn.items())
+    students, counted = 0, steps[:: max(1, len(steps) // DRAWS)]
+    known: dict[str, int] = {}
+    for where in counted:
+        rng = python_rng(seed, planned.name, *where, "archs")
+        for arch in planned.phase.archs(planned.space, rng, planned.settings.subnets_per_step):
+            key = repr(arch)
+            if key not in known:
+                net.set_active_subnet(**arch)
+                student = net.get_multi_exit_subnet if planned.phase.all_exits else net.get_active_subnet
+                known[key] = count_macs(student(preserve_weight=False).eval(), middle)
+            students += known[key]
+    # All networks grow with the resolution alike, nearly: the largest one tells by how much.
+    per_image = TRAINING_COST * students / len(counted) * largest_of_all / largest[middle]
+    return round((per_image + teaches * largest_of_all) * min(recipe.batch_size, n_images))

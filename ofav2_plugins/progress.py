@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 QUIET_SECONDS = 60
@@ -66,7 +67,7 @@ class Reporter:
     def line(self, text: str) -> None:
         """A line that stays."""
         self._last_line = time.monotonic()
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def eta_seconds(self) -> float | None:
         """Seconds to the end at the speed so far; None before there is any."""
@@ -87,7 +88,12 @@ class Reporter:
 
     def _update(self, description: str, note: str) -> None:
         self._live.update(
-            self._task, completed=self.done, total=self.total, description=description, note=note, eta=self.eta()
+            self._task,
+            completed=self.done,
+            total=self.total,
+            description=escape(description),
+            note=escape(note),
+            eta=self.eta(),
         )
 
 

@@ -166,9 +166,9 @@ class ArmRun:
         )
         progress = trainer.run()
         if self.fabric.is_global_zero:
-            macs = training_macs(
-                self.net, planned, self.arm.recipe, len(self.data.train), self.evaluator.resolutions, self.arm.seed
-            )
+            teaches = planned.teacher is not None and self.distillation.needs_teacher
+            resolutions, n_images = self.evaluator.resolutions, len(self.data.train)
+            macs = training_macs(self.net, planned, self.arm.recipe, n_images, resolutions, self.arm.seed, teaches)
             trained = {**vars(progress), "training_macs": macs, "plan": planned.to_dict(), "code": code_versions()}
             write_json(files.folder / TRAINED, trained)
             files.drop_states()
@@ -214,7 +214,11 @@ class ArmRun:
         """The step's entry of a results row: measured now, or what is left of it, or read."""
         chosen = measured_candidates(self.arm, planned, self.evaluator)
         recipe = self.arm.recipe
-        settings = {**recipe.evaluation.model_dump(exclude_none=True), **recipe.augmentation.model_dump()}
+        settings = {
+            **recipe.evaluation.model_dump(exclude_none=True),
+            **recipe.augmentation.model_dump(),
+            **({"output": recipe.exit_weights.output} if self.net.exits else {}),
+        }
         held = measured_before(files.folder / MEASURED, settings)
         watch.reporter.skip((len(held["subnets"]) + ("exits" in held)) * self.evaluator.images_per_candidate)
         left = chosen[len(held["subnets"]) :]

@@ -146,11 +146,13 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
 def _announce(session: Session, data: DataSplits, runs: Sequence[ArmRun], out: Path, console: Console) -> None:
     sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
     console.print(
-        f"{session.dataset}: {data.n_classes} classes, {sizes}; {len(runs)} arm(s); results in {out}", soft_wrap=True
+        f"{session.dataset}: {data.n_classes} classes, {sizes}; {len(runs)} arm(s); results in {out}",
+        soft_wrap=True,
+        markup=False,
     )
     for run in runs:
         for note in run.notes:
-            console.print(f"{run.arm.name}: {note}", soft_wrap=True)
+            console.print(f"{run.arm.name}: {note}", soft_wrap=True, markup=False)
 
 
 def _worker_setup(session: Session, options: SessionOptions) -> WorkerSetup:

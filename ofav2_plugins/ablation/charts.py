@@ -53,6 +53,7 @@ def chart_data(summary: Summary) -> dict[str, Any]:
         },
         "exits": {
             "heights": heights,
+            "measured": summary.exits_are_measured,
             "phases": [exits[arm][0] if arm in exits else None for arm in summary.arms],
             "values": [
                 [_triple(exits[arm][1].get(h)) if arm in exits else None for h in heights] for arm in summary.arms
@@ -274,7 +275,11 @@ def _by_exit(axes: Axes, data: dict[str, Any]) -> None:
     _lines(axes, data, data["exits"]["heights"], data["exits"]["values"])
     axes.set_xticks(data["exits"]["heights"])
     axes.set_xlabel("Exit (height: stages before it)")
-    of = "Each exit" if not any(data["exits"]["phases"]) else "Best subnet on validation that ends at each exit"
+    of = (
+        "Each exit of the maximal network"
+        if data["exits"]["measured"]
+        else "Best subnet on validation that ends at each exit"
+    )
     axes.set_title(of + _over(data), fontsize=10, loc="left")
 
 

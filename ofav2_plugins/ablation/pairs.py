@@ -63,9 +63,11 @@ def equal_compute_differences(rows: Sequence[Row], baseline: str) -> list[Paired
     """Every arm against the whole baseline, where the arm had computed no more (training MACs) than it.
 
     An arm that computes less than the baseline in all its phases stands at its last one. Seeds at which it has
-    computed more after its first phase already are left out.
+    computed more after its first phase already, or the baseline is not finished, are left out.
     """
-    budgets = {row.get("seed"): end for row in rows if row["arm"] == baseline if (end := _ends(row))}
+    whole = [row for row in rows if row["arm"] == baseline and not row.get("error")]
+    longest = max((len(row.get("phases") or []) for row in whole), default=0)
+    budgets = {row.get("seed"): ends for row in whole if (ends := _ends(row)) and len(ends) == longest}
     found: dict[str, tuple[list[str], dict[Any, float]]] = {}
     for row in rows:
         seed, arm = row.get("seed"), row["arm"]

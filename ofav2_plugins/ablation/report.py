@@ -148,7 +148,10 @@ def _merged_rows(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _without_costs(row: dict[str, Any]) -> str:
-    phases = [{k: v for k, v in phase.items() if k not in _COSTS} for phase in row["phases"] or []]
+    phases = [{k: v for k, v in phase.items() if k not in _COSTS} for phase in row.get("phases") or []]
+    for phase in phases:
+        subnets = phase.get("subnets") or []
+        phase["subnets"] = [{k: v for k, v in subnet.items() if k != "latency_ms"} for subnet in subnets]
     return json.dumps({**row, "phases": phases}, sort_keys=True)  # as text, in which NaN equals NaN
 
 
@@ -243,11 +246,15 @@ def render_page(summary: Summary, data: dict[str, Any]) -> str:
     )
 
 
-_VARIED = {"description", "teacher", "teacher_batch_statistics", "distillation", "kd_ratio", "exit_weights"}
+_VARIED = {"description", "width_mult", "teacher", "teacher_batch_statistics"}
+_VARIED |= {"distillation", "kd_ratio", "exit_weights"}
+_WIDTHS = (1.0, 1.2)
 
 
 def is_paper(summary: Summary) -> bool:
     """Whether dataset and training are the paper's; what the paper's own ablations vary does not count."""
     paper = load_recipe("paper").model_dump(mode="json", exclude=_VARIED)
-    recipes = [{key: recipe.get(key) for key in paper} for recipe in summary.study["recipes"].values()]
-    return summary.study["dataset"] == "tiny-imagenet" and bool(recipes) and all(r == paper for r in recipes)
+    recipes = summary.study["recipes"].values()
+    same = all({key: recipe.get(key) for key in paper} == paper for recipe in recipes)
+    widths = all(recipe.get("width_mult") in _WIDTHS for recipe in recipes)
+    return summary.study["dataset"] == "tiny-imagenet" and bool(recipes) and same and widths

@@ -43,8 +43,9 @@ class StudyResults:
             except UserError as error:
                 reporter.line(f"{error}; it is made again from the steps")
         now = environment(fabric)
-        self._before = held["environment"] or now
-        self._sessions = [held["environment"], now] if held["environment"] else [now]
+        before = held.get("environment")
+        self._before = before or now
+        self._sessions = [before, now] if before else [now]
         self._rows = {(row["arm"], row["seed"]): row for row in held["rows"]}
         self._done: dict[tuple[str, int], list[dict[str, Any]]] = {}
         self.failed: list[str] = []
@@ -55,8 +56,7 @@ class StudyResults:
         key = (arm.name, arm.seed)
         done = self._done.setdefault(key, [])
         done.append(phase)
-        held = self._rows.get(key, {"phases": []})["phases"]
-        self._renew(arm, phases=[*done, *held[len(done) :]])
+        self._renew(arm, phases=[*done, *self._phases_before(arm)[len(done) :]])
         seed = f", seed {arm.seed}" if len({other.seed for other in self.arms}) > 1 else ""
         self.reporter.line(
             f"{arm.name}{seed}: {phase['name']:9s} best {phase['best_top1']:4.1f} %, "
@@ -65,9 +65,14 @@ class StudyResults:
 
     def add_failure(self, arm: Arm, reason: str) -> None:
         """Note that an arm ended early, and why; what it had done stays."""
-        self._renew(arm, phases=self._done.get((arm.name, arm.seed), []), error=reason)
+        done = self._done.get((arm.name, arm.seed), [])
+        self._renew(arm, phases=[*done, *self._phases_before(arm)[len(done) :]], error=reason)
         self.failed.append(arm.name)
         self.reporter.line(f"{arm.name}, seed {arm.seed}, failed: {reason}; the others go on")
+
+    def _phases_before(self, arm: Arm) -> list[dict[str, Any]]:
+        """What the file already held of an arm."""
+        return self._rows.get((arm.name, arm.seed), {}).get("phases") or []
 
     def _renew(self, arm: Arm, **more: Any) -> None:
         self._rows[arm.name, arm.seed] = {

@@ -30,18 +30,21 @@ def run_arms(runs: Sequence[ArmRun], results: StudyResults, watch: Watch) -> Non
                 results.add_phase(run.arm, phase)
         except DiskError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if len(runs) == 1:
                 raise
             results.add_failure(run.arm, failure(run.arm, error, results.out))
 
 
-def failure(arm: Arm, error: Exception, out: Path) -> str:
+def failure(arm: Arm, error: BaseException, out: Path) -> str:
     """Why an arm failed, in one line; where that may be a defect of a plugin, its traceback is kept in a file."""
-    message = " ".join(str(error).split())
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # a plugin's exception may be broken itself
+        message = "an exception without words"
     if isinstance(error, UserError):
         return message
-    name = "".join(c if c.isalnum() else "-" for c in f"{arm.name}-{arm.seed}")
+    name = "".join(c if c.isalnum() or c == "_" else "-" for c in f"{arm.name}-{arm.seed}")
     log = out / "logs" / f"{name}.txt"
     write_atomically(log, traceback.format_exc().encode())
     return f"{type(error).__name__}: {message} (traceback in {log.relative_to(out)})"

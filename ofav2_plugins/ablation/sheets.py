@@ -123,7 +123,7 @@ def accuracy_sheet(summary: Summary) -> Sheet:
 
 def ends_sheet(summary: Summary) -> Sheet:
     """Where each arm ends, and its gain over the baseline."""
-    gains = {gain.arm: gain.mean for gain in summary.gains}
+    gains = {gain.arm: gain.mean for gain in summary.gains if gain.phase == summary.last_phase(gain.arm)}
     rows: list[list[Any]] = []
     for end in summary.ends:
         gain = gains.get(end.arm)

@@ -168,8 +168,9 @@ class Summary:
     def exits(self) -> dict[str, tuple[str | None, dict[int, Spread]]]:
         """Arm -> (phase, height -> accuracy), for arms with at least two exits.
 
-        Where any arm has measured exits, these, and the phase is None. Else the subnet best on validation
-        among those that end at each exit, after the phase that measured the most exits, the later of equals.
+        Where any arm has measured exits (of the maximal network), these, after its last phase. Else the subnet
+        best on validation among those that end at each exit, after the phase that measured the most exits, the
+        later of equals.
         """
         for find in (self._exits_measured, self._exits_by_subnet):
             found = {arm: held for arm in self.arms if len((held := find(arm))[1]) > 1}
@@ -177,8 +178,22 @@ class Summary:
                 return found
         return {}
 
+    @cached_property
+    def exits_are_measured(self) -> bool:
+        """Whether `exits` are those of the maximal network, not of the best subnets that end there."""
+        return any(len(self._exits_measured(arm)[1]) > 1 for arm in self.arms)
+
+    @cached_property
+    def ranked(self) -> list[tuple[ArmEnd, float]]:
+        """Finished arms by their paired gain over the baseline at the end, the best first; the baseline's is 0."""
+        gains = {gain.arm: gain.mean for gain in self.gains if gain.phase == self.last_phase(gain.arm)}
+        gains[self.baseline] = 0.0
+        found = [(end, gain) for end in self.ends if end.finished and (gain := gains.get(end.arm)) is not None]
+        return sorted(found, key=lambda pair: -pair[1])
+
     def _exits_measured(self, arm: str) -> tuple[str | None, dict[int, Spread]]:
-        return None, _joined(map(_measured_exits, self.of(arm)))
+        last = self.last_phase(arm)
+        return last, _joined(_measured_exits(row, last) for row in self.of(arm))
 
     def _exits_by_subnet(self, arm: str) -> tuple[str | None, dict[int, Spread]]:
         best: tuple[str | None, dict[int, Spread]] = (None, {})
@@ -245,9 +260,9 @@ def _best_by_height(entry: Row) -> dict[int, float]:
     return {height: top1 for height, (_, top1) in best.items()}
 
 
-def _measured_exits(row: Row) -> dict[int, float]:
-    """The exits of a row, or of its last phase that has some."""
-    listed = [row.get("exits"), *(entry.get("exits") for entry in reversed(row.get("phases") or []))]
+def _measured_exits(row: Row, phase: str | None) -> dict[int, float]:
+    """The exits of a row, or of one of its phases."""
+    listed = [row.get("exits"), *(e.get("exits") for e in row.get("phases") or [] if e["name"] == phase)]
     exits: Any = next((entries for entries in listed if entries), [])
     tops = {entry.get("height"): number(entry.get("top1")) for entry in exits}
     return {height: top1 for height, top1 in tops.items() if isinstance(height, int) and top1 is not None}

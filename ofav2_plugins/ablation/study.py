@@ -68,9 +68,12 @@ class Study(_Strict):
             raise ValueError(f"arms must have distinct names, but {doubled[0]!r} is there twice")
         if self.baseline not in names:
             raise ValueError(f"baseline must be one of the arms {names}, but got {self.baseline!r}")
+        base = set(next(arm for arm in self.arms if arm.name == self.baseline).seeds or self.seeds)
         for arm in self.arms:
             if unknown := sorted(set(arm.seeds or []) - set(self.seeds)):
                 raise ValueError(f"arm {arm.name!r}: seeds must be among {self.seeds}, but got {unknown[0]}")
+            if not base & set(arm.seeds or self.seeds):
+                raise ValueError(f"arm {arm.name!r} must share a seed with the baseline, which has {sorted(base)}")
         return self
 
 

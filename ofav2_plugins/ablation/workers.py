@@ -62,7 +62,7 @@ class WorkerSetup:
 def check_memory(limit_gib: float | None) -> None:
     """Raises UserError for a limit that one worker cannot keep: it begins with what this process has now."""
     least = 2 * peak_memory_mib(CPU) / 1024
-    if limit_gib is not None and limit_gib < least:
+    if limit_gib is not None and not limit_gib >= least:
         raise UserError(
             f"--memory must be at least {least:.1f} GiB here, for this process and one worker, but got {limit_gib:g}"
         )
@@ -84,7 +84,7 @@ def run_in_workers(
         watch: Progress and stopping, of all of them together.
         setup: What the workers need.
         workers: At most so many at once.
-        memory_gib: At most so much memory for all processes together, going by the peaks so far; None for no limit.
+        memory_gib: No worker starts that would, by the peaks so far, need more with all others; None: no limit.
 
     Raises:
         KeyboardInterrupt: Somebody asked to stop; every worker has saved.
@@ -104,18 +104,23 @@ def run_in_workers(
                 peaks.append(worker.peak)
             running = [worker for worker in running if not worker.ended]
     finally:
-        for worker in running:
-            worker.process.terminate()  # it saves and ends
-        for worker in running:
-            worker.process.join()
+        try:
+            for worker in running:
+                worker.process.terminate()  # it saves and ends
+            for worker in running:
+                worker.process.join()
+        except KeyboardInterrupt:  # once more: at once
+            for worker in running:
+                worker.process.kill()
+            raise
 
 
 def _fits(running: Sequence[_Worker], largest: float, limit_gib: float | None) -> bool:
     """Whether one worker more stays within the limit; how much one takes is known once the first has trained."""
     if limit_gib is None or not running:
         return True
-    taken = peak_memory_mib(CPU) + sum(max(worker.peak, largest) for worker in running)
-    return largest > 0 and taken + largest <= limit_gib * 1024
+    expected = peak_memory_mib(CPU) + (len(running) + 1) * largest
+    return largest > 0 and expected <= limit_gib * 1024
 
 
 def _that_tell(running: Sequence[_Worker]) -> Iterator[_Worker]:
@@ -132,7 +137,7 @@ class _Worker:
         self._left = list(run.folders.values())
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(theirs, run.arm, setup), name=run.arm.name)
+        self.process = context.Process(target=_work, args=(theirs, run.arm, setup), daemon=True)
         with _environment(OMP_NUM_THREADS=str(setup.threads)), _ignoring(signal.SIGINT):
             self.process.start()  # Ctrl-C reaches this process; the worker is told by SIGTERM
         theirs.close()
@@ -145,9 +150,10 @@ class _Worker:
         """Take in one message."""
         try:
             kind, *content = self.connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self.process.join()
-            kind, content = "failed", [f"its process ended with code {self.process.exitcode}, perhaps out of memory"]
+            killed = ", perhaps out of memory" if self.process.exitcode == -signal.SIGKILL else ""
+            kind, content = "failed", [f"its process ended with code {self.process.exitcode}{killed}"]
         match kind:
             case "advance":
                 units, description, note, self.peak = content
@@ -213,10 +219,10 @@ def _work(connection: Connection, arm: Arm, setup: WorkerSetup) -> None:
                 telling.tell("phase", phase)
             telling.tell("end")
         except KeyboardInterrupt:
-            telling.tell("end")
+            telling.tell("failed", "it was stopped from outside; what it had done is saved")
         except DiskError as error:
             telling.tell("disk", str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             telling.tell("failed", failure(arm, error, setup.out))
 
 

@@ -224,7 +224,7 @@ def test_exits_are_the_measured_ones_where_there_are_some():
     }
     inferred = with_subnets("b", 0, "full", [subnet(1.0, height=1), subnet(2.0, height=2)])
     assert Summary(results(measured, other, inferred)).exits == {
-        "a": (None, {1: Spread(50.0, 50.0, 50.0, 1), 2: Spread(61.0, 60.0, 62.0, 2)})
+        "a": ("full", {1: Spread(50.0, 50.0, 50.0, 1), 2: Spread(61.0, 60.0, 62.0, 2)})
     }
 
 
@@ -279,3 +279,24 @@ def test_at_equal_compute_an_arm_stands_where_it_had_computed_no_more_than_the_w
     assert found["long"].phase == "height / full"
     assert found["short"].by_seed == {0: -5.0}
     assert equal_compute_differences(rows, "nobody") == []
+    failed = [{**rows[0], "error": "no"}, *rows[1:]]
+    half = [{**rows[0], "phases": rows[0]["phases"][:1]}, *rows[1:]]
+    for unfinished in (failed, half):
+        assert {g.arm: set(g.by_seed) for g in equal_compute_differences(unfinished, "base")} == {"long": {1}}
+
+
+def test_arms_are_ranked_by_their_paired_gain_not_by_means_over_other_seeds():
+    rows = [row("base", 0, full=50.0), row("base", 1, full=40.0), row("x", 0, full=48.0)]
+    summary = Summary({"study": {"baseline": "base"}, "rows": rows})
+    assert [(end.arm, gain) for end, gain in summary.ranked] == [("base", 0.0), ("x", -2.0)]
+
+
+def test_exits_and_ensemble_are_those_of_the_last_phase():
+    entries = [{"height": 1, "top1": 10.0}, {"height": 2, "top1": 20.0}]
+    ahead, behind = row("a", 0, full=70.0, kernel=71.0), row("a", 1, full=70.0)
+    ahead["phases"][0] |= {"exits": entries, "ensemble_top1": 21.0, "ensemble_val_top1": 5.0}
+    ahead["phases"][1] |= {"exits": [{**e, "top1": e["top1"] + 50} for e in entries], "ensemble_top1": 71.0}
+    behind["phases"][0] |= {"exits": entries, "ensemble_top1": 21.0}
+    summary = Summary({"study": {"baseline": "a"}, "rows": [ahead, behind]})
+    assert summary.exits == {"a": ("kernel", {1: Spread(60.0, 60.0, 60.0, 1), 2: Spread(70.0, 70.0, 70.0, 1)})}
+    assert summary.ensemble("a") == Spread(71.0, 71.0, 71.0, 1)

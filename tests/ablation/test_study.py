@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 from ofav2_plugins import registry
 from ofav2_plugins.ablation.study import load_study, study_arms, study_names
+from ofav2_plugins.ablation.workers import _fits
+from ofav2_plugins.cli import main
 from ofav2_plugins.data.batches import calibration_batches
 from ofav2_plugins.distributed import make_fabric
 from ofav2_plugins.errors import UserError
@@ -111,6 +114,51 @@ def test_workers_give_what_one_process_gives(study, tmp_path):
     assert rows[0] == rows[1]
 
 
+SHARING = (
+    STUDY
+    + """  - {name: c, supernet: SE_B, teacher: progressive}
+seeds: [0, 1]
+"""
+)
+
+
+def test_arms_that_share_steps_do_not_run_together_and_a_killed_worker_is_one_failed_arm(study, tmp_path):
+    study.write_text(SHARING + "overrides: [phases.full.epochs=3]\n")
+    out = tmp_path / "out"
+    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--workers", "3",
+              "--out", str(out)]  # fmt: skip
+    process = subprocess.Popen(ablate, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: len(list(out.glob("steps/full-*/metrics.jsonl"))) == 3)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    output, errors = process.communicate()
+    assert process.returncode == 1 and "1 of 6 arms failed" in errors
+    assert "ended with code -9" in output and "the others go on" in output
+    assert subprocess.run([*ablate, "--resume"], capture_output=True).returncode == 0
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert [(row["arm"], row["seed"]) for row in rows] == [(arm, seed) for seed in (0, 1) for arm in "abc"]
+    assert all(len(row["phases"]) == 2 and "error" not in row for row in rows)
+    assert len(list(out.glob("steps/*"))) == 8  # c has the steps of a
+    assert all(rows[i]["phases"] == rows[i + 2]["phases"] for i in (0, 3))
+
+
+@pytest.mark.parametrize(
+    ("n_running", "largest_mib", "limit_gib", "fits"),
+    [
+        (0, 0, 1, True),
+        (1, 0, 100, False),
+        (1, 1024, 100, True),
+        (1, 1024, 2, False),
+        (3, 1024, 4, False),
+        (3, 9, None, True),
+    ],
+)
+def test_a_worker_starts_where_all_of_them_fit(n_running, largest_mib, limit_gib, fits):
+    # this process takes something too, so 2 GiB are too little for it and two workers of 1 GiB
+    assert _fits([None] * n_running, largest_mib, limit_gib) is fits
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_workers_stop_with_the_first_process_and_are_resumed(study, tmp_path, how):
@@ -154,11 +202,36 @@ def test_an_arm_that_fails_is_reported_and_the_others_go_on(study, tmp_path):
         assert "lower the learning rate" in (out / "report.html").read_text()
 
 
+class Strange(Exception):
+    def __str__(self):
+        raise RuntimeError("not even words")
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), Strange(), ValueError("in [/red] and [bold]")])
+def test_whatever_a_plugin_raises_ends_one_arm_and_is_kept(study, tmp_path, monkeypatch, capsys, error):
+    def loss(*_):
+        raise error
+
+    monkeypatch.setattr("ofav2_plugins.distillation.soft_ce.SoftCrossEntropy.loss", loss)
+    study.write_text(STUDY.replace("SE_D}", "SE_D, distillation: none}"))
+    arguments = ["ofav2", "ablate", str(study), "--out", str(tmp_path / "out"), "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    failed, finished = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert failed["phases"][0]["name"] == "full" and type(error).__name__ in failed["error"]
+    assert "Traceback" in (tmp_path / "out" / "logs" / "a-0.txt").read_text()
+    assert len(finished["phases"]) == 2 and "error" not in finished
+    assert "[/red]" in capsys.readouterr().out or not isinstance(error, ValueError)
+
+
 def test_limits_that_cannot_be_kept_are_refused_before_anything_is_made(study, tmp_path):
     out = tmp_path / "out"
     ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--out", str(out)]
     for wrong, words in (
         (["--workers", "2", "--memory", "0.1"], "--memory must be at least"),
+        (["--workers", "2", "--memory", "nan"], "--memory must be at least"),
         (["--workers", "0"], "workers"),
     ):
         done = subprocess.run([*ablate, *wrong], capture_output=True, text=True)
