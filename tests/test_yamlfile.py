@@ -128,8 +128,8 @@ def test_every_study_that_ships_loads_with_all_its_arms():
     for name in study_names():
         study = load_study(name)
         arms = study_arms(study)
-        assert len(arms) == len(study.arms) * len(study.seeds)
-        for arm, spec in zip(arms, study.arms * len(study.seeds), strict=True):
+        expected = [spec for seed in study.seeds for spec in study.arms if seed in (spec.seeds or study.seeds)]
+        for arm, spec in zip(arms, expected, strict=True):
             assert (arm.name, arm.supernet, arm.recipe.teacher) == (spec.name, spec.supernet, spec.teacher)
 
 
