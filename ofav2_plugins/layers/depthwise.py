@@ -94,7 +94,7 @@ class _TiledGradient(torch.autograd.Function):
         grad_x = _library_gradient(grad, x, filters, ctx.stride, 0) if ctx.needs_input_grad[0] else None
         grad_filters = None
         if ctx.needs_input_grad[1]:
-            grad_filters = strided_filter_gradient(grad, x, filters, ctx.stride)
+            grad_filters = filter_gradient(grad, x, filters, ctx.stride)
         return grad_x, grad_filters, None
 
 
@@ -146,7 +146,7 @@ def _tiles(first: int, last: int, widest: int) -> tuple[_Tile, ...]:
     return (*reversed(left), middle, *right)
 
 
-def strided_filter_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: int) -> Tensor:
+def filter_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: int) -> Tensor:
     """The gradient [C, 1, k, k'] of a depthwise convolution's filters.
 
     With a stride, every tap sees only each stride-th row and column of the input: such a phase of it is a smaller map
@@ -160,7 +160,7 @@ def strided_filter_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: in
     """
     if stride == 1:
         rows, columns = ((-(size // 2), size // 2) for size in filters.shape[2:])
-        return tiled_filter_gradient(grad, x, rows, columns)
+        return tiled_gradient(grad, x, rows, columns)
     gradient = torch.zeros_like(filters)
     for row, column in itertools.product(range(stride), repeat=2):
         part, taps, ranges = x[:, :, row::stride, column::stride], [], []
@@ -174,11 +174,11 @@ def strided_filter_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: in
             missing = [grad.size(dim) - part.size(dim) for dim in (3, 2)]
             part = F.pad(part, (0, missing[0], 0, missing[1])) if any(missing) else part
             part = part.contiguous(memory_format=torch.channels_last)
-            gradient[:, :, taps[0], taps[1]] = tiled_filter_gradient(grad, part, *ranges)
+            gradient[:, :, taps[0], taps[1]] = tiled_gradient(grad, part, *ranges)
     return gradient
 
 
-def tiled_filter_gradient(grad: Tensor, x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+def tiled_gradient(grad: Tensor, x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
     """The gradient of taps of a filter at stride 1, by tiles that the library is fast for.
 
     Args:
