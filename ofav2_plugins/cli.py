@@ -18,7 +18,7 @@ from . import __version__
 from .errors import UserError
 
 if TYPE_CHECKING:
-    from .run import Arm
+    from .arm import Arm
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -310,9 +310,9 @@ def _arm(
 ) -> Arm:
     """The one arm of `plan` and `train`."""
     from .ablation.study import check_plugins
+    from .arm import Arm
     from .initial import load_initial
     from .recipes import load_recipe
-    from .run import Arm
 
     resolved = load_recipe(recipe, overrides)
     if phases is not None:

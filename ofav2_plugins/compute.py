@@ -26,7 +26,6 @@ def training_macs(
     n_images: int,
     resolutions: Sequence[int],
     seed: int,
-    teaches: bool,
 ) -> int:
     """The multiply-accumulates of training a step of the plan, teacher included, choosing the best epoch not.
 
@@ -39,7 +38,6 @@ def training_macs(
         n_images: Training images.
         resolutions: Of the batches, which are counted as they are drawn in training.
         seed: The run's.
-        teaches: Whether the teacher's answers are computed.
     """
     epochs = planned.settings.epochs + planned.settings.warmup_epochs
     steps = [(epoch, step) for epoch in range(epochs) for step in range(steps_per_epoch(n_images, recipe.batch_size))]
@@ -61,4 +59,5 @@ def training_macs(
             students += known[key]
     # All networks grow with the resolution alike, nearly: the largest one tells by how much.
     per_image = TRAINING_COST * students / len(counted) * largest_of_all / largest[middle]
-    return round((per_image + teaches * largest_of_all) * min(recipe.batch_size, n_images))
+    taught = largest_of_all if planned.teacher is not None else 0
+    return round((per_image + taught) * min(recipe.batch_size, n_images))

@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from . import registry
+from .arm import Arm
 from .bn import fold_bn
 from .data.base import DataSplits
 from .data.batches import steps_per_epoch
@@ -17,7 +18,7 @@ from .exit_weights import exit_weights
 from .layers.accelerate import accelerate
 from .objective import Objective
 from .pipeline import PlannedStep
-from .run import Arm, measured_candidates
+from .run import measured_candidates
 from .seeding import forked_torch, python_rng
 from .supernet import Supernet
 from .teachers.base import Teacher

@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from lightning_fabric import Fabric
 
 from . import registry
+from .arm import Arm, step_facts
 from .checkpoint import load_checkpoint, read_json, write_json
 from .compute import training_macs
 from .data.base import DataSplits
@@ -28,60 +29,14 @@ from .distributed import anywhere, check_batch_size, over_ranks
 from .errors import RunError, UserError
 from .evaluate import Candidate, Evaluator, Measured, candidates
 from .exit_weights import exit_weights, only_trained
-from .initial import InitialWeights
-from .pipeline import INIT, NONE, PlannedStep, make_plan
-from .recipes import Recipe
+from .pipeline import INIT, NONE, PlannedStep
 from .runfolder import code_versions
-from .seeding import forked_torch
-from .space import SearchSpace
 from .state import StepFiles
-from .supernet import Supernet, build_supernet
+from .supernet import Supernet
 from .teachers.base import Teacher
 from .trainer import StepTrainer, Watch, batch_units
-from .variants import resolve_spec
 
 TRAINED, MEASURED = "trained.json", "measured.json"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One training of a study, or the one of `ofav2 train`.
-
-    Args:
-        name: What it is called in tables and charts.
-        supernet: A variant's name or a composition.
-        recipe: The recipe, with the arm's own teacher, distillation and overrides in it.
-        seed: Seed of everything random.
-        initial: Weights to start from; None starts from fresh ones.
-    """
-
-    name: str
-    supernet: str
-    recipe: Recipe
-    seed: int
-    initial: InitialWeights | None = None
-
-    def build(self, n_classes: int) -> Supernet:
-        """The arm's supernet with fresh weights, the same for the same seed."""
-        with forked_torch(self.seed, "init"):
-            net = build_supernet(self.supernet, n_classes, width_mult=self.recipe.width_mult)
-        if self.recipe.zero_last_gamma:
-            net.zero_last_gamma()
-        return net
-
-    def start(self, n_classes: int) -> tuple[Supernet, list[str]]:
-        """The arm's supernet as its training starts, and what of it the initial weights did not have."""
-        net = self.build(n_classes)
-        return net, self.initial.put_into(net) if self.initial else []
-
-    def teacher(self) -> Teacher:
-        """A new teacher of the arm's policy, not bound yet."""
-        return registry.load(registry.TEACHERS, self.recipe.teacher)
-
-    def plan(self, space: SearchSpace) -> list[PlannedStep]:
-        """The arm's steps."""
-        trained = self.initial.open_dims(space) if self.initial else None
-        return make_plan(space, self.recipe, self.teacher(), trained)
 
 
 class ArmRun:
@@ -99,8 +54,8 @@ class ArmRun:
         check_batch_size(fabric, arm.recipe.batch_size, len(data.train))
         self.steps_folder = steps_folder
         net, self.notes = arm.start(data.n_classes)
-        self.net = self._placed(net)
-        self.plan = arm.plan(self.net.space)
+        self.space, self.exits = net.space, [*map(int, net.exits), net.n_stages]
+        self.plan = arm.plan(net.space)
         self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
         self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
         self._check()
@@ -110,7 +65,7 @@ class ArmRun:
         """Raises UserError for what would be found out only in the middle of the work."""
         recipe = self.arm.recipe
         for weights in (recipe.exit_weights.loss, recipe.exit_weights.output):
-            exit_weights(weights, len(self.net.exits) + 1)
+            exit_weights(weights, len(self.exits))
         in_place = [planned.phase.name for planned in self.plan if planned.phase.in_place]
         if in_place and (not self.distillation.needs_teacher or recipe.kd_ratio == 0):
             raise UserError(
@@ -121,6 +76,11 @@ class ArmRun:
         if first.distills and self.arm.initial is None:
             self.notes.append(f"phase {first.name!r} starts from fresh weights: no phase before it has trained any")
 
+    @cached_property
+    def net(self) -> Supernet:
+        """The supernet, made when it is needed first, and dropped when the arm has run."""
+        return self._placed(self.arm.build(self.data.n_classes))
+
     def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device, memory_format=torch.channels_last)
 
@@ -128,7 +88,7 @@ class ArmRun:
         """The folder of each step, by the hash of what its result depends on."""
         keys: dict[str, str] = {INIT: self.arm.initial.digest} if self.arm.initial else {}
         for planned in self.plan:
-            facts = step_facts(self.arm, self.data, planned, self.net.space)
+            facts = step_facts(self.arm, self.data, planned, self.space)
             facts["starts_from"] = keys[planned.starts_from] if planned.starts_from else None
             facts["teacher"] = keys[planned.teacher] if planned.teacher else None
             digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6)
@@ -141,13 +101,16 @@ class ArmRun:
 
     def run(self, watch: Watch) -> Iterator[dict[str, Any]]:
         """Run what is not finished; gives the `phases` of a results row one by one, as they are done."""
-        for planned in self.plan:
-            files = StepFiles(self.folders[planned.name], watch.reporter.line)
-            if anywhere(self.fabric, not finished(files)):
-                self._train(planned, files, watch)
-            else:
-                watch.reporter.skip(self._training_units(planned))
-            yield self._measured(planned, files, watch)
+        try:
+            for planned in self.plan:
+                files = StepFiles(self.folders[planned.name], watch.reporter.line)
+                if anywhere(self.fabric, not finished(files)):
+                    self._train(planned, files, watch)
+                else:
+                    watch.reporter.skip(self._training_units(planned))
+                yield self._measured(planned, files, watch)
+        finally:
+            self.__dict__.pop("net", None)  # a study has many arms, and shall not keep all their networks
 
     def _train(self, planned: PlannedStep, files: StepFiles, watch: Watch) -> None:
         self._load(planned.starts_from or INIT)
@@ -166,9 +129,8 @@ class ArmRun:
         )
         progress = trainer.run()
         if self.fabric.is_global_zero:
-            teaches = planned.teacher is not None and self.distillation.needs_teacher
             resolutions, n_images = self.evaluator.resolutions, len(self.data.train)
-            macs = training_macs(self.net, planned, self.arm.recipe, n_images, resolutions, self.arm.seed, teaches)
+            macs = training_macs(self.net, planned, self.arm.recipe, n_images, resolutions, self.arm.seed)
             trained = {**vars(progress), "training_macs": macs, "plan": planned.to_dict(), "code": code_versions()}
             write_json(files.folder / TRAINED, trained)
             files.drop_states()
@@ -187,20 +149,19 @@ class ArmRun:
             return registry.load(registry.TEACHERS, NONE)
         teacher, supernet = self.arm.teacher(), self._placed(self.arm.build(self.data.n_classes))
         supernet.load_state_dict(self._best(planned.teacher))
-        exits = [*map(int, supernet.exits), supernet.n_stages]
-        weights = exit_weights(self.arm.recipe.exit_weights.output, len(exits))
+        weights = exit_weights(self.arm.recipe.exit_weights.output, len(self.exits))
         teacher.bind(
             supernet,
             self.evaluator.calibration(max(self.evaluator.resolutions)),
-            only_trained(weights, exits, self.trained_exits(planned.teacher)),
+            only_trained(weights, self.exits, self.trained_exits(planned.teacher)),
             self.arm.recipe.teacher_batch_statistics,
         )
         return teacher
 
     def trained_exits(self, step: str) -> set[int]:
         """The exits that have been trained when a step is finished; others teach nothing."""
-        every = {*map(int, self.net.exits), self.net.n_stages}
-        trained = every if self.arm.initial and self.arm.initial.has_exits else {self.net.n_stages}
+        every = set(self.exits)
+        trained = every if self.arm.initial and self.arm.initial.has_exits else {self.exits[-1]}
         for planned in self.plan if step != INIT else []:
             if planned.phase.all_exits or planned.phase.in_place:
                 trained = every
@@ -217,12 +178,12 @@ class ArmRun:
         settings = {
             **recipe.evaluation.model_dump(exclude_none=True),
             **recipe.augmentation.model_dump(),
-            **({"output": recipe.exit_weights.output} if self.net.exits else {}),
+            **({"output": recipe.exit_weights.output} if len(self.exits) > 1 else {}),
         }
         held = measured_before(files.folder / MEASURED, settings)
         watch.reporter.skip((len(held["subnets"]) + ("exits" in held)) * self.evaluator.images_per_candidate)
         left = chosen[len(held["subnets"]) :]
-        exits_left = [None] if self.net.exits and "exits" not in held else []
+        exits_left = [None] if len(self.exits) > 1 and "exits" not in held else []
         if left or exits_left:
             self._load(planned.name)
         started, before = time.monotonic(), held["seconds"]
@@ -249,7 +210,7 @@ class ArmRun:
         return epochs * n_batches * batch_units(planned, min(batch_size, len(self.data.train)))
 
     def _evaluation_units(self, planned: PlannedStep) -> float:
-        networks = len(measured_candidates(self.arm, planned, self.evaluator)) + bool(self.net.exits)
+        networks = len(measured_candidates(self.arm, planned, self.evaluator)) + (len(self.exits) > 1)
         return networks * self.evaluator.images_per_candidate
 
 
@@ -298,42 +259,6 @@ def measured_before(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
         return {**held, "subnets": subnets} if held["settings"] == settings and held["seconds"] >= 0 else nothing
     except (RunError, KeyError, TypeError):  # damaged: measured again
         return nothing
-
-
-def step_facts(arm: Arm, data: DataSplits, planned: PlannedStep, space: SearchSpace) -> dict[str, Any]:
-    """What a trained step depends on besides the steps before it; what it does not use is left out."""
-    recipe = arm.recipe
-    teacher = type(arm.teacher())
-    facts: dict[str, Any] = {
-        "spec": resolve_spec(arm.supernet).to_dict(),
-        "space": planned.space.to_dict(),
-        "phase": planned.phase.name,
-        "step": planned.step,
-        "settings": vars(planned.settings),
-        "seed": arm.seed,
-        "data": data.fingerprint,
-        "recipe": recipe.model_dump(
-            include={
-                "width_mult",
-                "resolutions",
-                "batch_size",
-                "label_smoothing",
-                "zero_last_gamma",
-                "optimizer",
-                "augmentation",
-            }
-        ),
-        "selection": recipe.evaluation.model_dump(include={"bn_images", "selection_draws", "batch_size"}),
-        "checkpoints": 1,  # raise it when a new version trains other weights from the same facts
-    }
-    if planned.phase.all_exits:
-        facts["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
-    if planned.teacher is not None or planned.phase.in_place:
-        facts["distillation"] = recipe.model_dump(include={"distillation", "kd_ratio", "teacher_batch_statistics"})
-        if (teacher.bind, teacher.logits) != (Teacher.bind, Teacher.logits):
-            facts["teacher_policy"] = recipe.teacher  # it teaches in a way of its own; ours differ in the source alone
-        facts["teacher_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
-    return facts
 
 
 def summary(name: str, measured: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from . import __version__, registry
 from .checkpoint import read_json, write_json
 from .errors import RunError
 
+ORPHANS_SECONDS = 60
+"""How long workers of a process that was killed may take to notice, to save and to end."""
+
 
 def open_run_folder(
     out: Path, kind: str, settings: dict[str, Any], fabric: Fabric, resume: bool, accept_changes: bool = False
@@ -61,9 +64,10 @@ def open_run_folder(
         made_with = held.get("made_with", {})
         other = difference(made_with, {name: now_made_with(fabric).get(name) for name in made_with})
         if other and not accept_changes:
+            by = f" by --threads {made_with['threads']}" if other.startswith("threads ") else ""
             raise RunError(
                 f"{out} was begun otherwise: {other}; finished steps and new ones would not be of one making; "
-                "go back to what it was, choose another --out, or add --accept-changes"
+                f"go back to what it was{by}, choose another --out, or add --accept-changes"
             )
         return
     if out.exists() and any(out.iterdir()):
@@ -77,21 +81,44 @@ def open_run_folder(
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Within it no other process of this machine works in the folder.
+    """Within it no other process of this machine works in the folder, but this one's workers.
 
     Raises:
-        RunError: Another one does.
+        RunError: Another one does; or workers of one that was killed do, and did not end within `ORPHANS_SECONDS`.
     """
-    with open(out / ".lock", "w") as file:
+    words = f"another process works in {out}; wait for it, or stop it"
+    with _lock(out / ".lock", words):
+        deadline = time.monotonic() + ORPHANS_SECONDS
+        while True:
+            try:
+                with _lock(out / ".workers.lock", f"workers of a run that was killed still work in {out}; stop them"):
+                    break
+            except RunError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+        yield
+
+
+@contextmanager
+def working_in(out: Path) -> Iterator[None]:
+    """What a worker is in as long as it works in the folder."""
+    with _lock(out / ".workers.lock", f"another process takes {out}; wait for it", shared=True):
+        yield
+
+
+@contextmanager
+def _lock(path: Path, words: str, shared: bool = False) -> Iterator[None]:
+    with open(path, "w") as file:
         try:
             import fcntl
         except ImportError:  # Windows
             yield
             return
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunError(f"another process works in {out}; wait for it, or stop it") from error
+            raise RunError(words) from error
         yield
 
 

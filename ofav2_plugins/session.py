@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 
 from .ablation.report import print_table, write_report
@@ -18,11 +19,12 @@ from .ablation.results import StudyResults
 from .ablation.runner import run_arms
 from .ablation.workers import WorkerSetup, check_memory, check_workers, run_in_workers
 from .allocator import keep_freed_memory
+from .arm import Arm
 from .data.base import DataSplits
 from .distributed import make_fabric
-from .errors import RunError
+from .errors import RunError, UserError
 from .progress import Reporter
-from .run import Arm, ArmRun, load_data
+from .run import ArmRun, load_data
 from .runfolder import locked, open_run_folder
 from .stopping import stop_on_signals
 from .trainer import Watch, WatchOptions
@@ -118,7 +120,7 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     console.quiet = not first
     with fabric.rank_zero_first(local=True):  # one process of each machine decodes the images
         data = load_data(session.dataset, session.root, session.arms[0].recipe.validation_fraction)
-    runs = [ArmRun(arm, data, out / "steps", fabric) for arm in session.arms]
+    runs = _runs(session, data, out / "steps", fabric)
     check_memory(options.memory_gib)
     resume = options.resume or not first
     with fabric.rank_zero_first():
@@ -129,7 +131,7 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
             held.enter_context(locked(out))
         stop = held.enter_context(stop_on_signals(lambda text: console.print(text, style="yellow")))
         reporter = held.enter_context(Reporter(console, sum(run.units() for run in runs)))
-        results = StudyResults(session.arms, out, fabric, session.study(), reporter)
+        results = StudyResults(runs, out, fabric, session.study(), reporter)
         watch = Watch(reporter, stop, options.watch)
         if options.workers > 1:
             run_in_workers(runs, results, watch, _worker_setup(session, options), options.workers, options.memory_gib)
@@ -141,6 +143,18 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     if results.failed:
         raise RunError(f"{len(results.failed)} of {len(runs)} arms failed, see above; --resume tries them again")
     return results.content
+
+
+def _runs(session: Session, data: DataSplits, steps_folder: Path, fabric: Fabric) -> list[ArmRun]:
+    runs = []
+    for arm in session.arms:
+        try:
+            runs.append(ArmRun(arm, data, steps_folder, fabric))
+        except UserError as error:
+            if len(session.arms) == 1:
+                raise
+            raise UserError(f"arm {arm.name!r}: {error}") from error
+    return runs
 
 
 def _announce(session: Session, data: DataSplits, runs: Sequence[ArmRun], out: Path, console: Console) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 import torch
 
 from ofav2_plugins import registry
+from ofav2_plugins.arm import Arm
 from ofav2_plugins.compute import training_macs
 from ofav2_plugins.data.batches import train_batches
 from ofav2_plugins.distributed import make_fabric
 from ofav2_plugins.evaluate import LATENCY_RUNS, Candidate, Evaluator, count_macs, latency_ms
 from ofav2_plugins.recipes import load_recipe
-from ofav2_plugins.run import Arm
 
 from .upstream_nets import randomise
 
@@ -52,8 +53,8 @@ def test_compute_of_a_training_is_three_forward_passes_and_one_of_the_teacher(da
     largest = count_macs(net.get_multi_exit_subnet().eval(), 16)
     images = len(data.train) // recipe.batch_size * recipe.batch_size  # the last, smaller batch is dropped
 
-    def macs(planned, teaches=True):
-        return training_macs(net, planned, recipe, len(data.train), [16], 0, teaches and planned.teacher is not None)
+    def macs(planned):
+        return training_macs(net, planned, recipe, len(data.train), [16], 0)
 
     assert macs(full) == 3 * images * 3 * largest
     net.set_active_subnet(ks=3)
@@ -62,7 +63,7 @@ def test_compute_of_a_training_is_three_forward_passes_and_one_of_the_teacher(da
     most = count_macs(net.get_active_subnet().eval(), 16)
     below, above = (3 * images * (2 * 3 * student + largest) for student in (least, most))
     assert below < macs(kernel) < above
-    assert macs(kernel) - macs(kernel, teaches=False) == 3 * images * largest
+    assert macs(kernel) - macs(replace(kernel, teacher=None)) == 3 * images * largest
 
 
 def test_compute_is_of_the_resolutions_that_training_draws(data):
@@ -77,7 +78,7 @@ def test_compute_is_of_the_resolutions_that_training_draws(data):
             rank=0, world_size=1, min_scale=0.85, flip=True,
         ):  # fmt: skip
             macs += 3 * len(images) * count_macs(static, images.size(2))
-    assert training_macs(net, full, recipe, len(data.train), recipe.resolutions, 3, False) == macs
+    assert training_macs(net, full, recipe, len(data.train), recipe.resolutions, 3) == macs
 
 
 def test_latency_is_of_the_batch_that_is_asked_for_and_only_then(data):

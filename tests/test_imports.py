@@ -19,7 +19,7 @@ ORDER = """
     subnet variants supernet
     distillation phases teachers recipes
     data distributed checkpoint initial state runfolder meters
-    pipeline evaluate compute objective trainer run
+    pipeline arm evaluate compute objective trainer run
     estimate ablation doctor session cli __main__
 """.split()
 """The package's modules and folders; each may import, wherever it does, those before it. Within a folder there is

@@ -13,11 +13,12 @@ import torch
 
 import ofav2_plugins as ofav2
 from ofav2_plugins import registry
+from ofav2_plugins.arm import Arm
 from ofav2_plugins.distributed import make_fabric
 from ofav2_plugins.exit_weights import only_trained
 from ofav2_plugins.initial import InitialWeights, load_initial
 from ofav2_plugins.recipes import load_recipe
-from ofav2_plugins.run import Arm, ArmRun
+from ofav2_plugins.run import ArmRun
 
 from .upstream_nets import upstream_net
 

@@ -184,6 +184,9 @@ def test_other_code_is_noticed_at_resume(uninterrupted, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(uninterrupted, out)
     mark = json.loads((out / "run.json").read_text())
+    mark["made_with"]["threads"] = "7"
+    (out / "run.json").write_text(json.dumps(mark))
+    assert "go back to what it was by --threads 7, choose" in train(out, "--resume").stderr
     mark["made_with"]["ofa"] = "0.0.1"
     (out / "results.json").write_text('{"form')  # derived: made again
     (out / "run.json").write_text(json.dumps(mark))

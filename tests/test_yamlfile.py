@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from ofav2_plugins.ablation.study import load_study, study_arms, study_names
+from ofav2_plugins.arm import Arm
 from ofav2_plugins.cli import app
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.recipes import load_recipe, recipe_names
-from ofav2_plugins.run import Arm
 from ofav2_plugins.space import SearchSpace
 from ofav2_plugins.supernet import build_supernet
 

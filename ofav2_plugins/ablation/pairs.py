@@ -20,11 +20,15 @@ class PairedDifference:
         arm: The arm.
         phase: Where the arm stands in it (several seeds may stand at several); None where they share none.
         by_seed: Seed -> the arm's accuracy minus the baseline's.
+        baseline_phase: Where the baseline stands in it.
+        share: What the arm had computed by then, as a share of what the baseline had; None where it was not asked.
     """
 
     arm: str
     phase: str | None
     by_seed: Mapping[Any, float]
+    baseline_phase: str | None
+    share: float | None = None
 
     @property
     def mean(self) -> float | None:
@@ -38,25 +42,46 @@ class PairedDifference:
         return bootstrap_interval(list(self.by_seed.values())) if len(self.by_seed) > 1 else None
 
 
+def is_whole(row: Row) -> bool:
+    """Whether an arm came to the end of its plan, with an accuracy there."""
+    return not row.get("error") and plan_end(row) in _tops(row)
+
+
+def plan_end(row: Row) -> str | None:
+    """The last step of a row's plan; None where it does not say."""
+    return (row.get("steps") or [None])[-1]
+
+
 def paired_differences(rows: Sequence[Row], baseline: str) -> list[PairedDifference]:
-    """Every arm but the baseline against the baseline, paired by seed, at the last phase that both have."""
-    tops: dict[str, dict[str, dict[Any, float]]] = {}
+    """Every arm but the baseline against the baseline, paired by seed.
+
+    Where both have come to their ends, whatever these are called, the ends are compared; else the last phase that
+    both have.
+    """
+    arms: dict[str, dict[Any, Row]] = {}
     for row in rows:
-        arm = tops.setdefault(row["arm"], {})
-        for phase in row.get("phases") or []:
-            top1 = number(phase.get("best_top1"))
-            if top1 is not None:
-                arm.setdefault(phase["name"], {})[row.get("seed")] = top1
-    base = tops.get(baseline, {})
-    found = []
-    for name, phases in tops.items():
-        if name == baseline:
-            continue
-        shared = [phase for phase in phases if set(phases[phase]) & set(base.get(phase, {}))]
-        last = shared[-1] if shared else None
-        pairs = {s: t - base[last][s] for s, t in phases[last].items() if s in base[last]} if last else {}
-        found.append(PairedDifference(name, last, pairs))
-    return found
+        arms.setdefault(row["arm"], {})[row.get("seed")] = row
+    base = arms.pop(baseline, {})
+    return [_against(name, by_seed, base) for name, by_seed in arms.items()]
+
+
+def _against(name: str, arm: Mapping[Any, Row], base: Mapping[Any, Row]) -> PairedDifference:
+    pairs = {seed: (_tops(row), _tops(base[seed])) for seed, row in arm.items() if seed in base}
+    for seed in pairs:
+        if is_whole(arm[seed]) and is_whole(base[seed]):
+            phase, other = plan_end(arm[seed]), plan_end(base[seed])
+            break
+    else:
+        shared = {phase: None for own, others in pairs.values() for phase in own if phase in others}
+        phase = other = next(reversed(shared), None)
+    by_seed = {s: own[phase] - others[other] for s, (own, others) in pairs.items() if phase in own and other in others}
+    return PairedDifference(name, phase, by_seed, other)
+
+
+def _tops(row: Row) -> dict[str, float]:
+    """Phase -> best accuracy, of the phases that have one."""
+    held = {phase["name"]: number(phase.get("best_top1")) for phase in row.get("phases") or []}
+    return {name: top1 for name, top1 in held.items() if top1 is not None}
 
 
 def equal_compute_differences(rows: Sequence[Row], baseline: str) -> list[PairedDifference]:
@@ -65,10 +90,9 @@ def equal_compute_differences(rows: Sequence[Row], baseline: str) -> list[Paired
     An arm that computes less than the baseline in all its phases stands at its last one. Seeds at which it has
     computed more after its first phase already, or the baseline is not finished, are left out.
     """
-    whole = [row for row in rows if row["arm"] == baseline and not row.get("error")]
-    longest = max((len(row.get("phases") or []) for row in whole), default=0)
-    budgets = {row.get("seed"): ends for row in whole if (ends := _ends(row)) and len(ends) == longest}
-    found: dict[str, tuple[list[str], dict[Any, float]]] = {}
+    whole = [row for row in rows if row["arm"] == baseline and is_whole(row)]
+    budgets = {row.get("seed"): ends for row in whole if (ends := _ends(row))[-1:] and ends[-1][1] == plan_end(row)}
+    found: dict[str, tuple[list[str], list[float], dict[Any, float]]] = {}
     for row in rows:
         seed, arm = row.get("seed"), row["arm"]
         if arm == baseline or seed not in budgets:
@@ -76,11 +100,14 @@ def equal_compute_differences(rows: Sequence[Row], baseline: str) -> list[Paired
         budget, _, top1 = budgets[seed][-1]
         affordable = [end for end in _ends(row) if end[0] <= budget * (1 + 1e-9)]
         if affordable:
-            phases, by_seed = found.setdefault(arm, ([], {}))
+            phases, shares, by_seed = found.setdefault(arm, ([], [], {}))
             phases.append(affordable[-1][1])
+            shares.append(affordable[-1][0] / budget)
             by_seed[seed] = affordable[-1][2] - top1
+    last = next((ends[-1][1] for ends in budgets.values()), None)
     return [
-        PairedDifference(arm, " / ".join(dict.fromkeys(phases)), by_seed) for arm, (phases, by_seed) in found.items()
+        PairedDifference(arm, " / ".join(dict.fromkeys(phases)), by_seed, last, math.fsum(shares) / len(shares))
+        for arm, (phases, shares, by_seed) in found.items()
     ]
 
 

@@ -45,6 +45,7 @@ class _Phase(_Part):
 class _Row(_Part):
     arm: str
     seed: int | str | None = None
+    steps: list[str] | None = None
     phases: list[_Phase] | None = None
     error: str | None = None
     exits: list[dict[str, Any]] | None = None
@@ -96,7 +97,8 @@ def load_results(path: Path) -> dict[str, Any]:
 def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Several runs as one: all their rows; the first run's baseline is the baseline.
 
-    A row that several runs hold counts once; what it cost (time, memory, energy) may differ.
+    A row that several runs hold counts once; what it cost (time, memory, energy) may differ. One that failed gives
+    way to one that did not.
 
     Raises:
         UserError: Runs that cannot be compared (dataset or an arm's recipe differ), or that hold different results
@@ -140,10 +142,15 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 def _merged_rows(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows: dict[tuple[str, Any], dict[str, Any]] = {}
     for row in (row for part in parts for row in part["rows"]):
-        held = rows.setdefault((row["arm"], row.get("seed")), row)
-        if _without_costs(held) != _without_costs(row):
+        key = (row["arm"], row.get("seed"))
+        held = rows.get(key, row)
+        if held.get("error") or row.get("error"):  # the one that did not fail, or came further
+            rows[key] = min((held, row), key=lambda r: (bool(r.get("error")), -len(r.get("phases") or [])))
+        elif _without_costs(held) != _without_costs(row):
             where = f"arm {row['arm']!r} with seed {row.get('seed')}"
             raise UserError(f"{where} is there twice with different results; leave one of the runs out")
+        else:
+            rows[key] = held
     return list(rows.values())
 
 

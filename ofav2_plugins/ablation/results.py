@@ -8,10 +8,11 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from ..arm import Arm
 from ..checkpoint import write_json
 from ..errors import UserError
 from ..progress import Reporter, duration
-from ..run import Arm
+from ..run import ArmRun
 from ..runfolder import environment
 from .report import FORMAT, FormatError, joined_environments, load_results
 
@@ -22,7 +23,7 @@ class StudyResults:
     """What `results.json` holds; an earlier session's rows stay until they are renewed.
 
     Args:
-        arms: Every arm and seed of the study, in its order.
+        runs: Every arm and seed of the study, in its order.
         out: The run folder.
         fabric: What it is computed with.
         study: The description that results and report carry.
@@ -32,8 +33,8 @@ class StudyResults:
         FormatError: The folder's results are another version's; they stay as they are.
     """
 
-    def __init__(self, arms: Sequence[Arm], out: Path, fabric: Fabric, study: dict[str, Any], reporter: Reporter):
-        self.arms, self.out, self.fabric, self.reporter = arms, out, fabric, reporter
+    def __init__(self, runs: Sequence[ArmRun], out: Path, fabric: Fabric, study: dict[str, Any], reporter: Reporter):
+        self.arms, self.out, self.fabric, self.reporter = [run.arm for run in runs], out, fabric, reporter
         held: dict[str, Any] = {"environment": None, "rows": []}
         if (out / RESULTS).exists():
             try:
@@ -47,39 +48,42 @@ class StudyResults:
         self._before = before or now
         self._sessions = [before, now] if before else [now]
         self._rows = {(row["arm"], row["seed"]): row for row in held["rows"]}
-        self._done: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        self._done: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
         self.failed: list[str] = []
         self.content: dict[str, Any] = {"format": FORMAT, "study": study, "environment": self._before, "rows": []}
 
-    def add_phase(self, arm: Arm, phase: dict[str, Any]) -> None:
+    def add_phase(self, run: ArmRun, phase: dict[str, Any]) -> None:
         """Take in what an arm's next phase gave, write everything, and say it."""
-        key = (arm.name, arm.seed)
-        done = self._done.setdefault(key, [])
-        done.append(phase)
-        self._renew(arm, phases=[*done, *self._phases_before(arm)[len(done) :]])
+        arm = run.arm
+        done = self._done.setdefault((arm.name, arm.seed), {})
+        done[phase["name"]] = phase
+        self._renew(run, phases=[*done.values(), *self._phases_before(arm)[len(done) :]])
         seed = f", seed {arm.seed}" if len({other.seed for other in self.arms}) > 1 else ""
         self.reporter.line(
             f"{arm.name}{seed}: {phase['name']:9s} best {phase['best_top1']:4.1f} %, "
             f"mean {phase['mean_top1']:4.1f} %, took {duration(phase['seconds'])}; {self.reporter.eta()}"
         )
 
-    def add_failure(self, arm: Arm, reason: str) -> None:
+    def add_failure(self, run: ArmRun, reason: str) -> None:
         """Note that an arm ended early, and why; what it had done stays."""
-        done = self._done.get((arm.name, arm.seed), [])
-        self._renew(arm, phases=[*done, *self._phases_before(arm)[len(done) :]], error=reason)
+        arm = run.arm
+        done = self._done.get((arm.name, arm.seed), {})
+        self._renew(run, phases=[*done.values(), *self._phases_before(arm)[len(done) :]], error=reason)
         self.failed.append(arm.name)
-        self.reporter.line(f"{arm.name}, seed {arm.seed}, failed: {reason}; the others go on")
+        self.reporter.line(f"{arm.name}, seed {arm.seed}, failed: {reason}")
 
     def _phases_before(self, arm: Arm) -> list[dict[str, Any]]:
         """What the file already held of an arm."""
         return self._rows.get((arm.name, arm.seed), {}).get("phases") or []
 
-    def _renew(self, arm: Arm, **more: Any) -> None:
+    def _renew(self, run: ArmRun, **more: Any) -> None:
+        arm = run.arm
         self._rows[arm.name, arm.seed] = {
             "arm": arm.name,
             "supernet": arm.supernet,
             "teacher": arm.recipe.teacher,
             "seed": arm.seed,
+            "steps": [planned.name for planned in run.plan],
             **more,
         }
         keys = [(other.name, other.seed) for other in self.arms]

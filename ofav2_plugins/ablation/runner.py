@@ -6,9 +6,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..arm import Arm
 from ..checkpoint import write_atomically
 from ..errors import DiskError, UserError
-from ..run import Arm, ArmRun
+from ..run import ArmRun
 from ..trainer import Watch
 from .results import StudyResults
 
@@ -27,13 +28,13 @@ def run_arms(runs: Sequence[ArmRun], results: StudyResults, watch: Watch) -> Non
     for run in runs:
         try:
             for phase in run.run(watch):
-                results.add_phase(run.arm, phase)
+                results.add_phase(run, phase)
         except DiskError:
             raise
         except (Exception, SystemExit) as error:
             if len(runs) == 1:
                 raise
-            results.add_failure(run.arm, failure(run.arm, error, results.out))
+            results.add_failure(run, failure(run.arm, error, results.out))
 
 
 def failure(arm: Arm, error: BaseException, out: Path) -> str:

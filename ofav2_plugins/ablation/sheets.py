@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .charts import describe
@@ -136,27 +136,37 @@ def ends_sheet(summary: Summary) -> Sheet:
 def gains_sheet(summary: Summary) -> Sheet:
     """Each arm's gain over the baseline after the same phases, with its interval where there are several seeds."""
     caption = f"Gain over {summary.baseline} at equal epochs in every phase, paired by seed (points)"
-    return Sheet("gains", caption, *_gains(summary, summary.gains))
+    return _gains_sheet("gains", caption, summary, summary.gains)
 
 
 def equal_compute_sheet(summary: Summary) -> Sheet:
-    """The same where the arm had computed no more than the whole baseline."""
+    """The same where the arm had computed no more than the whole baseline, and how much that is of it."""
     caption = f"Gain over {summary.baseline} at equal compute or less (training MACs), paired by seed (points)"
-    return Sheet("gains-equal-compute", caption, *_gains(summary, summary.gains_at_equal_compute))
+    sheet = _gains_sheet("gains-equal-compute", caption, summary, summary.gains_at_equal_compute)
+    shares = [f"{gain.share:.0%}" for gain in summary.gains_at_equal_compute if gain.share is not None]
+    rows = [[*row, share] for row, share in zip(sheet.rows, shares, strict=True)]
+    return replace(sheet, header=[*sheet.header, "Compute"], rows=rows)
 
 
-def _gains(summary: Summary, gains: list[PairedDifference]) -> tuple[list[str], list[list[Any]]]:
+def _gains_sheet(name: str, caption: str, summary: Summary, gains: list[PairedDifference]) -> Sheet:
     factors = summary.study["factors"]
     rows: list[list[Any]] = []
     for gain in gains:
         values = ", ".join(f"{value:+.2f}" for value in gain.by_seed.values())
         numbers = [len(gain.by_seed), gain.mean, *(gain.interval or (None, None)), values]
-        rows.append([gain.arm, *([factors.get(gain.arm)] if factors else []), gain.phase, *numbers])
+        rows.append([gain.arm, *([factors.get(gain.arm)] if factors else []), _where(gain), *numbers])
     changed = ["What it changes"] if factors else []
-    return ["Arm", *changed, "Compared at", "Seeds", "Mean gain", "95 % from", "95 % to", "By seed"], rows
+    header = ["Arm", *changed, "Compared at", "Seeds", "Mean gain", "95 % from", "95 % to", "By seed"]
+    return Sheet(name, caption, header, rows)
 
 
-_RUN = ("best_top1", "test_max_top1", "mean_top1", "min_top1", "seconds", "energy_kwh", "peak_memory_mib")
+def _where(gain: PairedDifference) -> str | None:
+    same = gain.share is not None or gain.phase == gain.baseline_phase
+    return gain.phase if same else f"{gain.phase}, the baseline at {gain.baseline_phase}"
+
+
+_RUN = ["best_top1", "test_max_top1", "mean_top1", "min_top1", "ensemble_top1"]
+_RUN += ["training_macs", "seconds", "energy_kwh", "peak_memory_mib"]
 
 
 def _runs_sheet(summary: Summary) -> Sheet:

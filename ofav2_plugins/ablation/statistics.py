@@ -10,8 +10,8 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-from .numbers import CANONICAL, Spread, number, phase_order, spearman, spread
-from .pairs import PairedDifference, Row, equal_compute_differences, paired_differences
+from .numbers import Spread, number, phase_order, spearman, spread
+from .pairs import PairedDifference, Row, equal_compute_differences, paired_differences, plan_end
 
 COSTS = ("macs", "params", "latency_ms")
 
@@ -93,23 +93,20 @@ class Summary:
 
     @cached_property
     def ends(self) -> list[ArmEnd]:
-        """Where each arm stands; finished is who came as far as any arm did."""
+        """Where each arm stands; finished is one that came to the end of its plan."""
         ends = []
         for arm in self.arms:
             last = self.last_phase(arm)
             best, mean, worst = (
                 self.over_seeds(arm, last, key) if last else None for key in ("best_top1", "mean_top1", "min_top1")
             )
-            finished = best is not None and last in self.phases[self.phases.index(self._goal) :]
+            finished = best is not None and last == self._goal(arm)
             ends.append(ArmEnd(arm, last, finished, best.n if best else 0, best, mean, worst))
         return ends
 
-    @cached_property
-    def _goal(self) -> str:
-        """The furthest last phase of any arm; of the known kinds, if there is one: others have no order."""
-        lasts = phase_order(last for last in map(self.last_phase, self.arms) if last)
-        known = [last for last in lasts if last.split("-")[0] in CANONICAL]
-        return (known or lasts)[-1]
+    def _goal(self, arm: str) -> str | None:
+        """The last step of the arm's plan."""
+        return next((end for row in self.of(arm) if (end := plan_end(row))), None)
 
     @cached_property
     def gains(self) -> list[PairedDifference]:
@@ -186,7 +183,12 @@ class Summary:
     @cached_property
     def ranked(self) -> list[tuple[ArmEnd, float]]:
         """Finished arms by their paired gain over the baseline at the end, the best first; the baseline's is 0."""
-        gains = {gain.arm: gain.mean for gain in self.gains if gain.phase == self.last_phase(gain.arm)}
+        last = self.last_phase(self.baseline)
+        gains = {
+            gain.arm: gain.mean
+            for gain in self.gains
+            if gain.phase == self.last_phase(gain.arm) and gain.baseline_phase == last
+        }
         gains[self.baseline] = 0.0
         found = [(end, gain) for end in self.ends if end.finished and (gain := gains.get(end.arm)) is not None]
         return sorted(found, key=lambda pair: -pair[1])
@@ -235,7 +237,7 @@ class Summary:
             elif end.best is None:
                 notes.append(f"{end.arm} has no accuracy for its last phase, {end.phase}.")
             elif not end.finished:
-                notes.append(f"{end.arm} is not finished: its last phase is {end.phase}, not {self._goal}.")
+                notes.append(f"{end.arm} is not finished: its last phase is {end.phase}, not {self._goal(end.arm)}.")
             elif end.seeds < len(self.of(end.arm)):
                 notes.append(f"{end.arm} has {end.phase} for {end.seeds} of {len(self.of(end.arm))} seeds.")
         return notes

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from .. import registry
+from ..arm import Arm
 from ..errors import UserError
 from ..recipes import Recipe, load_recipe
-from ..run import Arm
 from ..variants import resolve_spec
 from ..yamlfile import find_data_file, load_model
 

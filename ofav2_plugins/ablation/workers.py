@@ -21,11 +21,13 @@ import torch
 from rich.console import Console
 
 from ..allocator import keep_freed_memory
+from ..arm import Arm
 from ..distributed import make_fabric
 from ..errors import DiskError, UserError
 from ..meters import peak_memory_mib
 from ..progress import Reporter
-from ..run import Arm, ArmRun, load_data
+from ..run import ArmRun, load_data
+from ..runfolder import working_in
 from ..stopping import StopRequest, stop_on_signals
 from ..trainer import Watch, WatchOptions
 from .results import StudyResults
@@ -84,7 +86,8 @@ def run_in_workers(
         watch: Progress and stopping, of all of them together.
         setup: What the workers need.
         workers: At most so many at once.
-        memory_gib: No worker starts that would, by the peaks so far, need more with all others; None: no limit.
+        memory_gib: No worker starts that would, by the peaks so far, need more with all others, and where they have
+            grown beyond it the youngest one saves and waits; None: no limit.
 
     Raises:
         KeyboardInterrupt: Somebody asked to stop; every worker has saved.
@@ -103,10 +106,12 @@ def run_in_workers(
                 worker.listen(results, watch.reporter)
                 peaks.append(worker.peak)
             running = [worker for worker in running if not worker.ended]
+            if len(running) > 1 and not _within(memory_gib, sum(worker.peak for worker in running)):
+                pending.insert(0, _stopped(running.pop(), watch.reporter))
     finally:
         try:
             for worker in running:
-                worker.process.terminate()  # it saves and ends
+                worker.ask_to_stop()
             for worker in running:
                 worker.process.join()
         except KeyboardInterrupt:  # once more: at once
@@ -119,8 +124,21 @@ def _fits(running: Sequence[_Worker], largest: float, limit_gib: float | None) -
     """Whether one worker more stays within the limit; how much one takes is known once the first has trained."""
     if limit_gib is None or not running:
         return True
-    expected = peak_memory_mib(CPU) + (len(running) + 1) * largest
-    return largest > 0 and expected <= limit_gib * 1024
+    return largest > 0 and _within(limit_gib, (len(running) + 1) * largest)
+
+
+def _within(limit_gib: float | None, workers_mib: float) -> bool:
+    """Whether this process and workers of so much in all are within the limit."""
+    return limit_gib is None or peak_memory_mib(CPU) + workers_mib <= limit_gib * 1024
+
+
+def _stopped(worker: _Worker, reporter: Reporter) -> ArmRun:
+    """Stop a worker; gives its arm back, of which nothing is lost."""
+    worker.ask_to_stop()
+    worker.process.join()
+    reporter.skip(-worker.units)  # it will be told again
+    reporter.line(f"{worker.run.arm.name} waits: all workers together took more than --memory")
+    return worker.run
 
 
 def _that_tell(running: Sequence[_Worker]) -> Iterator[_Worker]:
@@ -133,7 +151,7 @@ class _Worker:
     """A process that runs one arm, as the first process sees it."""
 
     def __init__(self, run: ArmRun, setup: WorkerSetup):
-        self.run, self.ended, self.peak = run, False, 0.0
+        self.run, self.ended, self.peak, self.units = run, False, 0.0, 0.0
         self._left = list(run.folders.values())
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe(duplex=False)
@@ -146,6 +164,11 @@ class _Worker:
         """Whether a step that this worker has not finished is also one of `run`'s."""
         return bool(set(self._left) & set(run.folders.values()))
 
+    def ask_to_stop(self) -> None:
+        """It saves and ends; what it has to say nobody hears any more."""
+        self.connection.close()
+        self.process.terminate()
+
     def listen(self, results: StudyResults, reporter: Reporter) -> None:
         """Take in one message."""
         try:
@@ -157,16 +180,18 @@ class _Worker:
         match kind:
             case "advance":
                 units, description, note, self.peak = content
+                self.units += units
                 reporter.advance(units, f"{self.run.arm.name} {description}", note)
             case "skip":
+                self.units += content[0]
                 reporter.skip(*content)
             case "line":
                 reporter.line(f"{self.run.arm.name}: {content[0]}")
             case "phase":
                 self._left.pop(0)
-                results.add_phase(self.run.arm, *content)
+                results.add_phase(self.run, *content)
             case "failed":
-                results.add_failure(self.run.arm, *content)
+                results.add_failure(self.run, *content)
             case "disk":
                 raise DiskError(*content)
         if kind in ("failed", "end"):
@@ -180,7 +205,7 @@ class _Telling(Reporter):
     def __init__(self, connection: Connection, total: float, stop: StopRequest):
         super().__init__(Console(quiet=True), total)
         self._connection, self._stop = connection, stop
-        self._untold, self._told = 0.0, 0.0
+        self._untold, self._told, self._doing = 0.0, 0.0, ("", "")
 
     def tell(self, *message: Any) -> None:
         """Send a message; without anybody to hear it, stop."""
@@ -192,9 +217,14 @@ class _Telling(Reporter):
     def advance(self, units: float, description: str, note: str = "") -> None:
         self.done += units
         self._untold += units
+        self._doing = description, note
         if time.monotonic() - self._told > TELL_SECONDS:
-            self.tell("advance", self._untold, description, note, peak_memory_mib(CPU))
-            self._untold, self._told = 0.0, time.monotonic()
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Tell what was done since the last time."""
+        self.tell("advance", self._untold, *self._doing, peak_memory_mib(CPU))
+        self._untold, self._told = 0.0, time.monotonic()
 
     def skip(self, units: float) -> None:
         super().skip(units)
@@ -208,7 +238,7 @@ def _work(connection: Connection, arm: Arm, setup: WorkerSetup) -> None:
     """A worker's process."""
     keep_freed_memory()
     torch.set_num_threads(setup.threads)
-    with stop_on_signals(lambda _: None, (signal.SIGTERM,)) as stop:
+    with working_in(setup.out), stop_on_signals(lambda _: None, (signal.SIGTERM,)) as stop:
         telling = _Telling(connection, 0, stop)
         try:
             fabric = make_fabric(setup.device, setup.precision)
@@ -216,6 +246,7 @@ def _work(connection: Connection, arm: Arm, setup: WorkerSetup) -> None:
             run = ArmRun(arm, data, setup.out / "steps", fabric)
             telling.total = run.units()
             for phase in run.run(Watch(telling, stop, setup.watch)):
+                telling.catch_up()
                 telling.tell("phase", phase)
             telling.tell("end")
         except KeyboardInterrupt:

@@ -51,9 +51,9 @@ def phase(name, top1, heights=(None,)):
     }
 
 
-def row(arm, seed=0, base=70.0, names=SE):
+def row(arm, seed=0, base=70.0, names=SE, steps=None):
     phases = [phase(n, base + i + seed / 8, (1, 3, 5) if "height" in n else (None,)) for i, n in enumerate(names)]
-    return {"arm": arm, "supernet": "SE_B", "teacher": "fixed", "seed": seed, "phases": phases}
+    return {"arm": arm, "supernet": "SE_B", "teacher": "fixed", "seed": seed, "steps": steps or names, "phases": phases}
 
 
 def results(*rows, baseline="OFA", **study):

@@ -85,6 +85,15 @@ def test_a_row_that_is_there_twice_counts_once_if_equal_and_is_an_error_if_not()
         merge_results([two(), other])
 
 
+def test_a_row_that_failed_gives_way_to_one_that_did_not():
+    failed = {**row("OFA", names=SE[:2], steps=SE), "error": "out of memory"}
+    earlier = {**failed, "phases": failed["phases"][:1]}
+    for parts in ([failed], [earlier, failed], [failed, earlier]):
+        for runs in ([*parts, row("OFA")], [row("OFA"), *parts]):
+            assert merge_results([results(run) for run in runs])["rows"] == [row("OFA")]
+        assert merge_results([results(run) for run in parts])["rows"] == [failed]
+
+
 def test_runs_that_cannot_be_compared_are_not_merged():
     assert merge_results([two(), two(baseline="other")])["study"]["baseline"] == "OFA"
     with pytest.raises(UserError, match="agree in dataset, but got 'fashion-mini' and 'cifar10'"):

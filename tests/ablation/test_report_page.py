@@ -101,15 +101,15 @@ def test_gains_over_several_seeds_have_an_interval(tmp_path):
         ),
         (results(row("OFA")), "OFA ends at 75.00 % top-1 accuracy."),
         (
-            results(row("OFA"), row("X", names=SE[:3])),
+            results(row("OFA"), row("X", names=SE[:3], steps=SE)),
             "Only OFA has finished so far (75.00 % top-1 accuracy)",
         ),
         (
-            results(row("OFA"), row("X", names=SE[:3])),
+            results(row("OFA"), row("X", names=SE[:3], steps=SE)),
             "X is not finished: its last phase is depth-1, not width-2.",
         ),
         (results(row("OFA", base=60.0), row("X"), row("Y")), "X and Y are best at the end: 75.00 %"),
-        (results(row("OFA", names=SE[:1]), row("X"), row("Y")), "the baseline OFA has not finished"),
+        (results(row("OFA", names=SE[:1], steps=SE), row("X"), row("Y")), "the baseline OFA has not finished"),
         (
             results({"arm": "OFA", "seed": 0, "error": "disk full"}, row("X")),
             "OFA, seed 0, failed: disk full",

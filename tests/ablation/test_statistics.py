@@ -17,10 +17,10 @@ from ofav2_plugins.ablation.statistics import Summary, subnet_key
 FINITE = st.floats(-1e6, 1e6)
 
 
-def row(arm, seed, **phases):
-    """A row whose phases have these best accuracies; "_" in a name stands for "-"."""
+def row(arm, seed, *left, **phases):
+    """A row whose phases have these best accuracies, and which steps are left; "_" in a name stands for "-"."""
     listed = [{"name": name.replace("_", "-"), "best_top1": top1} for name, top1 in phases.items()]
-    return {"arm": arm, "seed": seed, "phases": listed}
+    return {"arm": arm, "seed": seed, "steps": [*(entry["name"] for entry in listed), *left], "phases": listed}
 
 
 def subnet(top1, *, height=None, validation=None, macs=1, resolution=32, ensemble=False, **arch):
@@ -133,15 +133,15 @@ def test_differences_are_paired_by_seed_at_the_last_shared_phase():
         row("base", 1, full=60.0, kernel=61.0, width_1=62.0),
         row("better", 1, full=60.5, kernel=61.5, height_1=63.0, width_1=65.0),
         row("better", 0, full=70.5, kernel=71.5, height_1=73.0, width_1=74.0),
-        row("stopped", 0, full=71.0, kernel=70.0, height_1=80.0),
+        row("stopped", 0, "width-1", full=71.0, kernel=70.0, height_1=80.0),
         row("elsewhere", 7, full=99.0),
-        {"arm": "failed", "seed": 0, "error": "out of memory"},
+        {"arm": "failed", "seed": 0, "steps": ["full"], "error": "out of memory"},
     ]
     assert paired_differences(rows, "base") == [
-        PairedDifference("better", "width-1", {1: 3.0, 0: 2.0}),
-        PairedDifference("stopped", "kernel", {0: -1.0}),
-        PairedDifference("elsewhere", None, {}),
-        PairedDifference("failed", None, {}),
+        PairedDifference("better", "width-1", {1: 3.0, 0: 2.0}, "width-1"),
+        PairedDifference("stopped", "kernel", {0: -1.0}, "kernel"),
+        PairedDifference("elsewhere", None, {}, None),
+        PairedDifference("failed", None, {}, None),
     ]
     better, stopped, *_ = paired_differences(rows, "base")
     assert better.mean == 2.5
@@ -149,11 +149,27 @@ def test_differences_are_paired_by_seed_at_the_last_shared_phase():
     assert stopped.interval is None
 
 
+def test_arms_of_other_phases_are_compared_end_to_end():
+    rows = [row("base", 0, full=70.0, width_1=72.0), row("sandwich", 0, sandwich=73.5), row("short", 0, full=69.0)]
+    assert paired_differences(rows, "base") == [
+        PairedDifference("sandwich", "sandwich", {0: 1.5}, "width-1"),
+        PairedDifference("short", "full", {0: -3.0}, "width-1"),
+    ]
+    assert [(end.arm, gain) for end, gain in Summary(results(*rows)).ranked] == [
+        ("sandwich", 1.5), ("base", 0.0), ("short", -3.0)
+    ]  # fmt: skip
+    rows[0]["steps"] = [*rows[0]["steps"], "width-2"]  # now the baseline is not at its end
+    assert paired_differences(rows, "base") == [
+        PairedDifference("sandwich", None, {}, None),
+        PairedDifference("short", "full", {0: -1.0}, "full"),
+    ]
+
+
 def test_a_seed_without_a_number_is_left_out_of_the_pairs():
     rows = [row("base", s, full=70.0) for s in (0, 1)] + [row("a", 0, full=math.nan), row("a", 1, full=71.0)]
-    assert paired_differences(rows, "base") == [PairedDifference("a", "full", {1: 1.0})]
+    assert paired_differences(rows, "base") == [PairedDifference("a", "full", {1: 1.0}, "full")]
     assert paired_differences(rows, "nobody") == [
-        PairedDifference("base", None, {}), PairedDifference("a", None, {})
+        PairedDifference("base", None, {}, None), PairedDifference("a", None, {}, None)
     ]  # fmt: skip
 
 
@@ -161,7 +177,8 @@ def test_an_arm_that_stopped_early_is_not_at_the_end():
     summary = Summary(
         results(
             row("base", 0, full=70.0, width_1=72.0),
-            row("stopped", 0, full=90.0),
+            row("stopped", 0, "width-1", full=90.0),
+            row("short", 0, full=69.0),
             row("special", 0, full=70.0, width_1=73.0, zoom=74.0),
             recipes={"base": {}, "waiting": {}},
         )
@@ -169,6 +186,7 @@ def test_an_arm_that_stopped_early_is_not_at_the_end():
     assert {end.arm: (end.phase, end.finished) for end in summary.ends} == {
         "base": ("width-1", True),
         "stopped": ("full", False),
+        "short": ("full", True),
         "special": ("zoom", True),
         "waiting": (None, False),
     }
@@ -193,7 +211,7 @@ def test_last_exit_and_lone_mb_blocks_are_the_plain_network():
 
 
 def with_subnets(arm, seed, name, subnets):
-    return {"arm": arm, "seed": seed, "phases": [{"name": name, "best_top1": 1.0, "subnets": subnets}]}
+    return {**row(arm, seed), "phases": [{"name": name, "best_top1": 1.0, "subnets": subnets}]}
 
 
 def test_rank_correlation_is_over_shared_subnets_of_the_same_last_phase():
@@ -259,7 +277,7 @@ def test_totals_add_up_and_peaks_do_not():
 def computed(arm, seed, *phases):
     """A row of (phase, compute, accuracy)."""
     listed = [{"name": name, "training_macs": macs, "best_top1": top1} for name, macs, top1 in phases]
-    return {"arm": arm, "seed": seed, "phases": listed}
+    return {"arm": arm, "seed": seed, "steps": [name for name, *_ in phases], "phases": listed}
 
 
 def test_at_equal_compute_an_arm_stands_where_it_had_computed_no_more_than_the_whole_baseline():

@@ -3,56 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
+from study_samples import RECIPE, STUDY
 
 from ofav2_plugins import registry
 from ofav2_plugins.ablation.study import load_study, study_arms, study_names
-from ofav2_plugins.ablation.workers import _fits
+from ofav2_plugins.arm import Arm
 from ofav2_plugins.cli import main
 from ofav2_plugins.data.batches import calibration_batches
 from ofav2_plugins.distributed import make_fabric
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.recipes import load_recipe
-from ofav2_plugins.run import Arm, ArmRun
+from ofav2_plugins.run import ArmRun
 from ofav2_plugins.teachers.progressive import Progressive
-
-RECIPE = """
-width_mult: 0.25
-resolutions: [16]
-batch_size: 512
-teacher: progressive
-evaluation: {bn_images: 64, selection_draws: 1, max_subnets: 2, batch_size: 500}
-phases:
-  full: {epochs: 1, lr: 0.05}
-  kernel: {epochs: 1, warmup_epochs: 0}
-"""
-STUDY = """
-dataset: fashion-mini
-recipe: mine.yaml
-baseline: a
-arms:
-  - {name: a, supernet: SE_B, teacher: fixed}
-  - {name: b, supernet: SE_D}
-"""
-
-
-@pytest.fixture
-def study(tmp_path) -> Path:
-    (tmp_path / "mine.yaml").write_text(RECIPE)
-    (tmp_path / "study.yaml").write_text(STUDY)
-    return tmp_path / "study.yaml"
-
-
-@pytest.fixture(scope="module")
-def data():
-    return registry.load(registry.DATASETS, "fashion-mini").load()
 
 
 def test_an_arm_keeps_the_recipes_teacher_unless_it_names_one(study):
@@ -90,100 +56,6 @@ def test_a_changed_recipe_is_another_run_and_results_come_step_by_step(study, tm
     results = json.loads((out / "results.json").read_text())
     assert results["study"]["name"] == "study"
     assert [row["arm"] for row in results["rows"]] == ["a", "b"]
-
-
-def wait_for(found, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not found() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert found(), "not within the time"
-
-
-def test_workers_give_what_one_process_gives(study, tmp_path):
-    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--out"]
-    for out, more in (("one", []), ("two", ["--workers", "2", "--memory", "16"])):
-        done = subprocess.run([*ablate, str(tmp_path / out), *more], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    rows = [json.loads((tmp_path / out / "results.json").read_text())["rows"] for out in ("one", "two")]
-    for row in (row for listed in rows for row in listed):
-        for phase in row["phases"]:
-            for cost in ("seconds", "images_per_second", "peak_memory_mib"):
-                del phase[cost]
-    assert [row["arm"] for row in rows[0]] == ["a", "b"]
-    assert all(phase["training_macs"] > 1e9 for row in rows[0] for phase in row["phases"])
-    assert rows[0] == rows[1]
-
-
-SHARING = (
-    STUDY
-    + """  - {name: c, supernet: SE_B, teacher: progressive}
-seeds: [0, 1]
-"""
-)
-
-
-def test_arms_that_share_steps_do_not_run_together_and_a_killed_worker_is_one_failed_arm(study, tmp_path):
-    study.write_text(SHARING + "overrides: [phases.full.epochs=3]\n")
-    out = tmp_path / "out"
-    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--workers", "3",
-              "--out", str(out)]  # fmt: skip
-    process = subprocess.Popen(ablate, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: len(list(out.glob("steps/full-*/metrics.jsonl"))) == 3)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    os.kill(int(workers[0]), signal.SIGKILL)
-    output, errors = process.communicate()
-    assert process.returncode == 1 and "1 of 6 arms failed" in errors
-    assert "ended with code -9" in output and "the others go on" in output
-    assert subprocess.run([*ablate, "--resume"], capture_output=True).returncode == 0
-    rows = json.loads((out / "results.json").read_text())["rows"]
-    assert [(row["arm"], row["seed"]) for row in rows] == [(arm, seed) for seed in (0, 1) for arm in "abc"]
-    assert all(len(row["phases"]) == 2 and "error" not in row for row in rows)
-    assert len(list(out.glob("steps/*"))) == 8  # c has the steps of a
-    assert all(rows[i]["phases"] == rows[i + 2]["phases"] for i in (0, 3))
-
-
-@pytest.mark.parametrize(
-    ("n_running", "largest_mib", "limit_gib", "fits"),
-    [
-        (0, 0, 1, True),
-        (1, 0, 100, False),
-        (1, 1024, 100, True),
-        (1, 1024, 2, False),
-        (3, 1024, 4, False),
-        (3, 9, None, True),
-    ],
-)
-def test_a_worker_starts_where_all_of_them_fit(n_running, largest_mib, limit_gib, fits):
-    # this process takes something too, so 2 GiB are too little for it and two workers of 1 GiB
-    assert _fits([None] * n_running, largest_mib, limit_gib) is fits
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
-def test_workers_stop_with_the_first_process_and_are_resumed(study, tmp_path, how):
-    study.write_text(STUDY + "overrides: [phases.full.epochs=40]\n")
-    out = tmp_path / "out"
-    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--workers", "2",
-              "--save-every", "0", "--out", str(out)]  # fmt: skip
-    process = subprocess.Popen(ablate, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: len(list(out.glob("steps/*/state.safetensors"))) == 2)
-    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(workers) >= 2
-    process.send_signal(getattr(signal, how))
-    errors = process.communicate()[1]
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
-    if how == "SIGTERM":
-        assert process.returncode == 130
-        assert "--resume" in errors and "Traceback" not in errors
-    shorter = subprocess.run([*ablate, "--resume", "--set", "phases.full.epochs=1"], capture_output=True, text=True)
-    assert shorter.returncode == 1 and "another run" in shorter.stderr
-    states = {path: path.stat().st_mtime_ns for path in out.glob("steps/*/state.safetensors")}
-    again = subprocess.Popen([*ablate, "--resume"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: all(path.stat().st_mtime_ns > before for path, before in states.items()))
-    again.terminate()
-    again.communicate()
-    assert len(list(out.glob("steps/full-*"))) == 2  # the same steps, gone on with
 
 
 def test_an_arm_that_fails_is_reported_and_the_others_go_on(study, tmp_path):
@@ -224,20 +96,6 @@ def test_whatever_a_plugin_raises_ends_one_arm_and_is_kept(study, tmp_path, monk
     assert "Traceback" in (tmp_path / "out" / "logs" / "a-0.txt").read_text()
     assert len(finished["phases"]) == 2 and "error" not in finished
     assert "[/red]" in capsys.readouterr().out or not isinstance(error, ValueError)
-
-
-def test_limits_that_cannot_be_kept_are_refused_before_anything_is_made(study, tmp_path):
-    out = tmp_path / "out"
-    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--out", str(out)]
-    for wrong, words in (
-        (["--workers", "2", "--memory", "0.1"], "--memory must be at least"),
-        (["--workers", "2", "--memory", "nan"], "--memory must be at least"),
-        (["--workers", "0"], "workers"),
-    ):
-        done = subprocess.run([*ablate, *wrong], capture_output=True, text=True)
-        assert done.returncode != 0
-        assert words in done.stderr and "Traceback" not in done.stderr
-        assert not out.exists()
 
 
 def test_results_of_another_version_stay_as_they_are(study, tmp_path):
@@ -328,6 +186,26 @@ def test_wrong_exit_weights_and_settings_are_found_before_the_folder_is_taken(tm
         assert done.returncode == 1
         assert words in done.stderr
         assert not (tmp_path / "out").exists()
+
+
+def test_what_is_wrong_with_an_arm_names_it(study, tmp_path):
+    study.write_text(STUDY.replace("SE_D}", "EE_D, overrides: ['exit_weights={loss: [0.5, 0.5]}']}"))
+    ablate = ["ablate", str(study), "--out", str(tmp_path / "out")]
+    refused = subprocess.run([sys.executable, "-m", "ofav2_plugins", *ablate], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "arm 'b'" in refused.stderr and "5 numbers" in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_distillation_that_asks_nobody_has_no_teacher(data, tmp_path):
+    folders, works = [], []
+    for teacher in ("none", "progressive"):
+        recipe = load_recipe("quick", [f"teacher={teacher}", "distillation=none"])
+        run = ArmRun(Arm(teacher, "SE_B", recipe, 0), data, tmp_path, make_fabric("cpu"))
+        assert {planned.teacher for planned in run.plan} == {None}
+        folders.append(run.folders)
+        works.append(run.units())
+    assert folders[0] == folders[1] and works[0] == works[1]
 
 
 def test_calibration_batches_are_of_one_size_and_augmented_as_the_recipe_says(data):

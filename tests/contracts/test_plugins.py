@@ -12,8 +12,8 @@ import torch
 
 import ofav2_plugins as ofav2
 from ofav2_plugins import registry
+from ofav2_plugins.arm import Arm
 from ofav2_plugins.recipes import load_recipe
-from ofav2_plugins.run import Arm
 
 
 def registered(namespace: str) -> list[str]:
