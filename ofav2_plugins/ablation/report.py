@@ -48,7 +48,6 @@ class _Row(_Part):
     steps: list[str] | None = None
     phases: list[_Phase] | None = None
     error: str | None = None
-    exits: list[dict[str, Any]] | None = None
 
 
 class _Study(_Part):

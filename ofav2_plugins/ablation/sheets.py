@@ -71,14 +71,7 @@ def sheets(summary: Summary) -> list[Sheet]:
     if summary.gains_at_equal_compute:
         found.append(equal_compute_sheet(summary))
     if summary.exits:
-        heights = sorted({height for _, held in summary.exits.values() for height in held})
-        rows = [[a, p, *(_mean(held.get(h)) for h in heights)] for a, (p, held) in summary.exits.items()]
-        header = ["Arm", "After", *(f"Exit {height}" for height in heights)]
-        together = [_mean(summary.ensemble(arm)) for arm in summary.exits]
-        if any(together):
-            rows = [[*row, value] for row, value in zip(rows, together, strict=True)]
-            header.append("All together")
-        found.append(Sheet("exits", "Top-1 accuracy on the test set by exit (%)", header, rows))
+        found += _exit_sheets(summary)
     pairs = [[c.a, c.b, c.rho, c.n] for c in summary.correlations]
     header = ["Arm", "Other arm", "Spearman", "Shared subnets"]
     found.append(Sheet("rank-correlation", "Rank correlation over the subnets that both have", header, pairs))
@@ -87,6 +80,25 @@ def sheets(summary: Summary) -> list[Sheet]:
         if any(totals):
             found.append(_cost_sheet(summary, key, name, units))
     return found
+
+
+def _exit_sheets(summary: Summary) -> list[Sheet]:
+    """Accuracy by exit at each arm's last phase; where exits were measured, also after every phase."""
+    heights = sorted({height for _, held in summary.exits.values() for height in held})
+    header = ["Arm", "After", *(f"Exit {height}" for height in heights)]
+    caption = "Top-1 accuracy on the test set by exit (%)"
+    last = [[arm, phase, *(_mean(held.get(h)) for h in heights)] for arm, (phase, held) in summary.exits.items()]
+    if not summary.exits_are_measured:
+        return [Sheet("exits", caption, header, last)]
+    every = [
+        [arm, phase, *(_mean(held.get(h)) for h in heights), _mean(summary.over_seeds(arm, phase, "ensemble_top1"))]
+        for arm in summary.exits
+        for phase in summary.phases
+        if (held := summary.exits_after(arm, phase))
+    ]
+    last = [[*row, _mean(summary.ensemble(arm))] for arm, row in zip(summary.exits, last, strict=True)]
+    header.append("All together")
+    return [Sheet("exits", caption, header, last), Sheet("exits-by-phase", caption, header, every)]
 
 
 COSTS: list[tuple[str, str, list[tuple[float, str]]]] = [
@@ -106,8 +118,11 @@ def _cost_sheet(summary: Summary, key: str, name: str, units: list[tuple[float, 
     rows = [
         [arm, *(v if v is None else v / scale for v in line)] for arm, line in zip(summary.arms, lines, strict=True)
     ]
-    last = "Peak" if key == "peak_memory_mib" else "Total"
-    return Sheet(name, f"{name.capitalize()} per phase ({unit})", ["Arm", *summary.phases, last], rows, digits=1)
+    if key == "peak_memory_mib":
+        last, caption = "Peak", f"Peak memory of the process up to the end of each phase ({unit})"
+    else:
+        last, caption = "Total", f"{name.capitalize()} per phase ({unit})"
+    return Sheet(name, caption, ["Arm", *summary.phases, last], rows, digits=1)
 
 
 def _mean(held: Any) -> float | None:

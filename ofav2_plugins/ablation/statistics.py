@@ -193,9 +193,13 @@ class Summary:
         found = [(end, gain) for end in self.ends if end.finished and (gain := gains.get(end.arm)) is not None]
         return sorted(found, key=lambda pair: -pair[1])
 
+    def exits_after(self, arm: str, phase: str | None) -> dict[int, Spread]:
+        """Height -> accuracy of each exit of the maximal network, as measured after a phase."""
+        return _joined(_measured_exits(row, phase) for row in self.of(arm))
+
     def _exits_measured(self, arm: str) -> tuple[str | None, dict[int, Spread]]:
         last = self.last_phase(arm)
-        return last, _joined(_measured_exits(row, last) for row in self.of(arm))
+        return last, self.exits_after(arm, last)
 
     def _exits_by_subnet(self, arm: str) -> tuple[str | None, dict[int, Spread]]:
         best: tuple[str | None, dict[int, Spread]] = (None, {})
@@ -263,8 +267,7 @@ def _best_by_height(entry: Row) -> dict[int, float]:
 
 
 def _measured_exits(row: Row, phase: str | None) -> dict[int, float]:
-    """The exits of a row, or of one of its phases."""
-    listed = [row.get("exits"), *(e.get("exits") for e in row.get("phases") or [] if e["name"] == phase)]
-    exits: Any = next((entries for entries in listed if entries), [])
+    """Height -> accuracy, as one of a row's phases has measured them."""
+    exits = [e for entry in row.get("phases") or [] if entry["name"] == phase for e in entry.get("exits") or []]
     tops = {entry.get("height"): number(entry.get("top1")) for entry in exits}
     return {height: top1 for height, top1 in tops.items() if isinstance(height, int) and top1 is not None}

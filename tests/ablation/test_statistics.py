@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ofav2_plugins.ablation.numbers import Spread, bootstrap_interval, pareto_front, phase_order, spearman, spread
 from ofav2_plugins.ablation.pairs import PairedDifference, equal_compute_differences, paired_differences
+from ofav2_plugins.ablation.sheets import sheets
 from ofav2_plugins.ablation.statistics import Summary, subnet_key
 
 FINITE = st.floats(-1e6, 1e6)
@@ -236,10 +237,8 @@ def test_rank_correlation_is_over_shared_subnets_of_the_same_last_phase():
 def test_exits_are_the_measured_ones_where_there_are_some():
     measured = row("a", 0, full=70.0)
     measured["phases"][0]["exits"] = [{"height": 1, "top1": 50.0}, {"height": 2, "top1": 60.0}]
-    other = {
-        **row("a", 1, full=70.0),
-        "exits": [{"height": 2, "top1": 62.0}, {"height": 1, "top1": math.nan}],
-    }
+    other = row("a", 1, full=70.0)
+    other["phases"][0]["exits"] = [{"height": 2, "top1": 62.0}, {"height": 1, "top1": math.nan}]
     inferred = with_subnets("b", 0, "full", [subnet(1.0, height=1), subnet(2.0, height=2)])
     assert Summary(results(measured, other, inferred)).exits == {
         "a": ("full", {1: Spread(50.0, 50.0, 50.0, 1), 2: Spread(61.0, 60.0, 62.0, 2)})
@@ -318,3 +317,6 @@ def test_exits_and_ensemble_are_those_of_the_last_phase():
     summary = Summary({"study": {"baseline": "a"}, "rows": [ahead, behind]})
     assert summary.exits == {"a": ("kernel", {1: Spread(60.0, 60.0, 60.0, 1), 2: Spread(70.0, 70.0, 70.0, 1)})}
     assert summary.ensemble("a") == Spread(71.0, 71.0, 71.0, 1)
+    tables = {sheet.name: sheet for sheet in sheets(summary)}
+    assert tables["exits"].rows == [["a", "kernel", 60.0, 70.0, 71.0]]
+    assert tables["exits-by-phase"].rows == [["a", "full", 10.0, 20.0, 21.0], ["a", "kernel", 60.0, 70.0, 71.0]]
