@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 
@@ -11,6 +12,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 QUIET_SECONDS = 60
 """Where there is no terminal, and so no bar, a line says at least so often how far the work is."""
+
+SURE_SECONDS = 10
+"""Before that the speed is not known well enough to say how long the rest takes."""
 
 
 class Reporter:
@@ -26,7 +30,8 @@ class Reporter:
         self.total = total
         self.done = 0.0
         self._skipped = 0.0
-        self._started = self._last_line = time.monotonic()
+        self._started: float | None = None
+        self._last_line = time.monotonic()
         self._live = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -49,10 +54,12 @@ class Reporter:
 
     def advance(self, units: float, description: str, note: str = "") -> None:
         """Count work that was done now."""
+        if self._started is None:  # not sooner: loading and looking for finished steps is not this work
+            self._started = time.monotonic()
         self.done += units
         self._update(description, note)
         if not self.console.is_terminal and time.monotonic() - self._last_line > QUIET_SECONDS:
-            self.line(f"{description}: {note}; {self.eta()}")
+            self.line(f"{description}: {note}{self.eta()}")
 
     def skip(self, units: float) -> None:
         """Count work that an earlier run has done: it says nothing about the speed of this one."""
@@ -69,22 +76,15 @@ class Reporter:
         self._last_line = time.monotonic()
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def eta_seconds(self) -> float | None:
-        """Seconds to the end at the speed so far; None before there is any."""
-        fresh = self.done - self._skipped
-        if fresh <= 0:
-            return None
-        return (self.total - self.done) * (time.monotonic() - self._started) / fresh
+    def time_for(self, units: float) -> str:
+        """How long that much work takes at the speed so far, for people; "" until it can be told."""
+        fresh, seconds = self.done - self._skipped, time.monotonic() - (self._started or math.inf)
+        return duration(max(units, 0) * seconds / fresh) if fresh > 0 and seconds > SURE_SECONDS else ""
 
     def eta(self) -> str:
-        """`eta_seconds` for people."""
-        seconds = self.eta_seconds()
-        return "" if seconds is None else f"{duration(max(seconds, 0))} left"
-
-    def time_for(self, units: float) -> str:
-        """How long that much work takes at the speed so far, for people."""
-        fresh = self.done - self._skipped
-        return "" if fresh <= 0 else duration(units * (time.monotonic() - self._started) / fresh)
+        """How long it takes to the end, as the end of a line."""
+        left = self.time_for(self.total - self.done)
+        return left and f"; {left} left"
 
     def _update(self, description: str, note: str) -> None:
         self._live.update(
@@ -93,7 +93,7 @@ class Reporter:
             total=self.total,
             description=escape(description),
             note=escape(note),
-            eta=self.eta(),
+            eta=self.eta().removeprefix("; "),
         )
 
 

@@ -252,12 +252,10 @@ class StepTrainer:
 
     def _show(self, epoch: int, speed: float) -> None:
         done, reporter = self.progress, self.watch.reporter
-        reporter.advance(
-            batch_units(self.planned, self._images_per_batch),
-            self.planned.name,
-            f"epoch {epoch + 1}/{self.n_epochs}, loss {done.loss_sum / done.batch:.2f}, {speed:.0f} images/s, "
-            f"phase: {reporter.time_for(self._units_left(epoch))}",
-        )
+        note = f"epoch {epoch + 1}/{self.n_epochs}, loss {done.loss_sum / done.batch:.2f}, {speed:.0f} images/s"
+        if left := reporter.time_for(self._units_left(epoch)):
+            note += f", phase: {left}"
+        reporter.advance(batch_units(self.planned, self._images_per_batch), self.planned.name, note)
 
     def _units_left(self, epoch: int) -> float:
         left = (self.n_epochs - epoch) * self.n_batches - self.progress.batch

@@ -59,10 +59,9 @@ class StudyResults:
         done[phase["name"]] = phase
         self._renew(run, phases=[*done.values(), *self._phases_before(arm)[len(done) :]])
         seed = f", seed {arm.seed}" if len({other.seed for other in self.arms}) > 1 else ""
-        self.reporter.line(
-            f"{arm.name}{seed}: {phase['name']:9s} best {phase['best_top1']:4.1f} %, "
-            f"mean {phase['mean_top1']:4.1f} %, took {duration(phase['seconds'])}; {self.reporter.eta()}"
-        )
+        top1s = f"best {phase['best_top1']:4.1f} %, mean {phase['mean_top1']:4.1f} %"
+        took = f"took {duration(phase['seconds'])}"
+        self.reporter.line(f"{arm.name}{seed}: {phase['name']:9s} {top1s}, {took}{self.reporter.eta()}")
 
     def add_failure(self, run: ArmRun, reason: str) -> None:
         """Note that an arm ended early, and why; what it had done stays."""
