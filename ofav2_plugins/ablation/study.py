@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,12 +33,16 @@ Seeds = Annotated[list[Annotated[int, Field(strict=True)]], Field(min_length=1),
 
 
 class ArmSpec(_Strict):
-    """One arm: a supernet, and what else differs from the study's recipe; its own seeds must be among the study's."""
+    """One arm: a supernet, and what else differs from the study's recipe; its own seeds must be among the study's.
+
+    Exit weights are a strategy's name, or the recipe's `{loss: ..., output: ...}`.
+    """
 
     name: str = Field(min_length=1)
     supernet: str
     teacher: str | None = None
     distillation: str | None = None
+    exit_weights: str | dict[str, Any] | None = None
     factor: str = ""
     overrides: list[str] = []
     seeds: Seeds | None = None
@@ -121,8 +126,9 @@ def study_arms(study: Study, overrides: Sequence[str] = ()) -> list[Arm]:
 
 def arm_recipe(study: Study, spec: ArmSpec, overrides: Sequence[str]) -> Recipe:
     """The study's recipe with the arm's own changes; its plugins are loaded to see that they exist."""
-    named = {"teacher": spec.teacher, "distillation": spec.distillation}
-    own = [*(f"{key}={value}" for key, value in named.items() if value is not None), *spec.overrides]
+    named = {key: getattr(spec, key) for key in ("teacher", "distillation", "exit_weights")}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in named.items() if value}
+    own = [*(f"{key}={text}" for key, text in texts.items()), *spec.overrides]
     for override in overrides:
         key = override.partition("=")[0]
         if clash := next((o for o in own if _overlap(key, o.partition("=")[0])), None):

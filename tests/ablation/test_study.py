@@ -25,6 +25,18 @@ def test_an_arm_keeps_the_recipes_teacher_unless_it_names_one(study):
     assert [arm.recipe.teacher for arm in study_arms(load_study(str(study)))] == ["fixed", "progressive"]
 
 
+def test_an_arm_may_have_exit_weights_of_its_own(study):
+    for value, loss, output in (("MIX", "DESC", "ASC"), ("{loss: [1, 2, 3, 4, 5]}", [1, 2, 3, 4, 5], "ASC")):
+        study.write_text(STUDY.replace("SE_D}", f"EE_D, exit_weights: {value}}}"))
+        weights = [arm.recipe.exit_weights for arm in study_arms(load_study(str(study)))]
+        assert (weights[0].loss, weights[1].loss, weights[1].output) == ("ASC", loss, output)
+    with pytest.raises(UserError, match="would undo 'exit_weights"):
+        study_arms(load_study(str(study)), ["exit_weights.output=UNIF"])
+    study.write_text(STUDY.replace("SE_D}", "EE_D, exit_weights: BEST}"))
+    with pytest.raises(UserError, match=r"arm 'b': .*exit_weights.*must be one of"):
+        study_arms(load_study(str(study)))
+
+
 def test_what_would_undo_an_arm_or_the_pairing_is_refused(study):
     loaded = load_study(str(study))
     with pytest.raises(UserError, match="arm 'a': --set 'teacher=none' would undo 'teacher=fixed'"):
