@@ -127,8 +127,9 @@ def study_arms(study: Study, overrides: Sequence[str] = ()) -> list[Arm]:
 def arm_recipe(study: Study, spec: ArmSpec, overrides: Sequence[str]) -> Recipe:
     """The study's recipe with the arm's own changes; its plugins are loaded to see that they exist."""
     named = {key: getattr(spec, key) for key in ("teacher", "distillation", "exit_weights")}
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in named.items() if value}
-    own = [*(f"{key}={text}" for key, text in texts.items()), *spec.overrides]
+    given = {key: value for key, value in named.items() if value is not None}
+    own = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
+    own += spec.overrides
     for override in overrides:
         key = override.partition("=")[0]
         if clash := next((o for o in own if _overlap(key, o.partition("=")[0])), None):
