@@ -120,7 +120,7 @@ class ArmRun:
             data=self.data,
             recipe=self.arm.recipe,
             planned=planned,
-            teacher=self._bound_teacher(planned),
+            teacher=self.bound_teacher(planned),
             distillation=self.distillation,
             evaluator=self.evaluator,
             seed=self.arm.seed,
@@ -144,7 +144,8 @@ class ArmRun:
     def _load(self, step: str) -> None:
         self.net.load_state_dict(self._best(step))
 
-    def _bound_teacher(self, planned: PlannedStep) -> Teacher:
+    def bound_teacher(self, planned: PlannedStep) -> Teacher:
+        """Who teaches a step: the finished step that it names, ready to answer; the null object where nobody does."""
         if planned.teacher is None:
             return registry.load(registry.TEACHERS, NONE)
         teacher, supernet = self.arm.teacher(), self._placed(self.arm.build(self.data.n_classes))

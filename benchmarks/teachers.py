@@ -1,0 +1,79 @@
+"""What the teachers of a finished study said: how right and how sure the maximal network of each step was.
+
+    python benchmarks/teachers.py proxy runs/proxy --root DATA [--arms SE_B SE_B-pet]
+
+Every step's network answers as a teacher does in training (all exits together, batch norms by batch), on training
+batches as a student sees them, at the largest resolution. Accuracy in percent; entropy of its answers and their
+cross-entropy with the labels in nats. Prints a table and writes it to benchmarks/results/<study>-teachers.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ofav2_plugins.ablation.study import load_study, study_arms
+from ofav2_plugins.data.batches import train_batches
+from ofav2_plugins.distributed import make_fabric
+from ofav2_plugins.run import ArmRun, load_data
+from ofav2_plugins.teachers.base import Teacher
+
+BATCHES = 40
+RESULTS = Path(__file__).parent / "results"
+
+
+@torch.no_grad()
+def said(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Accuracy (%), entropy and cross-entropy (nats) of a teacher's answers."""
+    logits, labels = zip(*((teacher.logits(images), labels) for images, labels in batches), strict=True)
+    scores, truth = torch.cat(logits).log_softmax(1), torch.cat(labels)
+    return {
+        "top1": 100 * (scores.argmax(1) == truth).double().mean().item(),
+        "entropy": -(scores.exp() * scores).sum(1).mean().item(),
+        "cross_entropy": F.nll_loss(scores, truth).item(),
+    }
+
+
+def answers(run: ArmRun) -> dict[str, dict[str, float]]:
+    """Step -> what its maximal network says as a teacher."""
+    recipe, resolution = run.arm.recipe, max(run.evaluator.resolutions)
+    found = {}
+    for planned in run.plan:
+        teacher = run.bound_teacher(replace(planned, teacher=planned.name))
+        batches = train_batches(
+            run.data, batch_size=recipe.batch_size, resolutions=[resolution], seed=0, phase="said", epoch=0
+        )  # fmt: skip
+        found[planned.name] = said(teacher, islice(batches, BATCHES))
+    return found
+
+
+def main() -> None:
+    """Ask, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("study")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--arms", nargs="*", default=[])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    study, fabric, written = load_study(options.study), make_fabric("cpu"), {}
+    for arm in study_arms(study):
+        if arm.seed != study.seeds[0] or (options.arms and arm.name not in options.arms):
+            continue
+        data = load_data(study.dataset, options.root, arm.recipe.validation_fraction)
+        written[arm.name] = answers(ArmRun(arm, data, options.run / "steps", fabric))
+        for step, held in written[arm.name].items():
+            print(f"{arm.name:10s} {step:9s}", *(f"{key} {value:6.3f}" for key, value in held.items()))
+    (RESULTS / f"{Path(options.study).stem}-teachers.json").write_text(json.dumps(written, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
