@@ -109,7 +109,7 @@ def working_in(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock(path: Path, words: str, shared: bool = False) -> Iterator[None]:
-    with open(path, "w") as file:
+    with open(path, "a+") as file:  # readable too, which network file systems want for a shared lock
         try:
             import fcntl
         except ImportError:  # Windows

@@ -153,7 +153,7 @@ def _runs(session: Session, data: DataSplits, steps_folder: Path, fabric: Fabric
         except UserError as error:
             if len(session.arms) == 1:
                 raise
-            raise UserError(f"arm {arm.name!r}: {error}") from error
+            raise type(error)(f"arm {arm.name!r}: {error}") from error
     return runs
 
 

@@ -17,18 +17,19 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals(
-    say: Callable[[str], None], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)
+    say: Callable[[str], None], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM), patient: bool = False
 ) -> Iterator[StopRequest]:
     """Within it the first Ctrl-C or SIGTERM only sets `asked`; a second one raises KeyboardInterrupt at once.
 
     Args:
         say: Told, for the user, that the wish was heard.
         signals: What counts as the wish.
+        patient: Also after the second one.
     """
     request = StopRequest()
 
     def on_signal(_signal: int, _frame: Any) -> None:
-        if request.asked:
+        if request.asked and not patient:
             raise KeyboardInterrupt
         request.asked = True
         say("stopping after this batch, with everything saved; once more stops at once")

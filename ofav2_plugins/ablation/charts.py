@@ -62,7 +62,7 @@ def chart_data(summary: Summary) -> dict[str, Any]:
         "gains": [
             {
                 "arm": summary.arms.index(gain.arm),
-                "phase": gain.phase,
+                "phase": gain.where,
                 "mean": gain.mean,
                 "interval": gain.interval,
                 "seeds": [[str(seed), value] for seed, value in gain.by_seed.items()],

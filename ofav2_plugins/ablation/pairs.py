@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .numbers import bootstrap_interval, number, spread
+from .numbers import bootstrap_interval, number, phase_order, spread
 
 Row = Mapping[str, Any]
 
@@ -21,14 +21,22 @@ class PairedDifference:
         phase: Where the arm stands in it (several seeds may stand at several); None where they share none.
         by_seed: Seed -> the arm's accuracy minus the baseline's.
         baseline_phase: Where the baseline stands in it.
+        baseline_top1: The baseline's accuracy there (%), mean over these seeds.
         share: What the arm had computed by then, as a share of what the baseline had; None where it was not asked.
     """
 
     arm: str
     phase: str | None
     by_seed: Mapping[Any, float]
-    baseline_phase: str | None
+    baseline_phase: str | None = None
+    baseline_top1: float | None = None
     share: float | None = None
+
+    @property
+    def where(self) -> str | None:
+        """The phase that is compared, in words where the baseline stands in another."""
+        same = self.share is not None or self.phase == self.baseline_phase
+        return self.phase if same else f"{self.phase}, the baseline at {self.baseline_phase}"
 
     @property
     def mean(self) -> float | None:
@@ -42,14 +50,14 @@ class PairedDifference:
         return bootstrap_interval(list(self.by_seed.values())) if len(self.by_seed) > 1 else None
 
 
-def is_whole(row: Row) -> bool:
-    """Whether an arm came to the end of its plan, with an accuracy there."""
-    return not row.get("error") and plan_end(row) in _tops(row)
-
-
 def plan_end(row: Row) -> str | None:
     """The last step of a row's plan; None where it does not say."""
     return (row.get("steps") or [None])[-1]
+
+
+def is_whole(row: Row) -> bool:
+    """Whether an arm came to the end of its plan, with an accuracy there (it may have failed when it was run again)."""
+    return plan_end(row) in _tops(row)
 
 
 def paired_differences(rows: Sequence[Row], baseline: str) -> list[PairedDifference]:
@@ -67,15 +75,14 @@ def paired_differences(rows: Sequence[Row], baseline: str) -> list[PairedDiffere
 
 def _against(name: str, arm: Mapping[Any, Row], base: Mapping[Any, Row]) -> PairedDifference:
     pairs = {seed: (_tops(row), _tops(base[seed])) for seed, row in arm.items() if seed in base}
-    for seed in pairs:
-        if is_whole(arm[seed]) and is_whole(base[seed]):
-            phase, other = plan_end(arm[seed]), plan_end(base[seed])
-            break
-    else:
-        shared = {phase: None for own, others in pairs.values() for phase in own if phase in others}
-        phase = other = next(reversed(shared), None)
-    by_seed = {s: own[phase] - others[other] for s, (own, others) in pairs.items() if phase in own and other in others}
-    return PairedDifference(name, phase, by_seed, other)
+    ends = [(arm[s]["steps"][-1], base[s]["steps"][-1]) for s in pairs if is_whole(arm[s]) and is_whole(base[s])]
+    shared = phase_order(phase for own, others in pairs.values() for phase in own if phase in others)
+    if not ends and not shared:
+        return PairedDifference(name, None, {})
+    phase, other = ends[0] if ends else (shared[-1], shared[-1])
+    both = {s: (own[phase], others[other]) for s, (own, others) in pairs.items() if phase in own and other in others}
+    base_top1 = math.fsum(of_base for _, of_base in both.values()) / len(both)
+    return PairedDifference(name, phase, {s: own - of_base for s, (own, of_base) in both.items()}, other, base_top1)
 
 
 def _tops(row: Row) -> dict[str, float]:
@@ -87,33 +94,41 @@ def _tops(row: Row) -> dict[str, float]:
 def equal_compute_differences(rows: Sequence[Row], baseline: str) -> list[PairedDifference]:
     """Every arm against the whole baseline, where the arm had computed no more (training MACs) than it.
 
-    An arm that computes less than the baseline in all its phases stands at its last one. Seeds at which it has
-    computed more after its first phase already, or the baseline is not finished, are left out.
+    An arm that computes less than the baseline in all its phases stands at its last one. Left out are seeds at which
+    it has computed more after its first phase already, it could afford more than it has come to so far, or the
+    baseline is not whole.
     """
     whole = [row for row in rows if row["arm"] == baseline and is_whole(row)]
-    budgets = {row.get("seed"): ends for row in whole if (ends := _ends(row))[-1:] and ends[-1][1] == plan_end(row)}
-    found: dict[str, tuple[list[str], list[float], dict[Any, float]]] = {}
+    budgets = {row.get("seed"): ends[-1] for row in whole if (ends := _ends(row)) and ends[-1][1] == plan_end(row)}
+    stands: dict[str, list[tuple[Any, _End, _End]]] = {}
     for row in rows:
-        seed, arm = row.get("seed"), row["arm"]
-        if arm == baseline or seed not in budgets:
+        budget = budgets.get(row.get("seed"))
+        if row["arm"] == baseline or not budget or not budget[0]:
             continue
-        budget, _, top1 = budgets[seed][-1]
-        affordable = [end for end in _ends(row) if end[0] <= budget * (1 + 1e-9)]
-        if affordable:
-            phases, shares, by_seed = found.setdefault(arm, ([], [], {}))
-            phases.append(affordable[-1][1])
-            shares.append(affordable[-1][0] / budget)
-            by_seed[seed] = affordable[-1][2] - top1
-    last = next((ends[-1][1] for ends in budgets.values()), None)
+        ends = _ends(row)
+        affordable = [end for end in ends if end[0] <= budget[0] * (1 + 1e-9)]
+        if affordable and (len(affordable) < len(ends) or is_whole(row)):
+            stands.setdefault(row["arm"], []).append((row.get("seed"), affordable[-1], budget))
     return [
-        PairedDifference(arm, " / ".join(dict.fromkeys(phases)), by_seed, last, math.fsum(shares) / len(shares))
-        for arm, (phases, shares, by_seed) in found.items()
+        PairedDifference(
+            arm,
+            " / ".join(dict.fromkeys(phase for _, (_, phase, _), _ in held)),
+            {seed: top1 - of_base for seed, (_, _, top1), (_, _, of_base) in held},
+            " / ".join(dict.fromkeys(phase for _, _, (_, phase, _) in held)),
+            math.fsum(of_base for _, _, (_, _, of_base) in held) / len(held),
+            math.fsum(macs / budget for _, (macs, _, _), (budget, _, _) in held) / len(held),
+        )
+        for arm, held in stands.items()
     ]
 
 
-def _ends(row: Row) -> list[tuple[float, str, float]]:
+_End = tuple[float, str, float]
+
+
+def _ends(row: Row) -> list[_End]:
     """(compute so far, phase, best accuracy) after each phase, up to the first that lacks one of them."""
-    ends, total = [], 0.0
+    ends: list[_End] = []
+    total = 0.0
     for phase in row.get("phases") or []:
         macs, top1 = number(phase.get("training_macs")), number(phase.get("best_top1"))
         if macs is None or top1 is None or not math.isfinite(total + macs):

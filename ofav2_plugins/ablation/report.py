@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -96,8 +97,8 @@ def load_results(path: Path) -> dict[str, Any]:
 def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Several runs as one: all their rows; the first run's baseline is the baseline.
 
-    A row that several runs hold counts once; what it cost (time, memory, energy) may differ. One that failed gives
-    way to one that did not.
+    A row that several runs hold counts once; what it cost (time, memory, energy) may differ. Of one that failed or
+    was stopped and one that came further, the latter counts.
 
     Raises:
         UserError: Runs that cannot be compared (dataset or an arm's recipe differ), or that hold different results
@@ -143,22 +144,20 @@ def _merged_rows(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in (row for part in parts for row in part["rows"]):
         key = (row["arm"], row.get("seed"))
         held = rows.get(key, row)
-        if held.get("error") or row.get("error"):  # the one that did not fail, or came further
-            rows[key] = min((held, row), key=lambda r: (bool(r.get("error")), -len(r.get("phases") or [])))
-        elif _without_costs(held) != _without_costs(row):
+        failed = held.get("error") or row.get("error")
+        if not failed and any(map(operator.ne, _without_costs(held), _without_costs(row))):  # in the phases of both
             where = f"arm {row['arm']!r} with seed {row.get('seed')}"
             raise UserError(f"{where} is there twice with different results; leave one of the runs out")
-        else:
-            rows[key] = held
+        rows[key] = max((held, row), key=lambda r: (len(r.get("phases") or []), not r.get("error")))
     return list(rows.values())
 
 
-def _without_costs(row: dict[str, Any]) -> str:
+def _without_costs(row: dict[str, Any]) -> list[str]:
     phases = [{k: v for k, v in phase.items() if k not in _COSTS} for phase in row.get("phases") or []]
     for phase in phases:
         subnets = phase.get("subnets") or []
         phase["subnets"] = [{k: v for k, v in subnet.items() if k != "latency_ms"} for subnet in subnets]
-    return json.dumps({**row, "phases": phases}, sort_keys=True)  # as text, in which NaN equals NaN
+    return [json.dumps(phase, sort_keys=True) for phase in phases]  # as text, in which NaN equals NaN
 
 
 _COSTS = ("seconds", "images_per_second", "peak_memory_mib", "energy_kwh", "co2_kg")

@@ -119,7 +119,7 @@ def _cost_sheet(summary: Summary, key: str, name: str, units: list[tuple[float, 
         [arm, *(v if v is None else v / scale for v in line)] for arm, line in zip(summary.arms, lines, strict=True)
     ]
     if key == "peak_memory_mib":
-        last, caption = "Peak", f"Peak memory of the process up to the end of each phase ({unit})"
+        last, caption = "Peak", f"Peak memory of the process while each phase trained ({unit})"
     else:
         last, caption = "Total", f"{name.capitalize()} per phase ({unit})"
     return Sheet(name, caption, ["Arm", *summary.phases, last], rows, digits=1)
@@ -149,8 +149,8 @@ def ends_sheet(summary: Summary) -> Sheet:
 
 
 def gains_sheet(summary: Summary) -> Sheet:
-    """Each arm's gain over the baseline after the same phases, with its interval where there are several seeds."""
-    caption = f"Gain over {summary.baseline} at equal epochs in every phase, paired by seed (points)"
+    """Each arm's gain over the baseline, with its interval where there are several seeds."""
+    caption = f"Gain over {summary.baseline} at equal epochs of every phase that both have, paired by seed (points)"
     return _gains_sheet("gains", caption, summary, summary.gains)
 
 
@@ -158,9 +158,9 @@ def equal_compute_sheet(summary: Summary) -> Sheet:
     """The same where the arm had computed no more than the whole baseline, and how much that is of it."""
     caption = f"Gain over {summary.baseline} at equal compute or less (training MACs), paired by seed (points)"
     sheet = _gains_sheet("gains-equal-compute", caption, summary, summary.gains_at_equal_compute)
-    shares = [f"{gain.share:.0%}" for gain in summary.gains_at_equal_compute if gain.share is not None]
+    shares = [None if gain.share is None else 100 * gain.share for gain in summary.gains_at_equal_compute]
     rows = [[*row, share] for row, share in zip(sheet.rows, shares, strict=True)]
-    return replace(sheet, header=[*sheet.header, "Compute"], rows=rows)
+    return replace(sheet, header=[*sheet.header, "Compute (%)"], rows=rows)
 
 
 def _gains_sheet(name: str, caption: str, summary: Summary, gains: list[PairedDifference]) -> Sheet:
@@ -169,15 +169,10 @@ def _gains_sheet(name: str, caption: str, summary: Summary, gains: list[PairedDi
     for gain in gains:
         values = ", ".join(f"{value:+.2f}" for value in gain.by_seed.values())
         numbers = [len(gain.by_seed), gain.mean, *(gain.interval or (None, None)), values]
-        rows.append([gain.arm, *([factors.get(gain.arm)] if factors else []), _where(gain), *numbers])
+        rows.append([gain.arm, *([factors.get(gain.arm)] if factors else []), gain.where, *numbers])
     changed = ["What it changes"] if factors else []
     header = ["Arm", *changed, "Compared at", "Seeds", "Mean gain", "95 % from", "95 % to", "By seed"]
     return Sheet(name, caption, header, rows)
-
-
-def _where(gain: PairedDifference) -> str | None:
-    same = gain.share is not None or gain.phase == gain.baseline_phase
-    return gain.phase if same else f"{gain.phase}, the baseline at {gain.baseline_phase}"
 
 
 _RUN = ["best_top1", "test_max_top1", "mean_top1", "min_top1", "ensemble_top1"]

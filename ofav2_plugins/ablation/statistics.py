@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-from .numbers import Spread, number, phase_order, spearman, spread
+from .numbers import CANONICAL, Spread, number, phase_order, spearman, spread
 from .pairs import PairedDifference, Row, equal_compute_differences, paired_differences, plan_end
 
 COSTS = ("macs", "params", "latency_ms")
@@ -69,7 +69,7 @@ class Summary:
             **given,
         }
         self.environment: Mapping[str, Any] = results.get("environment") or {}
-        self.rows: list[Row] = list(results.get("rows") or [])
+        self.rows: list[Row] = _with_ends(list(results.get("rows") or []))
         self.baseline: str = self.study.get("baseline") or ""
         self.arms = list(dict.fromkeys([*(row["arm"] for row in self.rows), *self.study["recipes"]]))
         self.seeds = list(dict.fromkeys(row.get("seed") for row in self.rows))
@@ -110,7 +110,7 @@ class Summary:
 
     @cached_property
     def gains(self) -> list[PairedDifference]:
-        """Every arm that has a phase in common with the baseline, against it."""
+        """Every arm that can be compared with the baseline, against it."""
         return [gain for gain in paired_differences(self.rows, self.baseline) if gain.by_seed]
 
     @cached_property
@@ -245,6 +245,18 @@ class Summary:
             elif end.seeds < len(self.of(end.arm)):
                 notes.append(f"{end.arm} has {end.phase} for {end.seeds} of {len(self.of(end.arm))} seeds.")
         return notes
+
+
+def _with_ends(rows: list[Row]) -> list[Row]:
+    """The rows, each with `steps`: one that does not tell its plan ends where any arm came furthest, or beyond."""
+    lasts = [row["phases"][-1]["name"] if row.get("phases") else None for row in rows]
+    order = phase_order(last for last in lasts if last)
+    known = [name for name in order if name.split("-")[0] in CANONICAL] or order
+    beyond = order[order.index(known[-1]) :] if known else []
+    ends = [last if last in beyond else known[-1] if known else None for last in lasts]
+    return [
+        row if row.get("steps") or end is None else {**row, "steps": [end]} for row, end in zip(rows, ends, strict=True)
+    ]
 
 
 def _joined(tops: Iterable[Mapping[int, float]]) -> dict[int, Spread]:

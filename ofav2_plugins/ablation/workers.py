@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,18 +94,18 @@ def run_in_workers(
         KeyboardInterrupt: Somebody asked to stop; every worker has saved.
         DiskError: Nothing can be written any more.
     """
-    pending, running, peaks = list(runs), list[_Worker](), [0.0]
+    pending, running, largest = list(runs), list[_Worker](), 0.0
     try:
         while pending or running:
             if watch.stop.asked:
                 raise KeyboardInterrupt
             chosen = next((run for run in pending if not any(other.shares_work(run) for other in running)), None)
-            if chosen and len(running) < workers and _fits(running, max(peaks), memory_gib):
+            if chosen and len(running) < workers and _fits(running, largest, memory_gib):
                 pending.remove(chosen)
                 running.append(_Worker(chosen, setup))
             for worker in _that_tell(running):
                 worker.listen(results, watch.reporter)
-                peaks.append(worker.peak)
+                largest = max(largest, worker.peak)
             running = [worker for worker in running if not worker.ended]
             if len(running) > 1 and not _within(memory_gib, sum(worker.peak for worker in running)):
                 pending.insert(0, _stopped(running.pop(), watch.reporter))
@@ -137,7 +138,8 @@ def _stopped(worker: _Worker, reporter: Reporter) -> ArmRun:
     worker.ask_to_stop()
     worker.process.join()
     reporter.skip(-worker.units)  # it will be told again
-    reporter.line(f"{worker.run.arm.name} waits: all workers together took more than --memory")
+    arm = worker.run.arm
+    reporter.line(f"{arm.name}, seed {arm.seed}, waits: all workers together took more than --memory")
     return worker.run
 
 
@@ -222,8 +224,9 @@ class _Telling(Reporter):
             self.catch_up()
 
     def catch_up(self) -> None:
-        """Tell what was done since the last time."""
-        self.tell("advance", self._untold, *self._doing, peak_memory_mib(CPU))
+        """Tell what was done since the last time; how much memory that took is not known before something was."""
+        if self._untold:
+            self.tell("advance", self._untold, *self._doing, peak_memory_mib(CPU))
         self._untold, self._told = 0.0, time.monotonic()
 
     def skip(self, units: float) -> None:
@@ -238,23 +241,39 @@ def _work(connection: Connection, arm: Arm, setup: WorkerSetup) -> None:
     """A worker's process."""
     keep_freed_memory()
     torch.set_num_threads(setup.threads)
-    with working_in(setup.out), stop_on_signals(lambda _: None, (signal.SIGTERM,)) as stop:
+    with stop_on_signals(lambda _: None, (signal.SIGTERM,), patient=True) as stop:
         telling = _Telling(connection, 0, stop)
         try:
-            fabric = make_fabric(setup.device, setup.precision)
-            data = load_data(setup.dataset, setup.root, arm.recipe.validation_fraction)
-            run = ArmRun(arm, data, setup.out / "steps", fabric)
-            telling.total = run.units()
-            for phase in run.run(Watch(telling, stop, setup.watch)):
-                telling.catch_up()
-                telling.tell("phase", phase)
-            telling.tell("end")
+            with working_in(setup.out):
+                _stop_with_parent(stop)
+                fabric = make_fabric(setup.device, setup.precision)
+                data = load_data(setup.dataset, setup.root, arm.recipe.validation_fraction)
+                run = ArmRun(arm, data, setup.out / "steps", fabric)
+                telling.total = run.units()
+                for phase in run.run(Watch(telling, stop, setup.watch)):
+                    telling.catch_up()
+                    telling.tell("phase", phase)
+                telling.tell("end")
         except KeyboardInterrupt:
             telling.tell("failed", "it was stopped from outside; what it had done is saved")
         except DiskError as error:
             telling.tell("disk", str(error))
         except (Exception, SystemExit) as error:
             telling.tell("failed", failure(arm, error, setup.out))
+
+
+def _stop_with_parent(stop: StopRequest) -> None:
+    """Stop when the first process is there no more, at whatever this one is then."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if not parent.is_alive():
+        raise KeyboardInterrupt
+
+    def watch() -> None:
+        parent.join()
+        stop.asked = True
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

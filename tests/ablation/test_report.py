@@ -92,6 +92,9 @@ def test_a_row_that_failed_gives_way_to_one_that_did_not():
         for runs in ([*parts, row("OFA")], [row("OFA"), *parts]):
             assert merge_results([results(run) for run in runs])["rows"] == [row("OFA")]
         assert merge_results([results(run) for run in parts])["rows"] == [failed]
+    begun = row("OFA", names=SE[:1], steps=SE)
+    for runs, kept in (([begun, failed], failed), ([row("OFA"), begun], row("OFA")), ([begun, row("OFA")], row("OFA"))):
+        assert merge_results([results(run) for run in runs])["rows"] == [kept]
 
 
 def test_runs_that_cannot_be_compared_are_not_merged():

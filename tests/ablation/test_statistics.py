@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ofav2_plugins.ablation.numbers import Spread, bootstrap_interval, pareto_front, phase_order, spearman, spread
 from ofav2_plugins.ablation.pairs import PairedDifference, equal_compute_differences, paired_differences
-from ofav2_plugins.ablation.sheets import sheets
+from ofav2_plugins.ablation.sheets import equal_compute_sheet, gains_sheet, sheets
 from ofav2_plugins.ablation.statistics import Summary, subnet_key
 
 FINITE = st.floats(-1e6, 1e6)
@@ -139,8 +139,8 @@ def test_differences_are_paired_by_seed_at_the_last_shared_phase():
         {"arm": "failed", "seed": 0, "steps": ["full"], "error": "out of memory"},
     ]
     assert paired_differences(rows, "base") == [
-        PairedDifference("better", "width-1", {1: 3.0, 0: 2.0}, "width-1"),
-        PairedDifference("stopped", "kernel", {0: -1.0}, "kernel"),
+        PairedDifference("better", "width-1", {1: 3.0, 0: 2.0}, "width-1", 67.0),
+        PairedDifference("stopped", "kernel", {0: -1.0}, "kernel", 71.0),
         PairedDifference("elsewhere", None, {}, None),
         PairedDifference("failed", None, {}, None),
     ]
@@ -153,22 +153,25 @@ def test_differences_are_paired_by_seed_at_the_last_shared_phase():
 def test_arms_of_other_phases_are_compared_end_to_end():
     rows = [row("base", 0, full=70.0, width_1=72.0), row("sandwich", 0, sandwich=73.5), row("short", 0, full=69.0)]
     assert paired_differences(rows, "base") == [
-        PairedDifference("sandwich", "sandwich", {0: 1.5}, "width-1"),
-        PairedDifference("short", "full", {0: -3.0}, "width-1"),
+        PairedDifference("sandwich", "sandwich", {0: 1.5}, "width-1", 72.0),
+        PairedDifference("short", "full", {0: -3.0}, "width-1", 72.0),
     ]
     assert [(end.arm, gain) for end, gain in Summary(results(*rows)).ranked] == [
         ("sandwich", 1.5), ("base", 0.0), ("short", -3.0)
     ]  # fmt: skip
+    assert [row[1] for row in gains_sheet(Summary(results(*rows))).rows] == [
+        "sandwich, the baseline at width-1", "full, the baseline at width-1"
+    ]  # fmt: skip
     rows[0]["steps"] = [*rows[0]["steps"], "width-2"]  # now the baseline is not at its end
     assert paired_differences(rows, "base") == [
-        PairedDifference("sandwich", None, {}, None),
-        PairedDifference("short", "full", {0: -1.0}, "full"),
+        PairedDifference("sandwich", None, {}),
+        PairedDifference("short", "full", {0: -1.0}, "full", 70.0),
     ]
 
 
 def test_a_seed_without_a_number_is_left_out_of_the_pairs():
     rows = [row("base", s, full=70.0) for s in (0, 1)] + [row("a", 0, full=math.nan), row("a", 1, full=71.0)]
-    assert paired_differences(rows, "base") == [PairedDifference("a", "full", {1: 1.0}, "full")]
+    assert paired_differences(rows, "base") == [PairedDifference("a", "full", {1: 1.0}, "full", 70.0)]
     assert paired_differences(rows, "nobody") == [
         PairedDifference("base", None, {}, None), PairedDifference("a", None, {}, None)
     ]  # fmt: skip
@@ -296,16 +299,35 @@ def test_at_equal_compute_an_arm_stands_where_it_had_computed_no_more_than_the_w
     assert found["long"].phase == "height / full"
     assert found["short"].by_seed == {0: -5.0}
     assert equal_compute_differences(rows, "nobody") == []
-    failed = [{**rows[0], "error": "no"}, *rows[1:]]
+    assert found["long"].share == pytest.approx((1 + 100 / 140) / 2)
+    assert found["short"].share == pytest.approx(50 / 150)
     half = [{**rows[0], "phases": rows[0]["phases"][:1]}, *rows[1:]]
-    for unfinished in (failed, half):
-        assert {g.arm: set(g.by_seed) for g in equal_compute_differences(unfinished, "base")} == {"long": {1}}
+    assert {g.arm: set(g.by_seed) for g in equal_compute_differences(half, "base")} == {"long": {1}}
+    running = [*rows[:4], {**rows[4], "steps": ["full", "depth", "width"]}]  # it can still afford more
+    assert {g.arm for g in equal_compute_differences(running, "base")} == {"long"}
+    again = [{**rows[0], "error": "no space when it was run again"}, *rows[1:]]
+    assert equal_compute_differences(again, "base") == equal_compute_differences(rows, "base")
+    table = equal_compute_sheet(Summary(results(*rows)))
+    assert (table.header[-1], table.formatted()[1][-1]) == ("Compute (%)", "33.33")
+
+
+def test_rows_that_do_not_tell_their_plan_end_where_any_arm_came_furthest():
+    rows = [row("base", 0, full=50.0, width_1=52.0), row("stopped", 0, full=70.0), row("more", 0, full=1.0, zoom=2.0)]
+    for each in rows:
+        del each["steps"]
+    summary = Summary(results(*rows))
+    assert [(end.arm, end.finished) for end in summary.ends] == [("base", True), ("stopped", False), ("more", True)]
+    assert summary.notes == ["stopped is not finished: its last phase is full, not width-1."]
+    assert [gain.phase for gain in summary.gains] == ["full", "zoom"]
 
 
 def test_arms_are_ranked_by_their_paired_gain_not_by_means_over_other_seeds():
     rows = [row("base", 0, full=50.0), row("base", 1, full=40.0), row("x", 0, full=48.0)]
     summary = Summary({"study": {"baseline": "base"}, "rows": rows})
     assert [(end.arm, gain) for end, gain in summary.ranked] == [("base", 0.0), ("x", -2.0)]
+    # an arm that ends where the baseline was on its way is not ranked: the baseline is not at its end
+    rows = [row("base", 0, "width-1", full=50.0, kernel=51.0), row("x", 0, full=60.0)]
+    assert [end.arm for end, _ in Summary(results(*rows)).ranked] == []
 
 
 def test_exits_and_ensemble_are_those_of_the_last_phase():
