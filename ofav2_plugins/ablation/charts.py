@@ -242,7 +242,7 @@ def _by_phase(axes: Axes, data: dict[str, Any]) -> None:
 
 
 def _over(data: dict[str, Any]) -> str:
-    return f"\nmean of {len(data['seeds'])} seeds, bars from lowest to highest" if len(data["seeds"]) > 1 else ""
+    return "\nmean over the seeds of each arm, bars from lowest to highest" if len(data["seeds"]) > 1 else ""
 
 
 def _by_cost(axes: Axes, data: dict[str, Any], cost: dict[str, Any]) -> None:

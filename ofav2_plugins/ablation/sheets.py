@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -151,20 +152,21 @@ def ends_sheet(summary: Summary) -> Sheet:
 def gains_sheet(summary: Summary) -> Sheet:
     """Each arm's gain over the baseline, with its interval where there are several seeds."""
     caption = f"Gain over {summary.baseline} at equal epochs of every phase that both have, paired by seed (points)"
-    return _gains_sheet("gains", caption, summary, summary.gains)
+    return _gains_sheet("gains", caption, summary.gains, summary.study["factors"])
 
 
 def equal_compute_sheet(summary: Summary) -> Sheet:
     """The same where the arm had computed no more than the whole baseline, and how much that is of it."""
     caption = f"Gain over {summary.baseline} at equal compute or less (training MACs), paired by seed (points)"
-    sheet = _gains_sheet("gains-equal-compute", caption, summary, summary.gains_at_equal_compute)
+    sheet = _gains_sheet("gains-equal-compute", caption, summary.gains_at_equal_compute)
     shares = [None if gain.share is None else 100 * gain.share for gain in summary.gains_at_equal_compute]
     rows = [[*row, share] for row, share in zip(sheet.rows, shares, strict=True)]
     return replace(sheet, header=[*sheet.header, "Compute (%)"], rows=rows)
 
 
-def _gains_sheet(name: str, caption: str, summary: Summary, gains: list[PairedDifference]) -> Sheet:
-    factors = summary.study["factors"]
+def _gains_sheet(
+    name: str, caption: str, gains: list[PairedDifference], factors: Mapping[str, str] | None = None
+) -> Sheet:
     rows: list[list[Any]] = []
     for gain in gains:
         values = ", ".join(f"{value:+.2f}" for value in gain.by_seed.values())
