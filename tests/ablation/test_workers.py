@@ -96,7 +96,7 @@ def test_a_worker_starts_where_all_of_them_fit(n_running, largest_mib, limit_gib
 def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, tmp_path, monkeypatch):
     study.write_text(STUDY + "overrides: [phases.full.epochs=3]\n")
     loaded, fabric = load_study(str(study)), make_fabric("cpu")
-    rows, stopped = [], []
+    rows, stopped, peaks = [], [], []
     monkeypatch.setattr(workers, "peak_memory_mib", lambda device: 0.0)  # this process has grown in other tests
 
     def stop(worker, reporter, really=workers._stopped):
@@ -104,8 +104,14 @@ def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, t
         stopped.append((run.arm.name, worker.units > 0, worker.process.exitcode))
         return run
 
+    def that_tell(running, really=workers._that_tell):
+        peaks.extend(worker.peak for worker in running)
+        return really(running)
+
     monkeypatch.setattr(workers, "_stopped", stop)
-    for out, limit_gib in ((tmp_path / "free", None), (tmp_path / "tight", 1.0)):  # one takes more than half of it
+    monkeypatch.setattr(workers, "_that_tell", that_tell)
+    for out in (tmp_path / "free", tmp_path / "tight"):
+        limit_gib = 1.3 * max(peaks) / 1024 if peaks else None  # one has room enough, two have not
         out.mkdir()
         before = iter([True, True])  # as if both had been small when they started
         monkeypatch.setattr(workers, "_fits", lambda *state, before=before: next(before, None) or _fits(*state))
