@@ -113,12 +113,13 @@ def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
     if len(datasets) > 1:
         raise UserError(f"runs to merge must agree in dataset, but got {datasets[0]!r} and {datasets[1]!r}")
     merged = {key: value for part in reversed(parts) for key, value in part.items()}
+    recipes = _merged_recipes(studies)  # first: different ones are why results differ
     merged["rows"] = _merged_rows(parts)
     merged["study"] = {
         **studies[0],
         "name": " + ".join(_distinct(study.get("name") for study in studies)),
         "description": " ".join(_distinct(study.get("description") for study in studies)),
-        "recipes": _merged_recipes(studies),
+        "recipes": recipes,
         "factors": {arm: factor for study in reversed(studies) for arm, factor in (study.get("factors") or {}).items()},
         "command": "\n".join(_distinct(study.get("command") for study in studies)),
     }
@@ -145,7 +146,9 @@ def _merged_rows(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         key = (row["arm"], row.get("seed"))
         held = rows.get(key, row)
         failed = held.get("error") or row.get("error")
-        if not failed and any(map(operator.ne, _without_costs(held), _without_costs(row))):  # in the phases of both
+        same = all(held.get(name) == row.get(name) for name in ("supernet", "teacher"))
+        phases = map(operator.eq, _without_costs(held), _without_costs(row))  # those that both have
+        if not same or not (failed or all(phases)):
             where = f"arm {row['arm']!r} with seed {row.get('seed')}"
             raise UserError(f"{where} is there twice with different results; leave one of the runs out")
         rows[key] = max((held, row), key=lambda r: (len(r.get("phases") or []), not r.get("error")))

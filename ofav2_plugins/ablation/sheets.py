@@ -145,7 +145,9 @@ def ends_sheet(summary: Summary) -> Sheet:
         gain = gains.get(end.arm)
         signed = "baseline" if end.arm == summary.baseline else None if gain is None else f"{gain:+.2f}"
         rows.append([end.arm, end.phase, end.seeds, *map(_mean, (end.best, end.mean, end.worst)), signed])
-    caption = "Top-1 accuracy on the test set at each arm's last phase (%), gain over the baseline (points)"
+    caption = (
+        "Top-1 accuracy on the test set at each arm's last phase (%), gain over the baseline paired by seed (points)"
+    )
     return Sheet("ends", caption, ["Arm", "Last phase", "Seeds", "Best", "Mean", "Worst", "Gain"], rows)
 
 

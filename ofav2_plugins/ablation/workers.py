@@ -104,11 +104,14 @@ def run_in_workers(
                 pending.remove(chosen)
                 running.append(_Worker(chosen, setup))
             for worker in _that_tell(running):
+                if watch.stop.asked:  # by a signal to all of them: that they end is no failure
+                    raise KeyboardInterrupt
                 worker.listen(results, watch.reporter)
                 largest = max(largest, worker.peak)
             running = [worker for worker in running if not worker.ended]
             if len(running) > 1 and not _within(memory_gib, sum(worker.peak for worker in running)):
-                pending.insert(0, _stopped(running.pop(), watch.reporter))
+                pending.insert(0, _stopped(running[-1], watch.reporter))
+                running.pop()
     finally:
         try:
             for worker in running:
