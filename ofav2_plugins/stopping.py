@@ -24,7 +24,7 @@ def stop_on_signals(
     Args:
         say: Told, for the user, that the wish was heard.
         signals: What counts as the wish.
-        patient: Also after the second one.
+        patient: A second wish changes nothing; for processes whose first process can kill them.
     """
     request = StopRequest()
 

@@ -10,6 +10,8 @@ from typing import Any
 from .numbers import bootstrap_interval, number, phase_order, spread
 
 Row = Mapping[str, Any]
+_End = tuple[float, str, float]
+"""Where an arm stood after a phase: compute so far (MACs), the phase, best accuracy (%)."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,6 @@ def equal_compute_differences(rows: Sequence[Row], baseline: str) -> list[Paired
         )
         for arm, held in stands.items()
     ]
-
-
-_End = tuple[float, str, float]
 
 
 def _ends(row: Row) -> list[_End]:

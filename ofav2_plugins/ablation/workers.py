@@ -110,7 +110,7 @@ def run_in_workers(
                 largest = max(largest, worker.peak)
             running = [worker for worker in running if not worker.ended]
             if len(running) > 1 and not _within(memory_gib, sum(worker.peak for worker in running)):
-                pending.insert(0, _stopped(running[-1], watch.reporter))
+                pending.insert(0, _put_back(running[-1], watch.reporter))
                 running.pop()
     finally:
         try:
@@ -136,7 +136,7 @@ def _within(limit_gib: float | None, workers_mib: float) -> bool:
     return limit_gib is None or peak_memory_mib(CPU) + workers_mib <= limit_gib * 1024
 
 
-def _stopped(worker: _Worker, reporter: Reporter) -> ArmRun:
+def _put_back(worker: _Worker, reporter: Reporter) -> ArmRun:
     """Stop a worker; gives its arm back, of which nothing is lost."""
     worker.ask_to_stop()
     worker.process.join()

@@ -99,7 +99,7 @@ def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, t
     rows, stopped, peaks = [], [], []
     monkeypatch.setattr(workers, "peak_memory_mib", lambda device: 0.0)  # this process has grown in other tests
 
-    def stop(worker, reporter, really=workers._stopped):
+    def stop(worker, reporter, really=workers._put_back):
         run = really(worker, reporter)
         stopped.append((run.arm.name, worker.units > 0, worker.process.exitcode))
         return run
@@ -108,7 +108,7 @@ def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, t
         peaks.extend(worker.peak for worker in running)
         return really(running)
 
-    monkeypatch.setattr(workers, "_stopped", stop)
+    monkeypatch.setattr(workers, "_put_back", stop)
     monkeypatch.setattr(workers, "_that_tell", that_tell)
     for out in (tmp_path / "free", tmp_path / "tight"):
         limit_gib = 1.3 * max(peaks) / 1024 if peaks else None  # one has room enough, two have not
