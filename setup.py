@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ENTRY_POINTS = {
-    "console_scripts": ["ofav2 = ofav2_plugins.cli:main"],
+    "console_scripts": ["ofav2 = ofav2_plugins.cli.main:main"],
     "ofav2.branches": [
         "conv1x1 = ofav2_plugins.branches.conv1x1:Conv1x1",
         "transform = ofav2_plugins.branches.transform:Transform",
@@ -99,8 +99,8 @@ setup(
         "ofav2_plugins": [
             "py.typed",
             "recipes/*.yaml",
-            "ablation/studies/*.yaml",
-            "ablation/templates/*",
+            "study/studies/*.yaml",
+            "report/templates/*",
             "data/embedded/*",
         ],
     },

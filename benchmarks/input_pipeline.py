@@ -24,11 +24,11 @@ import torch
 from ofav2_plugins import build_supernet, registry
 from ofav2_plugins.data.base import DataSplits, Split, make_splits
 from ofav2_plugins.data.batches import train_batches
-from ofav2_plugins.distributed import make_fabric
-from ofav2_plugins.objective import Objective
-from ofav2_plugins.recipes import load_recipe
-from ofav2_plugins.seeding import python_rng
-from ofav2_plugins.trainer import make_optimizer, train_batch
+from ofav2_plugins.recipes.schema import load_recipe
+from ofav2_plugins.training.losses import Objective
+from ofav2_plugins.training.trainer import make_optimizer, train_batch
+from ofav2_plugins.utils.distributed import make_fabric
+from ofav2_plugins.utils.seeding import python_rng
 
 STEPS = 40
 

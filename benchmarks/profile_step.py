@@ -21,9 +21,9 @@ import torch
 from speed import cross_entropy, noise, our_net, roofline, seconds, trainer
 from torch.profiler import ProfilerActivity, profile
 
-from ofav2_plugins.allocator import keep_freed_memory
-from ofav2_plugins.distributed import make_fabric
-from ofav2_plugins.runfolder import environment
+from ofav2_plugins.execution.provenance import environment
+from ofav2_plugins.utils.distributed import make_fabric
+from ofav2_plugins.utils.memory import keep_freed_memory
 
 REPEATS, SUBNETS = 6, 6
 

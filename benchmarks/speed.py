@@ -27,14 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ofav2_plugins as ofav2
-from ofav2_plugins.allocator import keep_freed_memory
-from ofav2_plugins.bn import fold_bn, recalibrate_bn
-from ofav2_plugins.distributed import make_fabric
-from ofav2_plugins.meters import peak_memory_mib, reset_peak_memory
-from ofav2_plugins.recipes import load_recipe
-from ofav2_plugins.runfolder import environment
-from ofav2_plugins.trainer import make_optimizer
+from ofav2_plugins.execution.provenance import environment
+from ofav2_plugins.models.batch_norm import fold_bn, recalibrate_bn
+from ofav2_plugins.recipes.schema import load_recipe
+from ofav2_plugins.training.trainer import make_optimizer
 from ofav2_plugins.upstream import OFAMobileNetV3
+from ofav2_plugins.utils.distributed import make_fabric
+from ofav2_plugins.utils.memory import keep_freed_memory, peak_memory_mib, reset_peak_memory
 
 BATCH, CLASSES = 64, 200
 SPACE: dict[str, Any] = {"ks_list": [3, 5, 7], "expand_ratio_list": [3, 4, 6], "depth_list": [2, 3, 4]}
@@ -88,7 +87,7 @@ def cross_entropy(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(net(x), y)
 
 
-def all_exits(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def multi_exit_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The summed loss of all exits."""
     return sum(F.cross_entropy(logits, y) for logits in net.forward_exits(x))  # type: ignore[return-value]
 
@@ -196,7 +195,7 @@ def our_evaluation(archs: list[dict]) -> Callable[[], None]:
 def all_exits_of_ee_dp(plain: bool) -> Callable[[], None]:
     """Training steps of the maximal EE_DP network with all exits."""
     net, images = our_net("EE_DP"), noise(64)
-    step = trainer(net.to(memory_format=torch.contiguous_format) if plain else net, all_exits, *images)
+    step = trainer(net.to(memory_format=torch.contiguous_format) if plain else net, multi_exit_loss, *images)
 
     def work() -> None:
         with ofav2.reference_layers() if plain else nullcontext():
@@ -317,7 +316,7 @@ def main() -> None:
 
 def ofav2_macs() -> int:
     """Multiply-accumulates of the maximal network for one image of 64 px."""
-    from ofav2_plugins.evaluate import count_macs
+    from ofav2_plugins.evaluation.cost import count_macs
 
     return count_macs(our_net().get_active_subnet().eval(), 64)
 

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ofav2_plugins.ablation.study import load_study, study_arms
 from ofav2_plugins.data.batches import train_batches
-from ofav2_plugins.distributed import make_fabric
-from ofav2_plugins.run import ArmRun, load_data
+from ofav2_plugins.execution.training_run import TrainingRun, load_data
+from ofav2_plugins.study.schema import load_study, study_arms
 from ofav2_plugins.teachers.base import Teacher
+from ofav2_plugins.utils.distributed import make_fabric
 
 BATCHES = 40
 RESULTS = Path(__file__).parent / "results"
@@ -42,9 +42,9 @@ def said(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str
     }
 
 
-def answers(run: ArmRun) -> dict[str, dict[str, float]]:
+def answers(run: TrainingRun) -> dict[str, dict[str, float]]:
     """Step -> what its maximal network says as a teacher."""
-    recipe, resolution = run.arm.recipe, max(run.evaluator.resolutions)
+    recipe, resolution = run.config.recipe, max(run.evaluator.resolutions)
     found = {}
     for planned in run.plan:
         teacher = run.bound_teacher(replace(planned, teacher=planned.name))
@@ -69,7 +69,7 @@ def main() -> None:
         if arm.seed != study.seeds[0] or (options.arms and arm.name not in options.arms):
             continue
         data = load_data(study.dataset, options.root, arm.recipe.validation_fraction)
-        written[arm.name] = answers(ArmRun(arm, data, options.run / "steps", fabric))
+        written[arm.name] = answers(TrainingRun(arm, data, options.run / "steps", fabric))
         for step, held in written[arm.name].items():
             print(f"{arm.name:10s} {step:9s}", *(f"{key} {value:6.3f}" for key, value in held.items()))
     (RESULTS / f"{Path(options.study).stem}-teachers.json").write_text(json.dumps(written, indent=1) + "\n")

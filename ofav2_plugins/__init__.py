@@ -9,27 +9,27 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .errors import UserError
-    from .layers.accelerate import accelerate
-    from .layers.depthwise import reference_layers
+    from .models.layers.accelerate import accelerate
+    from .models.layers.depthwise import reference_layers
+    from .models.spec import VARIANTS, SupernetSpec
+    from .models.subnet import Subnet, build_subnet
+    from .models.supernet import Supernet, build_supernet
     from .registry import PluginError
     from .space import SearchSpace
-    from .subnet import Subnet, build_subnet
-    from .supernet import Supernet, build_supernet
-    from .variants import VARIANTS, SupernetSpec
 
 # Loaded at first use: `ofav2 --help` and whoever needs only the search space do without torch.
 _WHERE = {
     "UserError": "errors",
-    "accelerate": "layers.accelerate",
-    "reference_layers": "layers.depthwise",
+    "accelerate": "models.layers.accelerate",
+    "reference_layers": "models.layers.depthwise",
     "PluginError": "registry",
     "SearchSpace": "space",
-    "Subnet": "subnet",
-    "build_subnet": "subnet",
-    "Supernet": "supernet",
-    "build_supernet": "supernet",
-    "VARIANTS": "variants",
-    "SupernetSpec": "variants",
+    "Subnet": "models.subnet",
+    "build_subnet": "models.subnet",
+    "Supernet": "models.supernet",
+    "build_supernet": "models.supernet",
+    "VARIANTS": "models.spec",
+    "SupernetSpec": "models.spec",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """`python -m ofav2_plugins` is `ofav2`."""
 
-from .cli import main
+from .cli.main import main
 
 main()

@@ -11,14 +11,15 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from packaging.requirements import Requirement
 
-from .ablation.report import load_results
-from .ablation.results import RESULTS
-from .checkpoint import load_checkpoint, read_json
 from .errors import UserError
+from .execution.provenance import current_provenance
+from .execution.run_folder import difference
+from .execution.training_run import TRAINED, load_data, read_trained
 from .registry import describe
-from .run import TRAINED, load_data, read_trained
-from .runfolder import difference, now_made_with
-from .state import StepFiles
+from .study.results import RESULTS, load_results
+from .training.checkpoints import StepFiles
+from .utils.files import read_json
+from .utils.tensor_files import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ def _run(run: Path, fabric: Fabric) -> Iterator[Finding]:
     """The mark of a run, every step's files, and parts that a killed process has left."""
     try:
         mark = read_json(run / "run.json")
-        held = mark["made_with"]
+        held = mark["provenance"]
     except (UserError, KeyError, TypeError) as error:
         yield Finding(f"run {run}", "", f"{error}; is it the folder of a run?")
         return
-    other = difference(held, {name: now_made_with(fabric).get(name) for name in held})
+    other = difference(held, {name: current_provenance(fabric).get(name) for name in held})
     yield Finding(
         f"run {run}",
         f"of `ofav2 {mark.get('kind')}`",

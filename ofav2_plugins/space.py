@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import UserError
-from .seeding import derive_seed
+from .utils.seeding import derive_seed
 
 Arch = dict[str, Any]
 """A JSON-able architecture: one entry per dimension, e.g. {"ks": [...], "e": [...], "d": [...], "height": 5}."""
@@ -26,34 +26,34 @@ MBCONV = "mbconv"
 
 @dataclass(frozen=True)
 class ElasticDim:
-    """One elastic dimension. Its entries take one of `grades`, ascending; the largest is the maximal network's.
+    """One elastic dimension. Its entries take one of `values`, ascending; the largest is the maximal network's.
 
-    A *grade* is what a phase opens ("kernel sizes {5, 7}"); here it is the value itself.
+    A *grade* is what a phase unlocks ("kernel sizes {5, 7}"); here it is the value itself.
 
     Args:
         name: The dimension's name in an architecture ("ks").
-        grades: All grades, ascending.
+        values: All values, ascending.
         length: Number of entries, or None for a scalar dimension.
     """
 
     name: str
-    grades: tuple[int, ...]
+    values: tuple[int, ...]
     length: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.grades or list(self.grades) != sorted(set(self.grades)):
+        if not self.values or list(self.values) != sorted(set(self.values)):
             raise UserError(
-                f"{self.name}: the values must be one or more, distinct and ascending, but got {self.grades}"
+                f"{self.name}: the values must be one or more, distinct and ascending, but got {self.values}"
             )
 
-    def choices(self, grades: Sequence[int] | None = None) -> list[Any]:
-        """All values of one entry whose grade is among `grades` (default: all), smallest first."""
-        return list(self.grades if grades is None else grades)
+    def choices(self, values: Sequence[int] | None = None) -> list[Any]:
+        """All values of one entry whose grade is among `values` (default: all), smallest first."""
+        return list(self.values if values is None else values)
 
     def check(self, value: Any, where: str) -> Any:
         """`value` in canonical form. Raises ValueError, naming `where`, if it is not one of this dimension's."""
-        if isinstance(value, bool) or value not in self.grades:
-            raise ValueError(f"{where} must be one of {list(self.grades)}, but got {value!r}")
+        if isinstance(value, bool) or value not in self.values:
+            raise ValueError(f"{where} must be one of {list(self.values)}, but got {value!r}")
         return int(value)
 
     def broadcast(self, value: Any) -> list[Any]:
@@ -61,7 +61,7 @@ class ElasticDim:
         n = self.length or 1
         if isinstance(value, (list, tuple)):
             if self.length is None:
-                raise ValueError(f"{self.name} must be one of {list(self.grades)}, but got {value!r}")
+                raise ValueError(f"{self.name} must be one of {list(self.values)}, but got {value!r}")
             if len(value) != n:
                 raise ValueError(f"{self.name} must have {n} entries, but got {len(value)}")
             return list(value)
@@ -92,8 +92,8 @@ class SubsetDim(ElasticDim):
 
     members: tuple[str, ...] = field(default=(), kw_only=True)
 
-    def choices(self, grades: Sequence[int] | None = None) -> list[list[str]]:
-        sizes = self.grades if grades is None else grades
+    def choices(self, values: Sequence[int] | None = None) -> list[list[str]]:
+        sizes = self.values if values is None else values
         return [list(c) for size in sizes for c in itertools.combinations(self.members, size)]
 
     def check(self, value: Any, where: str) -> list[str]:
@@ -103,8 +103,8 @@ class SubsetDim(ElasticDim):
         names = list(value)
         if not names or len(set(names)) != len(names) or not set(names) <= set(self.members):
             raise ValueError(f"{where} must be {allowed}, but got {names!r}")
-        if len(names) not in self.grades:
-            raise ValueError(f"{where} must have a size among {list(self.grades)}, but got {names!r}")
+        if len(names) not in self.values:
+            raise ValueError(f"{where} must have a size among {list(self.values)}, but got {names!r}")
         return [m for m in self.members if m in names]
 
     def broadcast(self, value: Any) -> list[Any]:
@@ -115,15 +115,15 @@ class SubsetDim(ElasticDim):
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All architectures of a supernet, or those that the phases so far have opened.
+    """All architectures of a supernet, or those that the phases so far have unlocked.
 
     Args:
         dims: The declared dimensions, in the order of an architecture's entries.
-        opened: Grades open now, per dimension; a dimension that is missing is fully open.
+        unlocked: Grades open now, per dimension; a dimension that is missing is fully open.
     """
 
     dims: tuple[ElasticDim, ...]
-    opened: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unlocked: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __contains__(self, name: object) -> bool:
         return any(dim.name == name for dim in self.dims)
@@ -134,23 +134,23 @@ class SearchSpace:
                 return dim
         raise UserError(f"no elastic dimension {name!r}; this space has {[d.name for d in self.dims]}")
 
-    def grades(self, name: str) -> tuple[int, ...]:
-        """The grades of a dimension that are open now, ascending."""
-        return tuple(self.opened.get(name, self[name].grades))
+    def unlocked_values(self, name: str) -> tuple[int, ...]:
+        """The values of a dimension that are open now, ascending."""
+        return tuple(self.unlocked.get(name, self[name].values))
 
-    def restrict(self, opens: Mapping[str, Sequence[int]]) -> SearchSpace:
-        """The same space with only these grades open. Raises UserError for a grade that does not exist."""
-        opened = dict(self.opened)
-        for name, grades in opens.items():
-            wrong = sorted(set(grades) - set(self[name].grades))
-            if wrong or not grades:
-                raise UserError(f"{name} opens one or more of {list(self[name].grades)}, but got {list(grades)}")
-            opened[name] = tuple(sorted(set(grades)))
-        return replace(self, opened=opened)
+    def restrict(self, unlocks: Mapping[str, Sequence[int]]) -> SearchSpace:
+        """The same space with only these values open. Raises UserError for a grade that does not exist."""
+        unlocked = dict(self.unlocked)
+        for name, values in unlocks.items():
+            wrong = sorted(set(values) - set(self[name].values))
+            if wrong or not values:
+                raise UserError(f"{name} unlocks one or more of {list(self[name].values)}, but got {list(values)}")
+            unlocked[name] = tuple(sorted(set(values)))
+        return replace(self, unlocked=unlocked)
 
-    def closed(self) -> SearchSpace:
+    def max_only(self) -> SearchSpace:
         """The space of the maximal network alone: every dimension at its largest grade."""
-        return self.restrict({dim.name: dim.grades[-1:] for dim in self.dims})
+        return self.restrict({dim.name: dim.values[-1:] for dim in self.dims})
 
     def sample(self, rng: random.Random) -> Arch:
         """An architecture, uniform over the open values of each entry, drawn from `rng`.
@@ -162,18 +162,18 @@ class SearchSpace:
         arch = {}
         for dim in self.dims:
             stream = random.Random(derive_seed(base, dim.name))
-            choices = dim.choices(self.grades(dim.name))
+            choices = dim.choices(self.unlocked_values(dim.name))
             picks = [_copy(stream.choice(choices)) for _ in range(dim.length or 1)]
             arch[dim.name] = picks[0] if dim.length is None else picks
         return arch
 
     def max_arch(self) -> Arch:
-        """The maximal architecture (of all grades, open or not)."""
-        return {dim.name: dim.uniform(dim.choices(dim.grades[-1:])[0]) for dim in self.dims}
+        """The maximal architecture (of all values, open or not)."""
+        return {dim.name: dim.uniform(dim.choices(dim.values[-1:])[0]) for dim in self.dims}
 
     def min_arch(self) -> Arch:
-        """The minimal architecture among the open grades (the first choice of each dimension)."""
-        return {dim.name: dim.uniform(dim.choices(self.grades(dim.name))[0]) for dim in self.dims}
+        """The minimal architecture among the open values (the first choice of each dimension)."""
+        return {dim.name: dim.uniform(dim.choices(self.unlocked_values(dim.name))[0]) for dim in self.dims}
 
     def grid(self, full: Sequence[str] = ()) -> Iterator[Arch]:
         """Uniform architectures (one value throughout the network) over the open values.
@@ -183,10 +183,10 @@ class SearchSpace:
         """
         axes = []
         for dim in self.dims:
-            grades = self.grades(dim.name)
+            values = self.unlocked_values(dim.name)
             if dim.name not in full:
-                grades = tuple(dict.fromkeys((grades[0], grades[-1])))
-            axes.append([dim.uniform(choice) for choice in dim.choices(grades)])
+                values = tuple(dict.fromkeys((values[0], values[-1])))
+            axes.append([dim.uniform(choice) for choice in dim.choices(values)])
         for values in itertools.product(*axes):
             yield {dim.name: _copy(value) for dim, value in zip(self.dims, values, strict=True)}
 
@@ -238,7 +238,7 @@ class SearchSpace:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able description of the declared dimensions and what is open of them."""
         return {
-            dim.name: {"grades": list(dim.grades), "open": list(self.grades(dim.name)), "length": dim.length}
+            dim.name: {"values": list(dim.values), "open": list(self.unlocked_values(dim.name)), "length": dim.length}
             for dim in self.dims
         }
 

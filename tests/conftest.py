@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from support.study_samples import RECIPE, STUDY
+
+from ofav2_plugins import registry
 
 settings.register_profile(
     "fixed",
@@ -53,3 +56,17 @@ def make_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def small_disk(make_disk: Callable[[str], Path]) -> Path:
     """A real file system of 64 KiB."""
     return make_disk("64k")
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    """A small study in files."""
+    (tmp_path / "mine.yaml").write_text(RECIPE)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path / "study.yaml"
+
+
+@pytest.fixture(scope="module")
+def data():
+    """The embedded photographs."""
+    return registry.load(registry.DATASETS, "fashion-mini").load()

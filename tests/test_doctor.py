@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ofav2_plugins.errors import UserError
-from ofav2_plugins.meters import EnergyMeter
+from ofav2_plugins.utils.meters import EnergyMeter
 
 SMALL = ["width_mult=0.25", "resolutions=[16]", "batch_size=512", "evaluation.bn_images=64", "evaluation.max_subnets=1",
          "phases={full: {epochs: 2}, sandwich: {epochs: 1}}"]  # fmt: skip
@@ -82,7 +82,7 @@ def test_each_phase_has_its_cost(run):
 
 PEAK = """
 import torch
-from ofav2_plugins.meters import peak_memory_mib, reset_peak_memory
+from ofav2_plugins.utils.meters import peak_memory_mib, reset_peak_memory
 cpu = torch.device("cpu")
 reset_peak_memory(cpu)
 before = peak_memory_mib(cpu)

@@ -43,7 +43,7 @@ def test_levels_are_uniform_over_the_non_empty_subsets():
 
 
 def test_restricting_opens_sizes_of_levels():
-    space = SPACE.closed().restrict({"level": (2, 3)})
+    space = SPACE.max_only().restrict({"level": (2, 3)})
     sizes = {len(level) for seed in range(50) for level in space.sample(random.Random(seed))["level"]}
     assert sizes == {2, 3}
     assert space.sample(random.Random(0))["ks"] == [7] * 4
@@ -57,7 +57,7 @@ def test_grid_has_extremes_and_all_values_where_asked():
 
 
 def test_wrong_grades_and_codes_are_named():
-    with pytest.raises(UserError, match=r"ks opens one or more of \[3, 5, 7\], but got \[4\]"):
+    with pytest.raises(UserError, match=r"ks unlocks one or more of \[3, 5, 7\], but got \[4\]"):
         SPACE.restrict({"ks": (4,)})
     with pytest.raises(UserError, match="no elastic dimension 'w'"):
         SPACE.restrict({"w": (4,)})

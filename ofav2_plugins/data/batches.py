@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..seeding import derive_seed, python_rng, torch_rng
+from ..utils.seeding import derive_seed, python_rng, torch_rng
 from .base import DataSplits, Split
 
 MIN_SCALE = 0.85

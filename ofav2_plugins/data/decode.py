@@ -133,8 +133,8 @@ def _build(files: Sequence[Path], size: int, path: Path, shape: tuple[int, ...])
 
 
 def _decode_one(path: Path, size: int) -> np.ndarray:
-    with Image.open(path) as opened:
-        image = _upright(opened)
+    with Image.open(path) as unlocked:
+        image = _upright(unlocked)
         if image.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
             image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
         image = image.convert("RGB")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..space import Arch, SearchSpace
 
 if TYPE_CHECKING:
-    from ..supernet import Supernet
+    from ..models.supernet import Supernet
 
 
 @dataclass(frozen=True)
@@ -35,36 +35,36 @@ class StepSettings:
 
 @dataclass(frozen=True)
 class PhaseStep:
-    """One step of a phase: the grades it opens of its own dimensions, and its defaults (the paper's values)."""
+    """One step of a phase: the values it unlocks of its own dimensions, and its defaults (the paper's values)."""
 
-    opens: Mapping[str, tuple[int, ...]]
+    unlocks: Mapping[str, tuple[int, ...]]
     defaults: StepSettings
 
 
 class Phase(ABC):
-    """A phase says what opens; the recipe says how long and how fast, the phase's defaults fill the gaps."""
+    """A phase says what unlocks; the recipe says how long and how fast, the phase's defaults fill the gaps."""
 
     name: str = ""
     after: tuple[str, ...] = ()
     """Phases that come before this one, where they take part at all."""
     distills: bool = True
     """Whether a teacher takes part."""
-    all_exits: bool = False
+    multi_exit_loss: bool = False
     """Whether the loss is the weighted sum over all exits of the (one) architecture, as in AEP."""
     whole_grid: bool = True
-    """Whether all values of the dimensions that a step opens are measured after it, not only the extremes."""
-    in_place: bool = False
+    """Whether all values of the dimensions that a step unlocks are measured after it, not only the extremes."""
+    inplace_distillation: bool = False
     """Whether each step's first architecture teaches the others, which see no labels (needs no teacher)."""
     selection_dims: tuple[str, ...] = ()
     """Dimensions of which all open values, not only the extremes, enter the choice of the best epoch."""
 
     def supports(self, space: SearchSpace) -> bool:
-        """Whether the space has what this phase opens."""
+        """Whether the space has what this phase unlocks."""
         return True
 
     @abstractmethod
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
-        """The steps, in order. A step's `opens` replaces what earlier steps opened of the same dimension."""
+        """The steps, in order. A step's `unlocks` replaces what earlier steps unlocked of the same dimension."""
 
     def prepare(self, net: Supernet, step: int) -> None:  # noqa: B027 - most phases have nothing to prepare
         """Change weights before step `step` (1-based) starts: their values, not which there are or their shapes.
@@ -77,12 +77,12 @@ class Phase(ABC):
         return [space.sample(rng) for _ in range(n)]
 
 
-def one_by_one(grades: Sequence[int]) -> list[tuple[int, ...]]:
-    """Grades opened one at a time from the largest: (2, 3, 4) gives [(3, 4), (2, 3, 4)]."""
-    return [tuple(grades[-n:]) for n in range(2, len(grades) + 1)]
+def one_by_one(values: Sequence[int]) -> list[tuple[int, ...]]:
+    """Grades unlocked one at a time from the largest: (2, 3, 4) gives [(3, 4), (2, 3, 4)]."""
+    return [tuple(values[-n:]) for n in range(2, len(values) + 1)]
 
 
-def phase_steps(dim: str, opened: Sequence[tuple[int, ...]], defaults: Sequence[StepSettings]) -> list[PhaseStep]:
+def phase_steps(dim: str, unlocked: Sequence[tuple[int, ...]], defaults: Sequence[StepSettings]) -> list[PhaseStep]:
     """Steps of one dimension; where there are more steps than defaults the last default repeats."""
     last = len(defaults) - 1
-    return [PhaseStep({dim: grades}, defaults[min(i, last)]) for i, grades in enumerate(opened)]
+    return [PhaseStep({dim: values}, defaults[min(i, last)]) for i, values in enumerate(unlocked)]

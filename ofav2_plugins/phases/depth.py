@@ -12,12 +12,12 @@ class Depth(Phase):
     after = ("full", "kernel", "level", "height")
 
     def supports(self, space: SearchSpace) -> bool:
-        return len(space["d"].grades) > 1
+        return len(space["d"].values) > 1
 
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
         return phase_steps(
             "d",
-            one_by_one(space["d"].grades),
+            one_by_one(space["d"].values),
             [
                 StepSettings(epochs=25, lr=0.0025, subnets_per_step=2),
                 StepSettings(epochs=120, lr=0.0075, warmup_epochs=5, subnets_per_step=2),

@@ -12,7 +12,7 @@ class Full(Phase):
     """The maximal network with all its exits, at elastic resolutions."""
 
     distills = False
-    all_exits = True
+    multi_exit_loss = True
 
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
         return [PhaseStep({}, StepSettings(epochs=180, lr=0.08, dropout=0.2))]

@@ -17,7 +17,7 @@ class Height(Phase):
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
         return phase_steps(
             "height",
-            one_by_one(space["height"].grades),
+            one_by_one(space["height"].values),
             [
                 StepSettings(epochs=25, lr=0.001875, subnets_per_step=2),
                 StepSettings(epochs=60, lr=0.00375, warmup_epochs=5, subnets_per_step=2),

@@ -15,7 +15,7 @@ class Level(Phase):
         return "level" in space
 
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
-        sizes = space["level"].grades
+        sizes = space["level"].values
         return phase_steps(
             "level",
             list(dict.fromkeys((sizes[-2:], sizes))),  # two blocks at a position: both are the same step

@@ -16,12 +16,12 @@ class Sandwich(Phase):
 
     after = ("full",)
     distills = False
-    in_place = True
+    inplace_distillation = True
     whole_grid = False
 
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
-        opens = {dim.name: dim.grades for dim in space.dims if len(dim.grades) > 1}
-        return [PhaseStep(opens, StepSettings(epochs=180, lr=0.08, subnets_per_step=4))]
+        unlocks = {dim.name: dim.values for dim in space.dims if len(dim.values) > 1}
+        return [PhaseStep(unlocks, StepSettings(epochs=180, lr=0.08, subnets_per_step=4))]
 
     def archs(self, space: SearchSpace, rng: random.Random, n: int) -> list[Arch]:
         drawn = [space.sample(rng) for _ in range(max(0, n - 2))]

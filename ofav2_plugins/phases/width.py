@@ -8,7 +8,7 @@ from ..space import SearchSpace
 from .base import Phase, PhaseStep, StepSettings, one_by_one, phase_steps
 
 if TYPE_CHECKING:
-    from ..supernet import Supernet
+    from ..models.supernet import Supernet
 
 
 class Width(Phase):
@@ -17,12 +17,12 @@ class Width(Phase):
     after = ("full", "kernel", "level", "height", "depth")
 
     def supports(self, space: SearchSpace) -> bool:
-        return len(space["e"].grades) > 1
+        return len(space["e"].values) > 1
 
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
         return phase_steps(
             "e",
-            one_by_one(space["e"].grades),
+            one_by_one(space["e"].values),
             [
                 StepSettings(epochs=25, lr=0.0025, subnets_per_step=4),
                 StepSettings(epochs=120, lr=0.0075, warmup_epochs=5, subnets_per_step=4),

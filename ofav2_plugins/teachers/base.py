@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..bn import recalibrate_bn
-from ..layers.accelerate import accelerate
+from ..models.batch_norm import recalibrate_bn
+from ..models.layers.accelerate import accelerate
 from .ensemble import ExitEnsemble
 
 if TYPE_CHECKING:
-    from ..supernet import Supernet
+    from ..models.supernet import Supernet
 
 
 class Teacher(ABC):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..subnet import Subnet
+from ..models.subnet import Subnet
 
 
 class ExitEnsemble(nn.Module):

@@ -12,8 +12,8 @@ import torch
 
 import ofav2_plugins as ofav2
 from ofav2_plugins import registry
-from ofav2_plugins.arm import Arm
-from ofav2_plugins.recipes import load_recipe
+from ofav2_plugins.recipes.schema import load_recipe
+from ofav2_plugins.training.run_config import RunConfig
 
 
 def registered(namespace: str) -> list[str]:
@@ -85,12 +85,12 @@ def test_phase(name, supernet):
     net = ofav2.build_supernet(supernet, n_classes=3, width_mult=0.25)
     if not phase.supports(net.space):
         return
-    open_space = net.space.closed()
+    unlocked_space = net.space.max_only()
     for number, step in enumerate(phase.steps(net.space), start=1):
-        open_space = open_space.restrict(step.opens)
+        unlocked_space = unlocked_space.restrict(step.unlocks)
         assert step.defaults.epochs > 0
         phase.prepare(net, number)
-        archs = phase.archs(open_space, random.Random(0), 3)
+        archs = phase.archs(unlocked_space, random.Random(0), 3)
         assert archs
         for arch in archs:
             assert net.space.parse(arch) == arch
@@ -117,7 +117,7 @@ def test_teacher(name):
     finished = ["full", "kernel", "depth-1"]
     assert teacher.source(finished) in (None, *finished)
     assert teacher.logits(torch.zeros(1, 3, 32, 32)) is None
-    plan = Arm("a", "SE_B", load_recipe("quick", [f"teacher={name}"]), 0).plan(
+    plan = RunConfig("a", "SE_B", load_recipe("quick", [f"teacher={name}"]), 0).plan(
         ofav2.build_supernet("SE_B", n_classes=3, width_mult=0.25).space
     )
     names = [step.name for step in plan]

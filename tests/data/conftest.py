@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pictures import paint
+from support.pictures import paint
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import images_of
+from support.pictures import images_of
 from torchvision import datasets
 
 from ofav2_plugins import registry

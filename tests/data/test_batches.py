@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import images_of
 from PIL import Image
+from support.pictures import images_of
 from torchvision import transforms
 
 from ofav2_plugins.data.base import DataSplits, Split

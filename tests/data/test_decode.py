@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import paint, photograph
 from PIL import Image
+from support.pictures import paint, photograph
 
 from ofav2_plugins.data import decode as decoding
 from ofav2_plugins.data.decode import decode

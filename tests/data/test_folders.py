@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import images_of, paint, photograph
+from support.pictures import images_of, paint, photograph
 
 from ofav2_plugins import registry
 from ofav2_plugins.errors import UserError

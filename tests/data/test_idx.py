@@ -1,4 +1,4 @@
-"""IDX files written by hand, byte by byte: whole, gzipped, truncated anywhere, of the wrong kind."""
+"""IDX files written by hand, byte by byte: whole, gzipped, truncated any_rank, of the wrong kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from pictures import images_of
+from support.pictures import images_of
 
 from ofav2_plugins import registry
 from ofav2_plugins.data.idx import find_idx, read_idx

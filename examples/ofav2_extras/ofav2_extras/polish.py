@@ -5,7 +5,7 @@ from ofav2_plugins.space import SearchSpace
 
 
 class Polish(Phase):
-    """Trains the whole open space once more at a small rate; opens nothing."""
+    """Trains the whole open space once more at a small rate; unlocks nothing."""
 
     after = ("full", "kernel", "level", "height", "depth", "width")
 

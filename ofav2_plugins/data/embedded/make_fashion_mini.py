@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ofav2_plugins.data.base import Split
-from ofav2_plugins.data.fashion_mnist import read_folder
+from ..base import Split
+from ..fashion_mnist import read_folder
 
 
 def first_of_each_class(split: Split, n: int) -> Split:

@@ -1,1 +1,0 @@
-"""The ablation suite: studies, their runner, and their report."""

@@ -1,0 +1,58 @@
+"""Command `ofav2 ablate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import app
+from .options import (
+    AcceptChangesOption,
+    DeviceOption,
+    EnergyOption,
+    MemoryOption,
+    OutOption,
+    OverridesOption,
+    PrecisionOption,
+    ResumeOption,
+    RootOption,
+    SaveEveryOption,
+    TensorBoardOption,
+    ThreadsOption,
+    WorkersOption,
+)
+
+
+@app.command()
+def ablate(
+    study: Annotated[str, typer.Argument(help="quick, proxy, paper, or a path to a .yaml file.")],
+    out: OutOption,
+    root: RootOption = None,
+    overrides: OverridesOption = None,
+    resume: ResumeOption = False,
+    accept_changes: AcceptChangesOption = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "32-true",
+    threads: ThreadsOption = None,
+    workers: WorkersOption = 1,
+    memory: MemoryOption = None,
+    save_every: SaveEveryOption = 300,
+    tensorboard: TensorBoardOption = False,
+    energy: EnergyOption = None,
+) -> None:
+    """Train and compare the arms of a study; writes results.json and report.html into --out."""
+    from ..study.schema import load_study, study_arms
+    from ..study.session import Session, SessionOptions
+    from ..training.context import LoggingOptions
+    from .runs import run_and_report
+
+    loaded = load_study(study)
+    arms = study_arms(loaded, overrides or [])
+    settings = {"supernets": {arm.name: arm.supernet for arm in arms}, "seeds": loaded.seeds}
+    logging = LoggingOptions(save_every, tensorboard, energy)
+    options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, logging)
+    name, dataset, baseline = Path(study).stem, loaded.dataset, loaded.baseline
+    session = Session("ablate", name, arms, dataset, root, settings, baseline, loaded.about)
+    run_and_report(session, options)

@@ -1,0 +1,39 @@
+"""The console script."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from ..errors import UserError
+from . import ablate, data, doctor, plan, plugins, report, train  # noqa: F401 - each adds its command
+from .app import app
+
+
+def main() -> None:
+    """The console script: errors are one line and a non-zero exit code; --debug shows where they came from."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        code = app(args=arguments, prog_name="ofav2", standalone_mode=False) or 0
+        if code == 130:  # typer's word for Ctrl-C
+            errors.print("stopped", style="yellow")
+        sys.exit(code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        usage = getattr(error, "format_message", None)  # typer's own errors: a wrong option or value
+        if usage is not None and not usage():
+            sys.exit(2)  # no command: typer has printed the help
+        if usage is not None:
+            message = f"{usage()} (see `ofav2 --help`)"
+        elif isinstance(error, UserError):
+            message = str(error)
+        else:
+            message = f"{type(error).__name__}: {error} (an unexpected error; --debug shows where)"
+        errors.print(f"error: {' '.join(message.split())}", style="red", markup=False)
+        sys.exit(2 if usage is not None else 1)

@@ -1,0 +1,1 @@
+"""Running a whole plan: run folders, resume, time estimates."""

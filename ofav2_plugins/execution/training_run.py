@@ -1,0 +1,305 @@
+"""Running a plan: every step from the checkpoint it follows to its best weights and measured subnets.
+
+A step's folder is named by the step and a hash of everything that its result depends on: recipe, data, seed, the
+step it starts from, the step that teaches it. So a resumed run finds what is finished, a changed recipe cannot be
+mistaken for the old one, and arms of a study that share a step (the same full phase) compute it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from .. import registry
+from ..data.base import DataSplits
+from ..data.batches import steps_per_epoch
+from ..errors import RunError, UserError
+from ..evaluation.accuracy import Evaluator, Measured
+from ..evaluation.candidates import Candidate, candidates
+from ..exits.weights import exit_weights, only_trained
+from ..models.supernet import Supernet
+from ..teachers.base import Teacher
+from ..training.checkpoints import StepFiles
+from ..training.context import RunContext
+from ..training.cost import training_macs
+from ..training.plan import INIT, NONE, PlannedStep
+from ..training.run_config import RunConfig
+from ..training.trainer import StepTrainer, batch_work
+from ..utils.distributed import any_rank, check_batch_size, map_over_ranks
+from ..utils.files import read_json, write_json
+from ..utils.tensor_files import load_checkpoint
+from .cache_key import cache_key_inputs
+from .provenance import code_versions
+
+TRAINED, MEASURED = "trained.json", "measured.json"
+
+
+class TrainingRun:
+    """Trains and measures one arm; finished steps are found in `steps_folder` and not computed again.
+
+    Args:
+        arm: What to train.
+        data: The splits.
+        steps_folder: Where the steps' folders are; arms share it.
+        fabric: Device, precision, processes.
+    """
+
+    def __init__(self, arm: RunConfig, data: DataSplits, steps_folder: Path, fabric: Fabric):
+        self.config, self.data, self.fabric = arm, data, fabric
+        check_batch_size(fabric, arm.recipe.batch_size, len(data.train))
+        self.steps_folder = steps_folder
+        net, self.notes = arm.start(data.n_classes)
+        self.space, self.exits = net.space, [*map(int, net.exits), net.n_stages]
+        self.plan = arm.plan(net.space)
+        self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
+        self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
+        self._check()
+        self.folders = self._folders()
+
+    def _check(self) -> None:
+        """Raises UserError for what would be found out only in the middle of the work."""
+        recipe = self.config.recipe
+        for weights in (recipe.exit_weights.loss, recipe.exit_weights.output):
+            exit_weights(weights, len(self.exits))
+        inplace_distillation = [planned.phase.name for planned in self.plan if planned.phase.inplace_distillation]
+        if inplace_distillation and (not self.distillation.needs_teacher or recipe.kd_ratio == 0):
+            raise UserError(
+                f"phase {inplace_distillation[0]!r} trains by distillation alone: it needs a distillation and a "
+                f"kd_ratio above 0, but got {recipe.distillation!r} and {recipe.kd_ratio:g}"
+            )
+        first = self.plan[0].phase
+        if first.distills and self.config.initial is None:
+            self.notes.append(f"phase {first.name!r} starts from fresh weights: no phase before it has trained any")
+
+    @cached_property
+    def net(self) -> Supernet:
+        """The supernet, made when it is needed first, and dropped when the arm has run."""
+        return self._placed(self.config.build(self.data.n_classes))
+
+    def _placed(self, net: Supernet) -> Supernet:
+        return net.to(self.fabric.device, memory_format=torch.channels_last)
+
+    def _folders(self) -> dict[str, Path]:
+        """The folder of each step, by the hash of what its result depends on."""
+        keys: dict[str, str] = {INIT: self.config.initial.digest} if self.config.initial else {}
+        for planned in self.plan:
+            facts = cache_key_inputs(self.config, self.data, planned, self.space)
+            facts["starts_from"] = keys[planned.starts_from] if planned.starts_from else None
+            facts["teacher"] = keys[planned.teacher] if planned.teacher else None
+            digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6)
+            keys[planned.name] = digest.hexdigest()
+        return {p.name: self.steps_folder / f"{p.name}-{keys[p.name]}" for p in self.plan}
+
+    def work(self) -> float:
+        """The work of the whole arm, in images through a network."""
+        return sum(self._training_work(p) + self._evaluation_work(p) for p in self.plan)
+
+    def run(self, context: RunContext) -> Iterator[dict[str, Any]]:
+        """Run what is not finished; gives the `phases` of a results row one by one, as they are done."""
+        try:
+            for planned in self.plan:
+                files = StepFiles(self.folders[planned.name], context.reporter.line)
+                if any_rank(self.fabric, not finished(files)):
+                    self._train(planned, files, context)
+                else:
+                    context.reporter.skip(self._training_work(planned))
+                yield self._measured(planned, files, context)
+        finally:
+            self.__dict__.pop("net", None)  # a study has many arms, and shall not keep all their networks
+
+    def _train(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> None:
+        self._load(planned.starts_from or INIT)
+        trainer = StepTrainer(
+            fabric=self.fabric,
+            net=self.net,
+            data=self.data,
+            recipe=self.config.recipe,
+            planned=planned,
+            teacher=self.bound_teacher(planned),
+            distillation=self.distillation,
+            evaluator=self.evaluator,
+            seed=self.config.seed,
+            files=files,
+            context=context,
+        )
+        progress = trainer.run()
+        if self.fabric.is_global_zero:
+            resolutions, n_images = self.evaluator.resolutions, len(self.data.train)
+            macs = training_macs(self.net, planned, self.config.recipe, n_images, resolutions, self.config.seed)
+            trained = {**vars(progress), "training_macs": macs, "plan": planned.to_dict(), "code": code_versions()}
+            write_json(files.folder / TRAINED, trained)
+            files.drop_states()
+        self.fabric.barrier()
+
+    def _best(self, step: str) -> Mapping[str, torch.Tensor]:
+        if step == INIT:
+            return self.config.start(self.data.n_classes)[0].state_dict()
+        return load_checkpoint(self.folders[step] / "best.safetensors")[0]
+
+    def _load(self, step: str) -> None:
+        self.net.load_state_dict(self._best(step))
+
+    def bound_teacher(self, planned: PlannedStep) -> Teacher:
+        """Who teaches a step: the finished step that it names, ready to answer; the null object where nobody does."""
+        if planned.teacher is None:
+            return registry.load(registry.TEACHERS, NONE)
+        teacher, supernet = self.config.teacher(), self._placed(self.config.build(self.data.n_classes))
+        supernet.load_state_dict(self._best(planned.teacher))
+        weights = exit_weights(self.config.recipe.exit_weights.output, len(self.exits))
+        teacher.bind(
+            supernet,
+            self.evaluator.calibration(max(self.evaluator.resolutions)),
+            only_trained(weights, self.exits, self.trained_exits(planned.teacher)),
+            self.config.recipe.teacher_batch_statistics,
+        )
+        return teacher
+
+    def trained_exits(self, step: str) -> set[int]:
+        """The exits that have been trained when a step is finished; others teach nothing."""
+        every = set(self.exits)
+        trained = every if self.config.initial and self.config.initial.has_exits else {self.exits[-1]}
+        for planned in self.plan if step != INIT else []:
+            if planned.phase.multi_exit_loss or planned.phase.inplace_distillation:
+                trained = every
+            elif "height" in planned.space:
+                trained = trained | set(planned.space.unlocked_values("height"))
+            if planned.name == step:
+                break
+        return trained
+
+    def _measured(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> dict[str, Any]:
+        """The step's entry of a results row: measured now, or what is left of it, or read."""
+        chosen = measured_candidates(self.config, planned, self.evaluator)
+        recipe = self.config.recipe
+        settings = {
+            **recipe.evaluation.model_dump(exclude_none=True),
+            **recipe.augmentation.model_dump(),
+            **({"output": recipe.exit_weights.output} if len(self.exits) > 1 else {}),
+        }
+        held = measured_before(files.folder / MEASURED, settings)
+        context.reporter.skip((len(held["subnets"]) + ("exits" in held)) * self.evaluator.images_per_candidate)
+        left = chosen[len(held["subnets"]) :]
+        exits_left = [None] if len(self.exits) > 1 and "exits" not in held else []
+        if left or exits_left:
+            self._load(planned.name)
+        started, before = time.monotonic(), held["seconds"]
+        for exits in map_over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), exits_left):
+            held.update(exits)
+            context.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
+            if self.fabric.is_global_zero:
+                write_json(files.folder / MEASURED, held)
+        for subnet in map_over_ranks(self.fabric, lambda c: self.evaluator.measure(self.net, c).to_dict(), left):
+            held["subnets"].append(subnet)
+            held["seconds"] = before + time.monotonic() - started
+            note = f"measuring subnet {len(held['subnets'])}/{len(chosen)}"
+            context.reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
+            if self.fabric.is_global_zero:
+                write_json(files.folder / MEASURED, held)
+            if any_rank(self.fabric, context.stop.asked):
+                raise KeyboardInterrupt
+        return summary(planned.name, held, read_trained(files.folder))
+
+    def _training_work(self, planned: PlannedStep) -> float:
+        epochs = planned.settings.epochs + planned.settings.warmup_epochs
+        batch_size = self.config.recipe.batch_size
+        n_batches = steps_per_epoch(len(self.data.train), batch_size)
+        return epochs * n_batches * batch_work(planned, min(batch_size, len(self.data.train)))
+
+    def _evaluation_work(self, planned: PlannedStep) -> float:
+        networks = len(measured_candidates(self.config, planned, self.evaluator)) + (len(self.exits) > 1)
+        return networks * self.evaluator.images_per_candidate
+
+
+def measured_candidates(arm: RunConfig, planned: PlannedStep, evaluator: Evaluator) -> list[Candidate]:
+    """The networks that are measured after a step: the whole grid, or a seeded draw of it."""
+    return candidates(
+        planned.space,
+        evaluator.resolutions,
+        full=tuple(planned.unlocks) if planned.phase.whole_grid else (),
+        ensemble=planned.phase.multi_exit_loss,
+        limit=arm.recipe.evaluation.max_subnets,
+        seed_parts=(arm.seed, planned.name, "measure"),
+    )
+
+
+def finished(files: StepFiles) -> bool:
+    """Whether a step is trained and its best weights are whole; if they are damaged, it is trained again."""
+    if not (files.folder / TRAINED).exists():
+        return False
+    try:
+        read_trained(files.folder)
+        files.load_best()
+    except RunError as error:
+        files.say(f"{error}; this step is trained again")
+        for name in (TRAINED, MEASURED):
+            (files.folder / name).unlink(missing_ok=True)
+        return False
+    return True
+
+
+def read_trained(folder: Path) -> dict[str, Any]:
+    """What a finished step recorded. Raises RunError where it is missing, damaged or something else."""
+    held = read_json(folder / TRAINED)
+    known = isinstance(held, dict) and isinstance(held.get("history"), list)
+    if not (known and {"seconds", "training_macs"} <= set(held)):
+        raise RunError(f"{folder / TRAINED} is damaged: it must hold the history of a training")
+    return held
+
+
+def measured_before(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run has measured with the same settings: a part, all or nothing."""
+    nothing: dict[str, Any] = {"settings": settings, "subnets": [], "seconds": 0.0}
+    try:
+        held = read_json(path) if path.exists() else nothing
+        subnets = [Measured(**subnet).to_dict() for subnet in held["subnets"]]
+        return {**held, "subnets": subnets} if held["settings"] == settings and held["seconds"] >= 0 else nothing
+    except (RunError, KeyError, TypeError):  # damaged: measured again
+        return nothing
+
+
+def summary(name: str, measured: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+    """One `phases` entry of a results row: accuracies in percent on the test set, and what the step cost.
+
+    `best_top1` is the test accuracy of the subnet best on validation; nothing is chosen by the test set but
+    `test_max_top1`, which is what the paper charts. Energy is an estimate, there where it was asked for.
+    """
+    subnets = measured["subnets"]
+    tops = [subnet["top1"] for subnet in subnets]
+    speeds = [entry["images_per_second"] for entry in trained["history"] if entry["images_per_second"]]
+    costs = {
+        key: sum(entry[key] for entry in trained["history"] if key in entry)
+        for key in ("energy_kwh", "co2_kg")
+        if any(key in entry for entry in trained["history"])
+    }
+    return {
+        "name": name,
+        "best_top1": max(subnets, key=lambda subnet: subnet["val_top1"])["top1"],
+        "test_max_top1": max(tops),
+        "mean_top1": sum(tops) / len(tops),
+        "min_top1": min(tops),
+        **{key: measured[key] for key in ("exits", "ensemble_top1", "ensemble_val_top1") if key in measured},
+        "training_macs": trained["training_macs"],
+        "seconds": trained["seconds"] + measured["seconds"],
+        "images_per_second": statistics.median(speeds) if speeds else None,
+        "peak_memory_mib": max(entry["peak_memory_mib"] for entry in trained["history"]),
+        **costs,
+        "subnets": subnets,
+    }
+
+
+def load_data(dataset: str, root: Path | None, validation_fraction: float) -> DataSplits:
+    """A dataset by plugin name, split the same for every seed of a training.
+
+    Raises:
+        UserError: It is unknown, missing, damaged or too small.
+    """
+    return registry.load(registry.DATASETS, dataset).load(root, validation_fraction=validation_fraction)

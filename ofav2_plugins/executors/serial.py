@@ -1,0 +1,51 @@
+"""Running a study's arms in one process, one after the other; an arm that fails does not stop the others."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import DiskError, UserError
+from ..execution.training_run import TrainingRun
+from ..training.context import RunContext
+from ..training.run_config import RunConfig
+from ..utils.files import write_atomically
+from .base import ResultSink
+
+
+def run_arms(runs: Sequence[TrainingRun], results: ResultSink, context: RunContext) -> None:
+    """Run arms into `results`; finished steps are found and kept, arms that share a step compute it once.
+
+    Args:
+        runs: What to run. A single one that fails raises; of several, the others go on.
+        results: Where it goes.
+        context: Progress, stopping, saving.
+
+    Raises:
+        DiskError: Nothing can be written any more, by no arm.
+    """
+    for run in runs:
+        try:
+            for phase in run.run(context):
+                results.add_phase(run, phase)
+        except DiskError:
+            raise
+        except (Exception, SystemExit) as error:
+            if len(runs) == 1:
+                raise
+            results.add_failure(run, failure(run.config, error, results.out))
+
+
+def failure(arm: RunConfig, error: BaseException, out: Path) -> str:
+    """Why an arm failed, in one line; where that may be a defect of a plugin, its traceback is kept in a file."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # a plugin's exception may be broken itself
+        message = "an exception without words"
+    if isinstance(error, UserError):
+        return message
+    name = "".join(c if c.isalnum() or c == "_" else "-" for c in f"{arm.name}-{arm.seed}")
+    log = out / "logs" / f"{name}.txt"
+    write_atomically(log, traceback.format_exc().encode())
+    return f"{type(error).__name__}: {message} (traceback in {log.relative_to(out)})"

@@ -1,0 +1,1 @@
+"""The supernet, the static subnets it yields, and how both are built and initialised."""

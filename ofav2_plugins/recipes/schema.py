@@ -1,0 +1,159 @@
+"""Recipes: everything about a training that is not the supernet, the data or the seed, as validated YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from .. import registry
+from ..errors import UserError
+from ..exits.weights import STRATEGIES
+from ..phases.base import PhaseStep, StepSettings
+from ..utils.yaml_files import find_data_file, load_model
+
+FOLDER = Path(__file__).parent
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _registered_phase(name: str) -> str:
+    if name not in registry.names(registry.PHASES):
+        raise ValueError(f"unknown phase; registered are {', '.join(registry.names(registry.PHASES))}")
+    return name
+
+
+# Left to itself pydantic takes true for 1.
+Count = Annotated[int, Field(strict=True, ge=1)]
+BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
+Positive = Annotated[Number, Field(gt=0)]
+AtLeast0 = Annotated[Number, Field(ge=0)]
+BelowOne = Annotated[Number, Field(ge=0, lt=1)]
+PhaseName = Annotated[str, AfterValidator(_registered_phase)]
+ExitWeightsValue = Literal["ASC", "DESC", "UNIF"] | list[AtLeast0]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StepRecipe(_Strict):
+    """One step of a phase; what is left out is the phase's default (the paper's value)."""
+
+    epochs: Count | None = None
+    lr: Positive | None = None
+    warmup_epochs: Annotated[int, Field(strict=True, ge=0)] | None = None
+    subnets_per_step: Count | None = None
+    dropout: BelowOne | None = None
+
+
+class ExitWeights(_Strict):
+    """Weights of the exits: for the losses of the full phase, and for the ensemble's output."""
+
+    loss: ExitWeightsValue = "ASC"
+    output: ExitWeightsValue = "ASC"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strategy(cls, value: object) -> object:
+        """A strategy's name stands for both."""
+        if isinstance(value, str):
+            if value not in STRATEGIES:
+                raise ValueError(f"must be one of {list(STRATEGIES)} or {{loss: ..., output: ...}}")
+            loss, output = STRATEGIES[value]
+            return {"loss": loss, "output": output}
+        return value
+
+
+class Optimizer(_Strict):
+    """SGD with Nesterov momentum; no weight decay on batch norms and biases."""
+
+    momentum: BelowOne = 0.9
+    weight_decay: AtLeast0 = 3e-5
+
+
+class Augmentation(_Strict):
+    """Random resized crop (smallest share of the area) and horizontal flip."""
+
+    min_scale: Number = Field(default=0.85, gt=0, le=1)
+    flip: bool = True
+
+
+class Evaluation(_Strict):
+    """How subnets are measured, and how many.
+
+    Where `latency_batch` is given, a batch of so many images is timed: do that without workers beside it.
+    """
+
+    batch_size: BatchSize = 200
+    bn_images: BatchSize = 1000
+    selection_draws: Count = 32
+    max_subnets: Count | None = None
+    latency_batch: Count | None = None
+
+
+class Recipe(_Strict):
+    """A whole training. See `paper.yaml` for each value's source."""
+
+    description: str = ""
+    width_mult: Positive = 1.0
+    resolutions: list[Count] | None = Field(default=None, min_length=1)
+    batch_size: BatchSize = 64
+    validation_fraction: Number = Field(default=0.15, gt=0, lt=1)
+    label_smoothing: BelowOne = 0.1
+    zero_last_gamma: Annotated[bool, Field(strict=True)] = False
+    teacher: str = "fixed"
+    teacher_batch_statistics: bool = True
+    distillation: str = "soft_ce"
+    kd_ratio: AtLeast0 = 1.0
+    exit_weights: ExitWeights = ExitWeights()
+    optimizer: Optimizer = Optimizer()
+    augmentation: Augmentation = Augmentation()
+    evaluation: Evaluation = Evaluation()
+    phases: dict[PhaseName, StepRecipe | list[StepRecipe]] = Field(min_length=1)
+
+    def settings(self, phase: str, steps: Sequence[PhaseStep]) -> list[StepSettings]:
+        """The settings of each step of a phase: the recipe's values, gaps filled by the phase's defaults.
+
+        Raises:
+            UserError: The recipe lists another number of steps than the phase has on this supernet.
+        """
+        given = self.phases[phase]
+        listed = given if isinstance(given, list) else [given] * len(steps)
+        if len(listed) != len(steps):
+            raise UserError(
+                f"phases.{phase} must list {len(steps)} steps for this supernet, but got {len(listed)}; "
+                "one mapping instead of a list applies to all of them"
+            )
+        return [
+            StepSettings(**{**vars(step.defaults), **recipe.model_dump(exclude_none=True)})
+            for step, recipe in zip(steps, listed, strict=True)
+        ]
+
+    def with_phases(self, names: Sequence[str]) -> Recipe:
+        """Only these of the phases. Raises UserError for one that the recipe has not."""
+        unknown = [name for name in names if name not in self.phases]
+        if unknown:
+            raise UserError(f"phases must be among {', '.join(self.phases)}, but got {unknown[0]!r}")
+        return self.model_copy(update={"phases": {n: v for n, v in self.phases.items() if n in names}})
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by name or by path to a .yaml file, with `key.sub=value` overrides.
+
+    Raises:
+        UserError: It does not exist or is not valid; names the file, the line and the field.
+    """
+    return load_model(find_data_file("recipe", name, FOLDER), Recipe, overrides)

@@ -1,0 +1,63 @@
+"""Reading results, merging runs, and the report: a console table, one HTML page, charts, CSV and TeX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..recipes.schema import load_recipe
+from ..study.summary import Summary
+from ..utils.files import write_atomically
+from .charts import chart_data, draw_charts
+from .tables import all_tables, subnets_table
+
+
+def write_report(results: dict[str, Any], out: Path) -> Path:
+    """Write `out/report.html`, `out/charts/*.png`, `out/tables/*.csv` and `*.tex`; returns the page's path.
+
+    Raises:
+        RunError: A file cannot be written; each file is whole or as it was.
+    """
+    summary = Summary(results)
+    data = chart_data(summary)
+    page = out / "report.html"
+    write_atomically(page, _encoded(render_page(summary, data)))
+    for name, png in draw_charts(data).items():
+        write_atomically(out / "charts" / name, png)
+    for table in all_tables(summary):
+        write_atomically(out / "tables" / f"{table.name}.csv", _encoded(table.csv()))
+        write_atomically(out / "tables" / f"{table.name}.tex", _encoded(table.tex()))
+    write_atomically(out / "tables" / "subnets.csv", _encoded(subnets_table(summary).csv()))
+    return page
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", errors="replace")  # half a surrogate pair is valid JSON, but no text
+
+
+def render_page(summary: Summary, data: dict[str, Any]) -> str:
+    """The page: one HTML file that asks for nothing outside itself."""
+    loader = PackageLoader("ofav2_plugins.report")
+    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    jinja.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    tables = {table.name: table for table in all_tables(summary)}
+    return jinja.get_template("report.html.j2").render(
+        summary=summary, tables=tables, data=data, paper=is_paper(summary)
+    )
+
+
+_VARIED = {"description", "width_mult", "teacher", "teacher_batch_statistics"}
+_VARIED |= {"distillation", "kd_ratio", "exit_weights"}
+_WIDTHS = (1.0, 1.2)
+
+
+def is_paper(summary: Summary) -> bool:
+    """Whether dataset and training are the paper's; what the paper's own ablations vary does not count."""
+    paper = load_recipe("paper").model_dump(mode="json", exclude=_VARIED)
+    recipes = summary.study["recipes"].values()
+    same = all({key: recipe.get(key) for key in paper} == paper for recipe in recipes)
+    widths = all(recipe.get("width_mult") in _WIDTHS for recipe in recipes)
+    return summary.study["dataset"] == "tiny-imagenet" and bool(recipes) and same and widths

@@ -1,0 +1,163 @@
+"""The format of results.json: its schema, loading, merging."""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import UserError
+
+RESULTS = "results.json"
+FORMAT = "ofav2-results-1"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Phase(_Part):
+    name: str
+    best_top1: float | None = None
+    test_max_top1: float | None = None
+    mean_top1: float | None = None
+    min_top1: float | None = None
+    seconds: float | None = None
+    subnets: list[dict[str, Any]] | None = None
+    exits: list[dict[str, Any]] | None = None
+
+
+class _Row(_Part):
+    arm: str
+    seed: int | str | None = None
+    steps: list[str] | None = None
+    phases: list[_Phase] | None = None
+    error: str | None = None
+
+
+class _Study(_Part):
+    baseline: str
+    dataset: str | None = None
+    recipes: dict[str, dict[str, Any]] | None = None
+    factors: dict[str, str] | None = None
+
+
+class _Results(_Part):
+    study: _Study
+    environment: dict[str, Any] = Field(default_factory=dict)
+    rows: list[_Row]
+
+
+class FormatError(UserError):
+    """Results that another version has written."""
+
+
+def load_results(path: Path) -> dict[str, Any]:
+    """The results of a run folder, or of a results.json.
+
+    Raises:
+        FormatError: Another version has written it.
+        UserError: There is none, or it is damaged, or it is something else; names the file.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is missing or damaged: {error}; give a run folder or its file") from error
+    if isinstance(results, dict) and results.get("format", FORMAT) != FORMAT:
+        raise FormatError(
+            f"{file} must have the format {FORMAT!r}, but has {results['format']!r}: another version of ofav2-plugins "
+            "has written it; use that one, or another folder"
+        )
+    try:
+        _Results.model_validate(results)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, first["loc"]))) or "the whole"
+        raise UserError(f"{file} is not a results file of ofav2: {where}: {first['msg']}") from error
+    return results
+
+
+def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs as one: all their rows; the first run's baseline is the baseline.
+
+    A row that several runs hold counts once; what it cost (time, memory, energy) may differ. Of one that failed or
+    was stopped and one that came further, the latter counts.
+
+    Raises:
+        UserError: Runs that cannot be compared (dataset or an arm's recipe differ), or that hold different results
+            of the same arm and seed.
+    """
+    if not parts:
+        raise UserError("there must be at least one run to report on, but got none")
+    if len(parts) == 1:
+        return parts[0]
+    studies = [part["study"] for part in parts]
+    datasets = list(dict.fromkeys(study.get("dataset") for study in studies))
+    if len(datasets) > 1:
+        raise UserError(f"runs to merge must agree in dataset, but got {datasets[0]!r} and {datasets[1]!r}")
+    merged = {key: value for part in reversed(parts) for key, value in part.items()}
+    recipes = _merged_recipes(studies)  # first: different ones are why results differ
+    merged["rows"] = _merged_rows(parts)
+    merged["study"] = {
+        **studies[0],
+        "name": " + ".join(_distinct(study.get("name") for study in studies)),
+        "description": " ".join(_distinct(study.get("description") for study in studies)),
+        "recipes": recipes,
+        "factors": {arm: factor for study in reversed(studies) for arm, factor in (study.get("factors") or {}).items()},
+        "command": "\n".join(_distinct(study.get("command") for study in studies)),
+    }
+    merged["environment"] = joined_environments([part.get("environment") or {} for part in parts])
+    return merged
+
+
+def joined_environments(environments: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several sessions' environments as one: where they differ, all values are there."""
+    joined = {}
+    for key in dict.fromkeys(key for environment in environments for key in environment):
+        values = [environment[key] for environment in environments if key in environment]
+        joined[key] = values[0] if all(value == values[0] for value in values) else "; ".join(_distinct(values))
+    return joined
+
+
+def _distinct(values: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(str(value) for value in values if value not in (None, "")))
+
+
+def _merged_rows(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows: dict[tuple[str, Any], dict[str, Any]] = {}
+    for row in (row for part in parts for row in part["rows"]):
+        key = (row["arm"], row.get("seed"))
+        held = rows.get(key, row)
+        failed = held.get("error") or row.get("error")
+        same = all(held.get(name) == row.get(name) for name in ("supernet", "teacher"))
+        phases = map(operator.eq, _without_costs(held), _without_costs(row))  # those that both have
+        if not same or not (failed or all(phases)):
+            where = f"arm {row['arm']!r} with seed {row.get('seed')}"
+            raise UserError(f"{where} is there twice with different results; leave one of the runs out")
+        rows[key] = max((held, row), key=lambda r: (len(r.get("phases") or []), not r.get("error")))
+    return list(rows.values())
+
+
+def _without_costs(row: dict[str, Any]) -> list[str]:
+    phases = [{k: v for k, v in phase.items() if k not in _COSTS} for phase in row.get("phases") or []]
+    for phase in phases:
+        subnets = phase.get("subnets") or []
+        phase["subnets"] = [{k: v for k, v in subnet.items() if k != "latency_ms"} for subnet in subnets]
+    return [json.dumps(phase, sort_keys=True) for phase in phases]  # as text, in which NaN equals NaN
+
+
+_COSTS = ("seconds", "images_per_second", "peak_memory_mib", "energy_kwh", "co2_kg")
+
+
+def _merged_recipes(studies: list[dict[str, Any]]) -> dict[str, Any]:
+    recipes: dict[str, Any] = {}
+    for arm, recipe in (item for study in studies for item in (study.get("recipes") or {}).items()):
+        if recipes.setdefault(arm, recipe) != recipe:
+            raise UserError(f"arm {arm!r} has different recipes in the runs to merge; rename one")
+    return recipes

@@ -1,0 +1,175 @@
+"""One call of `ofav2 train` or `ofav2 ablate`: the data, the run folder, the arms, the table and the report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from ..data.base import DataSplits
+from ..errors import UserError
+from ..execution.run_folder import locked, open_run_folder
+from ..execution.training_run import TrainingRun, load_data
+from ..executors.processes import WorkerSetup, check_memory, check_workers, run_in_workers
+from ..executors.serial import run_arms
+from ..training.context import LoggingOptions, RunContext
+from ..training.run_config import RunConfig
+from ..utils.distributed import make_fabric
+from ..utils.memory import keep_freed_memory
+from ..utils.progress import Reporter
+from ..utils.signals import stop_on_signals
+from .results_writer import StudyResults
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """What a user chooses about where and how a run is computed; no result depends on it.
+
+    Args:
+        out: The run folder.
+        resume: Go on with the run that `out` holds.
+        accept_changes: Also where other versions began it.
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "32-true", "bf16-mixed" or "16-mixed".
+        threads: CPU threads of torch, in each worker; None shares the cores out.
+        workers: Arms that run at the same time, each in a process of its own.
+        memory_gib: The most memory for all of them together; None for no limit.
+        logging: Saving, TensorBoard, energy.
+    """
+
+    out: Path
+    resume: bool = False
+    accept_changes: bool = False
+    device: str = "auto"
+    precision: str = "32-true"
+    threads: int | None = None
+    workers: int = 1
+    memory_gib: float | None = None
+    logging: LoggingOptions = field(default_factory=LoggingOptions)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a run is: everything that its results depend on, and how the report calls it.
+
+    Args:
+        kind: "train" or "ablate".
+        name: The study's, for the report.
+        arms: What to run.
+        dataset: A plugin of `ofav2.datasets`.
+        root: Where it is.
+        settings: What makes it this run, besides recipes and data; a resumed run must have the same.
+        baseline: The arm that the others are compared with.
+        about: What else the report says of the study: "description", and "factors" (arm -> what it changes).
+    """
+
+    kind: str
+    name: str
+    arms: Sequence[RunConfig]
+    dataset: str
+    root: Path | None
+    settings: Mapping[str, Any]
+    baseline: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def study(self) -> dict[str, Any]:
+        """The description that results and report carry."""
+        return {
+            "name": self.name,
+            "baseline": self.baseline,
+            "dataset": self.dataset,
+            "recipes": {arm.name: arm.recipe.model_dump() for arm in self.arms},
+            "command": "ofav2 " + shlex.join(sys.argv[1:]),
+            **self.about,
+        }
+
+    def identity(self, data: DataSplits) -> dict[str, Any]:
+        """What a resumed run must have in common with the one that began the folder."""
+        recipes = {arm.name: arm.recipe.model_dump(exclude={"description"}) for arm in self.arms}
+        return {**self.settings, "dataset": self.dataset, "data": data.fingerprint, "recipes": recipes}
+
+
+def run_session(session: Session, options: SessionOptions, console: Console) -> StudyResults:
+    """Run arms into a folder; returns their results, which are in results.json already.
+
+    Args:
+        session: What.
+        options: Where and how.
+        console: Where it is shown; only the first of several processes speaks.
+
+    Raises:
+        UserError: Wrong options, missing or damaged data, a folder that holds something else, failed arms.
+        KeyboardInterrupt: Stopped; everything done so far is saved.
+    """
+    keep_freed_memory()
+    if options.threads is not None or options.workers > 1:
+        torch.set_num_threads(options.threads or max(1, torch.get_num_threads() // options.workers))
+    options.logging.check()
+    fabric = make_fabric(options.device, options.precision)
+    check_workers(options.workers, fabric.world_size)
+    first, out = fabric.is_global_zero, options.out
+    console.quiet = not first
+    with fabric.rank_zero_first(local=True):  # one process of each machine decodes the images
+        data = load_data(session.dataset, session.root, session.arms[0].recipe.validation_fraction)
+    runs = _runs(session, data, out / "steps", fabric)
+    check_memory(options.memory_gib)
+    resume = options.resume or not first
+    with fabric.rank_zero_first():
+        open_run_folder(out, session.kind, session.identity(data), fabric, resume, options.accept_changes)
+    _announce(session, data, runs, out, console)
+    with ExitStack() as held:
+        if first:
+            held.enter_context(locked(out))
+        stop = held.enter_context(stop_on_signals(lambda text: console.print(text, style="yellow")))
+        reporter = held.enter_context(Reporter(console, sum(run.work() for run in runs)))
+        results = StudyResults(runs, out, fabric, session.study(), reporter)
+        context = RunContext(reporter, stop, options.logging)
+        if options.workers > 1:
+            run_in_workers(runs, results, context, _worker_setup(session, options), options.workers, options.memory_gib)
+        else:
+            run_arms(runs, results, context)
+    return results
+
+
+def _runs(session: Session, data: DataSplits, steps_folder: Path, fabric: Fabric) -> list[TrainingRun]:
+    runs = []
+    for arm in session.arms:
+        try:
+            runs.append(TrainingRun(arm, data, steps_folder, fabric))
+        except UserError as error:
+            if len(session.arms) == 1:
+                raise
+            raise type(error)(f"arm {arm.name!r}: {error}") from error
+    return runs
+
+
+def _announce(session: Session, data: DataSplits, runs: Sequence[TrainingRun], out: Path, console: Console) -> None:
+    sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
+    console.print(
+        f"{session.dataset}: {data.n_classes} classes, {sizes}; {len(runs)} arm(s); results in {out}",
+        soft_wrap=True,
+        markup=False,
+    )
+    for run in runs:
+        for note in run.notes:
+            console.print(f"{run.config.name}: {note}", soft_wrap=True, markup=False)
+
+
+def _worker_setup(session: Session, options: SessionOptions) -> WorkerSetup:
+    return WorkerSetup(
+        dataset=session.dataset,
+        root=session.root,
+        out=options.out,
+        device=options.device,
+        precision=options.precision,
+        threads=torch.get_num_threads(),
+        logging=options.logging,
+    )

@@ -1,0 +1,63 @@
+"""What a training computes, in multiply-accumulates: what makes arms of a study comparable at equal compute."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ..data.batches import sample_resolution, steps_per_epoch
+from ..evaluation.cost import count_macs
+from ..models.supernet import Supernet
+from ..recipes.schema import Recipe
+from ..utils.seeding import python_rng
+from .plan import PlannedStep
+
+TRAINING_COST = 3
+"""A forward and a backward pass, in forward passes: the backward pass computes two gradients."""
+
+DRAWS = 12
+"""Optimiser steps whose architectures stand for all of them."""
+
+
+def training_macs(
+    net: Supernet,
+    planned: PlannedStep,
+    recipe: Recipe,
+    n_images: int,
+    resolutions: Sequence[int],
+    seed: int,
+) -> int:
+    """The multiply-accumulates of training a step of the plan, teacher included, choosing the best epoch not.
+
+    Exact where every step trains the same network; else the mean over the architectures of `DRAWS` of the steps.
+
+    Args:
+        net: The supernet; its weights do not matter, its active architecture changes.
+        planned: The step.
+        recipe: Its batch size counts.
+        n_images: Training images.
+        resolutions: Of the batches, which are counted as they are drawn in training.
+        seed: The run's.
+    """
+    epochs = planned.settings.epochs + planned.settings.warmup_epochs
+    steps = [(epoch, step) for epoch in range(epochs) for step in range(steps_per_epoch(n_images, recipe.batch_size))]
+    drawn = Counter(sample_resolution(resolutions, seed, planned.name, *where) for where in steps)
+    net.set_max_net()
+    largest = {r: count_macs(net.get_multi_exit_subnet(preserve_weight=False).eval(), r) for r in drawn}
+    middle = sorted(drawn)[len(drawn) // 2]
+    largest_of_all = sum(largest[resolution] * count for resolution, count in drawn.items())
+    students, counted = 0, steps[:: max(1, len(steps) // DRAWS)]
+    known: dict[str, int] = {}
+    for where in counted:
+        rng = python_rng(seed, planned.name, *where, "archs")
+        for arch in planned.phase.archs(planned.space, rng, planned.settings.subnets_per_step):
+            key = repr(arch)
+            if key not in known:
+                net.set_active_subnet(**arch)
+                student = net.get_multi_exit_subnet if planned.phase.multi_exit_loss else net.get_active_subnet
+                known[key] = count_macs(student(preserve_weight=False).eval(), middle)
+            students += known[key]
+    # All networks grow with the resolution alike, nearly: the largest one tells by how much.
+    per_image = TRAINING_COST * students / len(counted) * largest_of_all / largest[middle]
+    teacher_logits = largest_of_all if planned.teacher is not None else 0
+    return round((per_image + teacher_logits) * min(recipe.batch_size, n_images))

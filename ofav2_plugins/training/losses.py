@@ -1,0 +1,59 @@
+"""The loss of the architectures of one optimiser step (OFAv2 section 3.4; AEP; BigNAS for in-place distillation)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..distillation.base import Distillation
+from ..exits.weights import exit_weights
+from ..models.supernet import Supernet
+from ..recipes.schema import Recipe
+from ..teachers.ensemble import weighted_sum
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Cross-entropy with the labels plus the distillation term.
+
+    Args:
+        recipe: Label smoothing, weight of the distillation, weights of the exits.
+        distillation: The distillation term.
+        multi_exit_loss: Weighted sum of the losses of all exits (AEP), without a teacher.
+        inplace_distillation: The first architecture of an optimizer step is trained with the labels, and the
+            ensemble of its exits teaches the others, which see no labels (BigNAS).
+    """
+
+    recipe: Recipe
+    distillation: Distillation
+    multi_exit_loss: bool = False
+    inplace_distillation: bool = False
+
+    def __call__(
+        self, net: Supernet, images: Tensor, labels: Tensor, teacher_logits: Tensor | None, first: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """The loss (a scalar) of the active architecture, and what teaches the next one of the step.
+
+        Args:
+            net: The supernet.
+            images: [N, 3, R, R].
+            labels: [N].
+            teacher_logits: The teacher's logits [N, n_classes], or None where nobody teaches.
+            first: Whether the architecture is the step's first.
+        """
+        if self.multi_exit_loss or (self.inplace_distillation and first):
+            exits = net.forward_exits(images)
+            losses = [self._labels_loss(logits, labels) for logits in exits]
+            if self.inplace_distillation:
+                teacher_logits = weighted_sum(exits, exit_weights(self.recipe.exit_weights.output, len(exits))).detach()
+            return weighted_sum(losses, exit_weights(self.recipe.exit_weights.loss, len(losses))), teacher_logits
+        logits = net(images)
+        if teacher_logits is None:
+            return self._labels_loss(logits, labels), None
+        term = self.recipe.kd_ratio * self.distillation.loss(logits, teacher_logits)
+        return (term if self.inplace_distillation else self._labels_loss(logits, labels) + term), teacher_logits
+
+    def _labels_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)

@@ -1,0 +1,137 @@
+"""The phase pipeline: which phases a supernet supports, their order, and the plan of a training. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+from .. import registry
+from ..errors import UserError
+from ..phases.base import Phase, StepSettings
+from ..recipes.schema import Recipe
+from ..space import SearchSpace
+
+if TYPE_CHECKING:
+    from ..teachers.base import Teacher
+
+NONE = "none"
+INIT = "init"
+"""Name of the weights that a training starts from, where it does not start from fresh ones."""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of the plan.
+
+    Args:
+        phase: The phase it belongs to.
+        step: Its number within the phase, from 1.
+        n_steps: How many steps the phase has.
+        unlocks: Grades unlocked now, by dimension.
+        space: The space that is open during this step: this step's and all earlier ones' values.
+        settings: Epochs, learning rate and so on.
+        starts_from: Name of the step whose best weights it starts from; None for fresh weights.
+        teacher: Name of the step whose supernet teaches; None where nobody does.
+    """
+
+    phase: Phase
+    step: int
+    n_steps: int
+    unlocks: Mapping[str, tuple[int, ...]]
+    space: SearchSpace
+    settings: StepSettings
+    starts_from: str | None
+    teacher: str | None
+
+    @property
+    def name(self) -> str:
+        """ "kernel", or "height-3" where the phase has several steps."""
+        return self.phase.name if self.n_steps == 1 else f"{self.phase.name}-{self.step}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `ofav2 plan --json` prints of it."""
+        return {
+            "phase": self.phase.name,
+            "step": self.step,
+            "opens": {dim: list(values) for dim, values in self.unlocks.items()},
+            "epochs": self.settings.epochs,
+            "warmup_epochs": self.settings.warmup_epochs,
+            "lr": self.settings.lr,
+            "subnets_per_step": self.settings.subnets_per_step,
+            "starts_from": self.starts_from,
+            "teacher": self.teacher or NONE,
+        }
+
+
+def ordered_phases(names: Sequence[str], space: SearchSpace) -> list[Phase]:
+    """The phases among `names` that the space supports, each after those it declares to follow.
+
+    Raises:
+        UserError: An unknown phase, or phases that each declare to follow the other.
+    """
+    supported = {
+        name: phase for name, phase in registry.load_all(registry.PHASES, list(names)).items() if phase.supports(space)
+    }
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for name, phase in supported.items():
+        order.add(name, *(before for before in phase.after if before in supported))
+    try:
+        order.prepare()
+    except CycleError as error:
+        raise UserError(f"phases follow each other in a circle: {' after '.join(error.args[1])}") from error
+    resolved = []
+    while order.is_active():
+        ready = sorted(order.get_ready(), key=list(supported).index)  # ties: the recipe's order
+        resolved += [supported[name] for name in ready]
+        order.done(*ready)
+    return resolved
+
+
+def make_plan(
+    space: SearchSpace, recipe: Recipe, teacher: Teacher, trained: Mapping[str, tuple[int, ...]] | None = None
+) -> list[PlannedStep]:
+    """The steps of a training in order.
+
+    Args:
+        space: The supernet's whole space.
+        recipe: Epochs, learning rates and so on, and which phases take part.
+        teacher: The teacher policy.
+        trained: Where it starts from given weights: the values, by dimension, that these were trained for. A
+            dimension that no phase of the recipe unlocks is open with them from the start.
+
+    Raises:
+        UserError: No phase of the recipe is supported, or a phase unlocks what the space does not have.
+    """
+    phases = {phase.name: (phase, phase.steps(space)) for phase in ordered_phases(list(recipe.phases), space)}
+    unlocked = {dim for _, steps in phases.values() for step in steps for dim in step.unlocks}
+    unlocked_space = space.max_only().restrict(
+        {d: values for d, values in (trained or {}).items() if d not in unlocked}
+    )
+    plan: list[PlannedStep] = []
+    for phase, steps in phases.values():
+        for number, (step, settings) in enumerate(zip(steps, recipe.settings(phase.name, steps), strict=True), start=1):
+            try:
+                for dim, values in step.unlocks.items():
+                    if closed := set(unlocked_space.unlocked_values(dim)) - set(values):
+                        raise UserError(f"it would close {dim} {sorted(closed)}, which an earlier phase has trained")
+                unlocked_space = unlocked_space.restrict(step.unlocks)
+            except UserError as error:
+                raise registry.PluginError(f"phase {phase.name!r} unlocks what it cannot: {error}") from error
+            finished = ([INIT] if trained is not None else []) + [planned.name for planned in plan]
+            plan.append(
+                PlannedStep(
+                    phase=phase,
+                    step=number,
+                    n_steps=len(steps),
+                    unlocks=dict(step.unlocks),
+                    space=unlocked_space,
+                    settings=settings,
+                    starts_from=finished[-1] if finished else None,
+                    teacher=teacher.source(finished) if phase.distills else None,
+                )
+            )
+    if not plan:
+        raise UserError(f"this supernet supports none of the recipe's phases: {', '.join(recipe.phases)}")
+    return plan

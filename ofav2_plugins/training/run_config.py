@@ -1,0 +1,56 @@
+"""An arm: one supernet trained by one recipe with one seed, and what its steps depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import registry
+from ..models.pretrained import InitialWeights
+from ..models.supernet import Supernet, build_supernet
+from ..recipes.schema import Recipe
+from ..space import SearchSpace
+from ..teachers.base import Teacher
+from ..utils.seeding import forked_torch
+from .plan import NONE, PlannedStep, make_plan
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training of a study, or the one of `ofav2 train`.
+
+    Args:
+        name: What it is called in tables and charts.
+        supernet: A variant's name or a composition.
+        recipe: The recipe, with the arm's own teacher, distillation and overrides in it.
+        seed: Seed of everything random.
+        initial: Weights to start from; None starts from fresh ones.
+    """
+
+    name: str
+    supernet: str
+    recipe: Recipe
+    seed: int
+    initial: InitialWeights | None = None
+
+    def build(self, n_classes: int) -> Supernet:
+        """The arm's supernet with fresh weights, the same for the same seed."""
+        with forked_torch(self.seed, "init"):
+            net = build_supernet(self.supernet, n_classes, width_mult=self.recipe.width_mult)
+        if self.recipe.zero_last_gamma:
+            net.zero_last_gamma()
+        return net
+
+    def start(self, n_classes: int) -> tuple[Supernet, list[str]]:
+        """The arm's supernet as its training starts, and what of it the initial weights did not have."""
+        net = self.build(n_classes)
+        return net, self.initial.put_into(net) if self.initial else []
+
+    def teacher(self) -> Teacher:
+        """A new teacher of the arm's policy, not bound yet; nobody where the distillation asks nobody."""
+        asked = registry.load(registry.DISTILLATION, self.recipe.distillation).needs_teacher
+        return registry.load(registry.TEACHERS, self.recipe.teacher if asked else NONE)
+
+    def plan(self, space: SearchSpace) -> list[PlannedStep]:
+        """The arm's steps."""
+        trained = self.initial.unlocked_dims(space) if self.initial else None
+        return make_plan(space, self.recipe, self.teacher(), trained)

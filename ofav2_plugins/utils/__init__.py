@@ -1,0 +1,1 @@
+"""General-purpose tools that know nothing about networks."""

@@ -1,1 +1,0 @@
-"""One reusable check per plugin namespace; third parties can call them for plugins of their own."""

@@ -1,0 +1,132 @@
+"""Two processes over gloo against one: the same weights and metrics of the same global batches."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ofav2_plugins.utils.tensor_files import load_checkpoint
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+# Batch norms stay in evaluation mode: their statistics would be those of half a batch. Dropout differs by rank: off.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import torch
+import ofav2_plugins as ofav2
+from ofav2_plugins import registry
+from ofav2_plugins.utils.files import save_checkpoint
+from ofav2_plugins.data.base import make_splits, Split
+from ofav2_plugins.data.batches import train_batches
+from ofav2_plugins.utils.distributed import make_fabric, map_over_ranks
+from ofav2_plugins.evaluation.accuracy import Candidate, Evaluator
+from ofav2_plugins.training.losses import Objective
+from ofav2_plugins.recipes.schema import load_recipe
+from ofav2_plugins.utils.seeding import forked_torch, python_rng
+from ofav2_plugins.training.trainer import make_optimizer, train_batch
+
+torch.set_num_threads(1)
+fabric = make_fabric("cpu")
+rng = np.random.default_rng(0)
+def split(n):
+    return Split(rng.integers(0, 256, (n, 3, 24, 24), dtype=np.uint8), np.arange(n) % 4)
+data = make_splits("noise", split(160), split(40), class_names="abcd", resolutions=(16, 24), mean=(0.5,) * 3,
+                   std=(0.25,) * 3, validation_fraction=0.2, seed=0)
+recipe = load_recipe("quick", ["evaluation.bn_images=64", "evaluation.batch_size=64"])
+with forked_torch(0):
+    net = ofav2.build_supernet("EE_DP", n_classes=4, width_mult=0.25, dropout_rate=0)
+evaluator = Evaluator(data, recipe, fabric, 0)
+teacher = registry.load(registry.TEACHERS, "progressive")
+teacher.bind(net, evaluator.calibration(24), (0.2,) * 5, batch_statistics=False)
+with torch.no_grad():
+    net.train().set_max_net()
+    for _ in range(30):  # statistics that a network in evaluation mode can train with
+        net.forward_exits(evaluator.calibration(24)[0])
+optimizer = fabric.setup_optimizers(make_optimizer(net, recipe, 0.005))
+objective = Objective(recipe, registry.load(registry.DISTILLATION, "soft_ce"))
+batches = train_batches(data, batch_size=32, resolutions=(16, 24), seed=0, phase="kernel", epoch=0,
+                        rank=fabric.global_rank, world_size=fabric.world_size)
+losses = []
+for step, (images, labels) in enumerate(batches):
+    archs = [net.space.sample(python_rng(0, step, i)) for i in range(2)]
+    losses.append(train_batch(fabric, net.eval(), optimizer, objective, images, labels, archs, teacher, (0, step)))
+grid = [Candidate(arch, 16) for arch in list(net.space.grid())[:3]]
+result = {"losses": losses, "images": len(images), "validated": evaluator.validate(net, grid),
+          "measured": [m.top1 for m in map_over_ranks(fabric, lambda c: evaluator.measure(net, c), grid)]}
+folder = Path(sys.argv[1])
+(folder / f"rank{fabric.global_rank}.json").write_text(json.dumps(result))
+save_checkpoint(folder / f"rank{fabric.global_rank}.safetensors", net.state_dict(), {})
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict[int, Path]:
+    """Folder of what each rank ended with, by the number of processes."""
+    script = tmp_path_factory.mktemp("script") / "script.py"
+    script.write_text(SCRIPT)
+    folders = {}
+    for processes, launch in ((1, []), (2, TORCHRUN)):
+        folders[processes] = tmp_path_factory.mktemp(f"of{processes}")
+        done = subprocess.run(
+            [sys.executable, *launch, str(script), str(folders[processes])], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    return folders
+
+
+def read(folder: Path, rank: int) -> dict:
+    return json.loads((folder / f"rank{rank}.json").read_text())
+
+
+def test_two_processes_end_with_the_weights_of_one(trained):
+    alone = load_checkpoint(trained[1] / "rank0.safetensors")[0]
+    first, second = (load_checkpoint(trained[2] / f"rank{rank}.safetensors")[0] for rank in (0, 1))
+    assert read(trained[1], 0)["images"] == 32
+    assert read(trained[2], 0)["images"] == 16
+    for name, value in alone.items():
+        assert torch.equal(first[name], second[name]), name
+        # float32: gradients are summed in another order, over four optimiser steps
+        torch.testing.assert_close(first[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_metrics_are_those_of_the_whole_batch_and_the_same_on_all_ranks(trained):
+    alone, first, second = read(trained[1], 0), read(trained[2], 0), read(trained[2], 1)
+    assert first["losses"] == second["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    assert len(alone["losses"]) == 4
+    for key in ("validated", "measured"):
+        assert first[key] == second[key] == pytest.approx(alone[key], abs=4)  # one of 25 images may tip over
+
+
+def test_a_whole_training_in_two_processes_is_resumed_by_one(tmp_path):
+    settings = ["width_mult=0.25", "resolutions=[12, 16]", "batch_size=512", "evaluation.bn_images=64",
+                "evaluation.max_subnets=3",
+                "phases={full: {epochs: 1}, height: {epochs: 1, warmup_epochs: 0}}"]  # fmt: skip
+    out = tmp_path / "run"
+    train = ["-m", "ofav2_plugins", "train", "--supernet", "EE_B", "--out", str(out), "--threads", "1",
+             *(part for setting in settings for part in ("--set", setting))]  # fmt: skip
+    done = subprocess.run([sys.executable, *TORCHRUN, *train], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("report:") == 1, "one process speaks"
+    results = json.loads((out / "results.json").read_text())
+    assert results["environment"]["processes"] == 2
+    [row] = results["rows"]
+    assert [phase["name"] for phase in row["phases"]] == ["full", *(f"height-{i}" for i in range(1, 5))]
+    assert all(len(phase["subnets"]) == 3 for phase in row["phases"][1:])
+    again = subprocess.run([sys.executable, *train, "--resume", "--accept-changes"], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((out / "results.json").read_text())["rows"] == [row]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
+    train = ["-m", "ofav2_plugins", "train", "--supernet", "SE_B", "--out", str(tmp_path / "run"),
+             "--set", "batch_size=33"]  # fmt: skip
+    done = subprocess.run([sys.executable, *TORCHRUN, *train], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "batch_size must be a multiple of the 2 processes with 2 images or more for each, but got 33" in done.stderr
