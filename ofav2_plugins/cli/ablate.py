@@ -50,9 +50,8 @@ def ablate(
 
     loaded = load_study(study)
     arms = study_arms(loaded, overrides or [])
-    settings = {"supernets": {arm.name: arm.supernet for arm in arms}, "seeds": loaded.seeds}
     logging = LoggingOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, logging)
     name, dataset, baseline = Path(study).stem, loaded.dataset, loaded.baseline
-    session = Session("ablate", name, arms, dataset, root, settings, baseline, loaded.about)
+    session = Session("ablate", name, arms, dataset, root, baseline, loaded.about)
     run_and_report(session, options)

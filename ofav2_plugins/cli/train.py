@@ -56,8 +56,7 @@ def train(
     from .runs import run_and_report
 
     arm = arm_from_options(supernet, recipe, all_overrides(overrides, teacher, distillation), phases, init_from, seed)
-    settings = {"supernet": supernet, "seed": seed, "init_from": arm.initial.digest if arm.initial else None}
     logging = LoggingOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, logging=logging)
-    session = Session("train", "train", [arm], dataset, root, settings, arm.name)
+    session = Session("train", "train", [arm], dataset, root, arm.name)
     run_and_report(session, options)

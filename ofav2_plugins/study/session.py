@@ -66,7 +66,6 @@ class Session:
         arms: What to run.
         dataset: A plugin of `ofav2.datasets`.
         root: Where it is.
-        settings: What makes it this run, besides recipes and data; a resumed run must have the same.
         baseline: The arm that the others are compared with.
         about: What else the report says of the study: "description", and "factors" (arm -> what it changes).
     """
@@ -76,7 +75,6 @@ class Session:
     arms: Sequence[RunConfig]
     dataset: str
     root: Path | None
-    settings: Mapping[str, Any]
     baseline: str
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,8 +91,19 @@ class Session:
 
     def identity(self, data: DataSplits) -> dict[str, Any]:
         """What a resumed run must have in common with the one that began the folder."""
-        recipes = {arm.name: arm.recipe.model_dump(exclude={"description"}) for arm in self.arms}
-        return {**self.settings, "dataset": self.dataset, "data": data.fingerprint, "recipes": recipes}
+        return {
+            "runs": [arm.to_dict() for arm in self.arms],
+            "dataset": self.dataset,
+            "data": data.fingerprint,
+        }
+
+    def details(self, data: DataSplits, runs: Sequence[TrainingRun]) -> dict[str, Any]:
+        """What `open_run` needs besides the identity: where the data and the steps are."""
+        return {
+            "root": str(self.root.resolve()) if self.root else None,
+            "n_classes": data.n_classes,
+            "steps": [{name: folder.name for name, folder in run.folders.items()} for run in runs],
+        }
 
 
 def run_session(session: Session, options: SessionOptions, console: Console) -> StudyResults:
@@ -123,7 +132,15 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     check_memory(options.memory_gib)
     resume = options.resume or not first
     with fabric.rank_zero_first():
-        open_run_folder(out, session.kind, session.identity(data), fabric, resume, options.accept_changes)
+        open_run_folder(
+            out,
+            session.kind,
+            session.identity(data),
+            fabric,
+            resume,
+            options.accept_changes,
+            session.details(data, runs),
+        )
     _announce(session, data, runs, out, console)
     with ExitStack() as held:
         if first:

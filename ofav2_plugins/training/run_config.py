@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .. import registry
 from ..models.pretrained import InitialWeights
@@ -31,6 +32,16 @@ class RunConfig:
     recipe: Recipe
     seed: int
     initial: InitialWeights | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that identifies the run, as JSON-able values."""
+        return {
+            "arm": self.name,
+            "seed": self.seed,
+            "supernet": self.supernet,
+            "init_from": self.initial.to_dict() if self.initial else None,
+            "recipe": self.recipe.model_dump(exclude={"description"}),
+        }
 
     def build(self, n_classes: int) -> Supernet:
         """The arm's supernet with fresh weights, the same for the same seed."""
