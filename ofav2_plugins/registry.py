@@ -23,6 +23,7 @@ from stevedore import NamedExtensionManager
 
 from .plugin import Plugin, PluginError, construct, describe_settings, parse_reference
 
+BACKBONES = "ofav2.backbones"
 BRANCHES = "ofav2.branches"
 SKIPS = "ofav2.skips"
 EXITS = "ofav2.exits"
@@ -32,6 +33,7 @@ TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
 
 _CONTRACTS = {
+    BACKBONES: ("backbones", "Backbone"),
     BRANCHES: ("branches", "Branch"),
     SKIPS: ("skips", "Skip"),
     EXITS: ("exits", "Exits"),

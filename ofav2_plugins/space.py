@@ -1,7 +1,7 @@
 """The search space: elastic dimensions, architectures, sampling, grids, encodings. No torch here.
 
-Every dimension is declared by whoever adds it (the supernet: ks, e, d; branches: level; exits: height). Sampling,
-grids, encodings and phases iterate over the declared dimensions and never ask for a plugin's name.
+Every dimension is declared by the part that adds it (the backbone: for example ks, e, d; branches: level; exits:
+height). Sampling, grids, encodings and phases iterate over the declared dimensions and never ask for a plugin's name.
 Source: OFA (arXiv 1908.09791) section 3; OFAv2 (arXiv 2302.01888) section 3 for level and height.
 """
 
@@ -20,52 +20,76 @@ from .utils.seeding import derive_seed
 Arch = dict[str, Any]
 """A JSON-able architecture: one entry per dimension, e.g. {"ks": [...], "e": [...], "d": [...], "height": 5}."""
 
-MBCONV = "mbconv"
-"""The name by which `level` calls the MB block itself."""
+LEVEL = "level"
+"""The dimension that branches add: which blocks of a position are active."""
+
+HEIGHT = "height"
+"""The dimension that early exits add: the exit at which the network ends."""
 
 
 @dataclass(frozen=True)
 class ElasticDim:
-    """One elastic dimension. Its entries take one of `values`, ascending; the largest is the maximal network's.
+    """One elastic dimension. Each entry takes one of its values; the largest value belongs to the maximal network.
 
-    A *grade* is what a phase unlocks ("kernel sizes {5, 7}"); here it is the value itself.
+    A phase unlocks values ("kernel sizes {5, 7}"). An entry with values of its own takes, for each unlocked value,
+    its largest own value that is not above it (or its smallest own value).
 
     Args:
         name: The dimension's name in an architecture ("ks").
         values: All values, ascending.
         length: Number of entries, or None for a scalar dimension.
+        own_values: Entries whose values are not `values`: index -> ascending values.
+
+    Raises:
+        UserError: The values are not distinct and ascending.
     """
 
     name: str
-    values: tuple[int, ...]
+    values: tuple[float, ...]
     length: int | None = None
+    own_values: Mapping[int, tuple[float, ...]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not self.values or list(self.values) != sorted(set(self.values)):
-            raise UserError(
-                f"{self.name}: the values must be one or more, distinct and ascending, but got {self.values}"
-            )
+        for values in (self.values, *self.own_values.values()):
+            if not values or list(values) != sorted(set(values)):
+                raise UserError(
+                    f"{self.name}: the values must be one or more, distinct and ascending, but got {values}"
+                )
 
-    def choices(self, values: Sequence[int] | None = None) -> list[Any]:
-        """All values of one entry whose grade is among `values` (default: all), smallest first."""
+    def choices(self, values: Sequence[float] | None = None) -> list[Any]:
+        """What an entry can be if `values` are unlocked (default: all values), smallest first."""
         return list(self.values if values is None else values)
 
-    def check(self, value: Any, where: str) -> Any:
-        """`value` in canonical form. Raises ValueError, naming `where`, if it is not one of this dimension's."""
-        if isinstance(value, bool) or value not in self.values:
-            raise ValueError(f"{where} must be one of {list(self.values)}, but got {value!r}")
-        return int(value)
+    def entry_choices(self, index: int, values: Sequence[float] | None = None) -> list[Any]:
+        """What entry `index` can be if `values` are unlocked (default: all values), smallest first."""
+        choices = self.choices(values)
+        if index not in self.own_values:
+            return choices
+        return list(dict.fromkeys(self._entry(index, choice) for choice in choices))
+
+    def _entry(self, index: int, choice: Any) -> Any:
+        """Entry `index` of an architecture that has `choice` in every entry."""
+        own = self.own_values.get(index)
+        if own is None or choice not in self.values:
+            return _copy(choice)
+        return max((value for value in own if value <= choice), default=own[0])
+
+    def check(self, value: Any, where: str, index: int = 0) -> Any:
+        """`value` of entry `index` in canonical form. Raises ValueError, naming `where`, if it is not allowed."""
+        values = self.own_values.get(index, self.values)
+        if isinstance(value, bool) or value not in values:
+            raise ValueError(f"{where} must be one of {list(values)}, but got {value!r}")
+        return values[values.index(value)]
 
     def broadcast(self, value: Any) -> list[Any]:
-        """One value for every entry, or a sequence of the right length."""
-        n = self.length or 1
+        """One value for every entry, or a sequence of the right length, as one value per entry."""
         if isinstance(value, (list, tuple)):
             if self.length is None:
                 raise ValueError(f"{self.name} must be one of {list(self.values)}, but got {value!r}")
-            if len(value) != n:
-                raise ValueError(f"{self.name} must have {n} entries, but got {len(value)}")
+            if len(value) != self.length:
+                raise ValueError(f"{self.name} must have {self.length} entries, but got {len(value)}")
             return list(value)
-        return [value] * n
+        return [self._entry(i, value) for i in range(self.length or 1)]
 
     def parse(self, value: Any) -> Any:
         """A user's value in canonical, complete form: a scalar broadcasts, arrays and tensors count as lists.
@@ -76,28 +100,28 @@ class ElasticDim:
         entries = self.broadcast(_plain(value))
         if self.length is None:
             return self.check(entries[0], self.name)
-        return [self.check(entry, f"{self.name}[{i}]") for i, entry in enumerate(entries)]
+        return [self.check(entry, f"{self.name}[{i}]", i) for i, entry in enumerate(entries)]
 
     def uniform(self, choice: Any) -> Any:
         """The dimension's value with `choice` in every entry."""
-        return choice if self.length is None else [_copy(choice) for _ in range(self.length)]
+        return choice if self.length is None else [self._entry(i, choice) for i in range(self.length)]
 
 
 @dataclass(frozen=True)
 class SubsetDim(ElasticDim):
-    """A dimension whose entries are non-empty subsets of `members`; the grade of a subset is its size.
+    """A dimension whose entries are non-empty subsets of `members`; `values` are their possible sizes.
 
     This is Elastic Level (OFAv2 section 3.2): which of the blocks at a position are active.
     """
 
     members: tuple[str, ...] = field(default=(), kw_only=True)
 
-    def choices(self, values: Sequence[int] | None = None) -> list[list[str]]:
+    def choices(self, values: Sequence[float] | None = None) -> list[list[str]]:
         sizes = self.values if values is None else values
-        return [list(c) for size in sizes for c in itertools.combinations(self.members, size)]
+        return [list(c) for size in sizes for c in itertools.combinations(self.members, int(size))]
 
-    def check(self, value: Any, where: str) -> list[str]:
-        allowed = f"a non-empty set of {list(self.members)} without doubles"
+    def check(self, value: Any, where: str, index: int = 0) -> list[str]:
+        allowed = f"a non-empty set of {list(self.members)} without duplicates"
         if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
             raise ValueError(f"{where} must be {allowed}, but got {value!r}")
         names = list(value)
@@ -119,11 +143,11 @@ class SearchSpace:
 
     Args:
         dims: The declared dimensions, in the order of an architecture's entries.
-        unlocked: Grades open now, per dimension; a dimension that is missing is fully open.
+        unlocked: Values unlocked now, by dimension; of a dimension that is missing, all values are unlocked.
     """
 
     dims: tuple[ElasticDim, ...]
-    unlocked: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unlocked: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __contains__(self, name: object) -> bool:
         return any(dim.name == name for dim in self.dims)
@@ -134,12 +158,16 @@ class SearchSpace:
                 return dim
         raise UserError(f"no elastic dimension {name!r}; this space has {[d.name for d in self.dims]}")
 
-    def unlocked_values(self, name: str) -> tuple[int, ...]:
-        """The values of a dimension that are open now, ascending."""
+    def is_elastic(self, name: str) -> bool:
+        """Whether the space has a dimension of this name with more than one value."""
+        return name in self and len(self[name].values) > 1
+
+    def unlocked_values(self, name: str) -> tuple[float, ...]:
+        """The values of a dimension that are unlocked now, ascending."""
         return tuple(self.unlocked.get(name, self[name].values))
 
-    def restrict(self, unlocks: Mapping[str, Sequence[int]]) -> SearchSpace:
-        """The same space with only these values open. Raises UserError for a grade that does not exist."""
+    def restrict(self, unlocks: Mapping[str, Sequence[float]]) -> SearchSpace:
+        """The same space with only these values unlocked. Raises UserError for a value that does not exist."""
         unlocked = dict(self.unlocked)
         for name, values in unlocks.items():
             wrong = sorted(set(values) - set(self[name].values))
@@ -149,11 +177,11 @@ class SearchSpace:
         return replace(self, unlocked=unlocked)
 
     def max_only(self) -> SearchSpace:
-        """The space of the maximal network alone: every dimension at its largest grade."""
+        """The space of the maximal network alone: every dimension at its largest value."""
         return self.restrict({dim.name: dim.values[-1:] for dim in self.dims})
 
     def sample(self, rng: random.Random) -> Arch:
-        """An architecture, uniform over the open values of each entry, drawn from `rng`.
+        """An architecture, uniform over the unlocked choices of each entry, drawn from `rng`.
 
         Each dimension draws from a stream of its own, so two spaces that share a dimension draw the same values
         for it from the same `rng`: arms of a study with different plugins stay paired.
@@ -162,24 +190,24 @@ class SearchSpace:
         arch = {}
         for dim in self.dims:
             stream = random.Random(derive_seed(base, dim.name))
-            choices = dim.choices(self.unlocked_values(dim.name))
-            picks = [_copy(stream.choice(choices)) for _ in range(dim.length or 1)]
+            values = self.unlocked_values(dim.name)
+            picks = [_copy(stream.choice(dim.entry_choices(i, values))) for i in range(dim.length or 1)]
             arch[dim.name] = picks[0] if dim.length is None else picks
         return arch
 
     def max_arch(self) -> Arch:
-        """The maximal architecture (of all values, open or not)."""
+        """The maximal architecture (of all values, unlocked or not)."""
         return {dim.name: dim.uniform(dim.choices(dim.values[-1:])[0]) for dim in self.dims}
 
     def min_arch(self) -> Arch:
-        """The minimal architecture among the open values (the first choice of each dimension)."""
+        """The minimal architecture among the unlocked values (the first choice of each dimension)."""
         return {dim.name: dim.uniform(dim.choices(self.unlocked_values(dim.name))[0]) for dim in self.dims}
 
     def grid(self, full: Sequence[str] = ()) -> Iterator[Arch]:
-        """Uniform architectures (one value throughout the network) over the open values.
+        """Uniform architectures (one value throughout the network) over the unlocked values.
 
         Args:
-            full: Dimensions of which all open values appear; of the others the smallest and largest grade.
+            full: Dimensions of which all unlocked values appear; of the others, the smallest and the largest one.
         """
         axes = []
         for dim in self.dims:
@@ -214,9 +242,8 @@ class SearchSpace:
         arch = self.parse(arch)
         code = []
         for dim in self.dims:
-            choices = dim.choices()
             entries = [arch[dim.name]] if dim.length is None else arch[dim.name]
-            code += [choices.index(entry) for entry in entries]
+            code += [dim.entry_choices(i).index(entry) for i, entry in enumerate(entries)]
         return code
 
     def decode(self, code: Sequence[int]) -> Arch:
@@ -226,21 +253,24 @@ class SearchSpace:
             raise ValueError(f"an encoded architecture has {expected} integers, but got {len(code)}")
         rest, arch = list(code), {}
         for dim in self.dims:
-            choices = dim.choices()
-            entries, rest = rest[: dim.length or 1], rest[dim.length or 1 :]
-            for index in entries:
+            indices, rest = rest[: dim.length or 1], rest[dim.length or 1 :]
+            entries = []
+            for i, index in enumerate(indices):
+                choices = dim.entry_choices(i)
                 if not 0 <= index < len(choices):
                     raise ValueError(f"{dim.name}: index must be in 0..{len(choices) - 1}, but got {index}")
-            values = [_copy(choices[index]) for index in entries]
-            arch[dim.name] = values[0] if dim.length is None else values
+                entries.append(_copy(choices[index]))
+            arch[dim.name] = entries[0] if dim.length is None else entries
         return arch
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able description of the declared dimensions and what is open of them."""
-        return {
-            dim.name: {"values": list(dim.values), "open": list(self.unlocked_values(dim.name)), "length": dim.length}
-            for dim in self.dims
-        }
+        """A JSON-able description of the declared dimensions and what is unlocked of them."""
+        described: dict[str, Any] = {}
+        for dim in self.dims:
+            values = {"values": list(dim.values), "open": list(self.unlocked_values(dim.name)), "length": dim.length}
+            own = {str(index): list(values) for index, values in dim.own_values.items()}
+            described[dim.name] = {**values, **({"own_values": own} if own else {})}
+        return described
 
 
 def arch_key(arch: Arch) -> str:
@@ -249,7 +279,7 @@ def arch_key(arch: Arch) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` with every numpy array, torch tensor and number of theirs as Python's lists and numbers."""
+    """`value` with every numpy array, torch tensor and scalar of theirs as Python lists and numbers."""
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value.tolist() if hasattr(value, "tolist") else value

@@ -43,14 +43,9 @@ def cache_key_inputs(
 
     Plugins count with all of their settings, defaults included.
     """
-    recipe, spec = config.recipe, resolve_spec(config.supernet)
-    teacher = config.teacher()
+    recipe, teacher = config.recipe, config.teacher()
     inputs: dict[str, Any] = {
-        "spec": {
-            "branches": [registry.config_of(registry.BRANCHES, branch) for branch in spec.branches],
-            "skip": registry.config_of(registry.SKIPS, spec.skip),
-            "exits": registry.config_of(registry.EXITS, spec.exits),
-        },
+        "spec": resolve_spec(config.supernet).config(),
         "space": planned.space.to_dict(),
         "phase": planned.phase.config(),
         "step": planned.step,

@@ -86,7 +86,7 @@ class TrainingRun:
         return self._placed(self.config.build(self.data.n_classes))
 
     def _placed(self, net: Supernet) -> Supernet:
-        return net.to(self.fabric.device, memory_format=torch.channels_last)
+        return net.to(self.fabric.device).to(memory_format=torch.channels_last)
 
     def work(self) -> float:
         """The work of the whole arm, in images through a network."""
@@ -160,7 +160,7 @@ class TrainingRun:
             if planned.phase.multi_exit_loss or planned.phase.inplace_distillation:
                 trained = every
             elif "height" in planned.space:
-                trained = trained | set(planned.space.unlocked_values("height"))
+                trained = trained | set(map(int, planned.space.unlocked_values("height")))
             if planned.name == step:
                 break
         return trained

@@ -7,12 +7,12 @@ from .base import Phase, PhaseStep, StepSettings, one_by_one, phase_steps
 
 
 class Depth(Phase):
-    """Opens the depths of the stages one by one from the deepest."""
+    """Unlocks the depths of the stages one by one from the deepest."""
 
     after = ("full", "kernel", "level", "height")
 
     def supports(self, space: SearchSpace) -> bool:
-        return len(space["d"].values) > 1
+        return space.is_elastic("d")
 
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
         return phase_steps(

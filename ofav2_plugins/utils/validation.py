@@ -1,16 +1,33 @@
-"""What counts as a number where a user gives one: Python's and numpy's, but no boolean and no NaN."""
+"""Checks of numbers that a user gives: Python's and numpy's count, booleans and NaN do not."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
+
+from ..errors import UserError
 
 
 def is_integer(value: object) -> bool:
-    """Whether `value` is an integer; True and False are none."""
+    """Whether `value` is an integer; True and False are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a finite real number; True and False are none."""
+    """Whether `value` is a finite real number; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def elastic_values(name: str, values: Any, odd: bool = False) -> tuple[int, ...]:
+    """The values of an elastic dimension, ascending: one or more distinct (odd) integers of at least 1.
+
+    Raises:
+        UserError: They are something else; the message calls them `name`.
+    """
+    valid = isinstance(values, Sequence) and all(is_integer(v) and v >= 1 and (v % 2 or not odd) for v in values)
+    if not valid or not values or len(set(values)) != len(values):
+        kind = "odd integers" if odd else "integers"
+        raise UserError(f"{name} must be a list of one or more distinct {kind} of at least 1, but got {values!r}")
+    return tuple(sorted(map(int, values)))
