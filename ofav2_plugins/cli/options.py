@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..training.run_config import RunConfig
 
@@ -67,15 +64,3 @@ def arm_from_options(
     check_plugins(supernet, resolved)
     initial = load_initial(init_from) if init_from else None
     return RunConfig(f"{supernet} {resolved.teacher}", supernet, resolved, seed, initial)
-
-
-@contextmanager
-def stopped(out: Path) -> Iterator[None]:
-    """A stop says where what is done is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        Console(stderr=True, soft_wrap=True).print(
-            f"everything done so far is kept in {out}; add --resume to go on", style="yellow"
-        )
-        raise

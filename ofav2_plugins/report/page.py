@@ -34,6 +34,12 @@ def write_report(results: dict[str, Any], out: Path) -> Path:
     return page
 
 
+def is_report(page: Path) -> bool:
+    """Whether a file is a page that `write_report` has written."""
+    with open(page, "rb") as file:
+        return b'<meta name="generator" content="ofav2-plugins">' in file.read(1000)
+
+
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", errors="replace")  # half a surrogate pair is valid JSON, but no text
 
