@@ -73,6 +73,11 @@ class DataSplits:
         """Number of classes."""
         return len(self.class_names)
 
+    @property
+    def side(self) -> int:
+        """Width and height of the stored training images in pixels."""
+        return self.train.images.shape[-1]
+
 
 class Dataset(ABC):
     """Where images come from."""
