@@ -111,17 +111,18 @@ def crop_parameters(n: int, side: int, min_scale: float, flip: bool, generator: 
     pixels, for all images at once: area uniform in [min_scale, 1], log aspect ratio uniform in log [3/4, 4/3], sizes
     rounded to pixels; the first of 10 attempts that fits, or else the whole image.
     """
-    draws = torch.rand(n, 2 * ATTEMPTS + 3, generator=generator)
-    area = side**2 * (min_scale + (1 - min_scale) * draws[:, :ATTEMPTS]).double()  # [n, ATTEMPTS], as are the next ones
-    low, high = torch.log(torch.tensor(RATIOS))
-    ratio = torch.exp(low + (high - low) * draws[:, ATTEMPTS : 2 * ATTEMPTS]).double()
-    sizes = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()]).round()  # width and height, [2, n, ATTEMPTS]
-    sizes = torch.cat([sizes, torch.full((2, n, 1), float(side))], dim=-1)  # the last one always fits
-    first = ((sizes > 0) & (sizes <= side)).all(dim=0).int().argmax(dim=-1)  # [n]; argmax gives the first maximum
-    sizes = sizes.gather(-1, first.expand(2, n).unsqueeze(-1)).squeeze(-1)  # [2, n]
-    corners = ((side - sizes + 1) * draws[:, -3:-1].T).floor()  # uniform in 0 .. side - size
-    mirrored = torch.where(draws[:, -1] < 0.5, -1.0, 1.0) if flip else torch.ones(n)
-    return torch.cat([torch.cat([sizes, corners]).div(side).float(), mirrored[None]]).T
+    # In numpy: on arrays this small, its operations take a third of the time of torch's.
+    draws = torch.rand(n, 2 * ATTEMPTS + 3, generator=generator).double().numpy()
+    area = side**2 * (min_scale + (1 - min_scale) * draws[:, :ATTEMPTS])  # [n, ATTEMPTS], as is the ratio
+    low, high = np.log(RATIOS)
+    ratio = np.exp(low + (high - low) * draws[:, ATTEMPTS : 2 * ATTEMPTS])
+    sizes = np.full((2, n, ATTEMPTS + 1), side, dtype=np.float64)  # width and height; the last attempt always fits
+    sizes[:, :, :ATTEMPTS] = np.sqrt([area * ratio, area / ratio]).round()
+    first = ((sizes > 0) & (sizes <= side)).all(axis=0).argmax(axis=1)  # [n]; argmax gives the first maximum
+    sizes = sizes[:, np.arange(n), first]  # [2, n]
+    corners = np.floor((side - sizes + 1) * draws[:, -3:-1].T)  # uniform in 0 .. side - size
+    mirrored = np.where(draws[:, -1:] < 0.5, -1, 1) if flip else np.ones((n, 1))
+    return torch.from_numpy(np.hstack([sizes.T / side, corners.T / side, mirrored])).float()
 
 
 def random_crop(images: Tensor, crops: Tensor, resolution: int, min_scale: float) -> Tensor:
