@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,13 @@ ORPHANS_SECONDS = 60
 
 
 def open_run_folder(
-    out: Path, kind: str, settings: dict[str, Any], fabric: Fabric, resume: bool, accept_changes: bool = False
+    out: Path,
+    kind: str,
+    settings: dict[str, Any],
+    fabric: Fabric,
+    resume: bool,
+    accept_changes: bool = False,
+    details: Mapping[str, Any] | None = None,
 ) -> None:
     """Make `out` this run's folder, or check that it is.
 
@@ -31,6 +37,7 @@ def open_run_folder(
         fabric: The device and precision that it is computed with.
         resume: Whether it may hold this run already.
         accept_changes: Go on although other code, or on another device, began the run.
+        details: What `open_run` needs besides the settings; the newest call's are kept.
 
     Raises:
         RunError: It holds something else, another run, this run begun by other code, or this run and `resume` is not
@@ -63,6 +70,8 @@ def open_run_folder(
                 f"{out} was begun otherwise: {other}; finished steps and new ones would not be of one making; "
                 f"go back to what it was{by}, choose another --out, or add --accept-changes"
             )
+        if held.get("details") != details:
+            write_json(mark, {**held, "details": details})
         return
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty and holds no run of ofav2; choose another --out")
@@ -70,7 +79,8 @@ def open_run_folder(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"--out {out} cannot be made: {error.strerror}") from error
-    write_json(mark, {"kind": kind, "provenance": current_provenance(fabric), "settings": settings})
+    provenance = current_provenance(fabric)
+    write_json(mark, {"kind": kind, "provenance": provenance, "settings": settings, "details": details})
 
 
 @contextmanager
