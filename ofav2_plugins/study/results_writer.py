@@ -12,6 +12,8 @@ from lightning_fabric import Fabric
 from ..errors import RunError, UserError
 from ..execution.provenance import environment
 from ..execution.training_run import TrainingRun
+from ..models.spec import supernet_label
+from ..plugin import describe_reference
 from ..training.run_config import RunConfig
 from ..utils.files import write_record
 from ..utils.progress import Reporter, duration
@@ -95,8 +97,8 @@ class StudyResults:
         config = run.config
         self._rows[config.name, config.seed] = {
             "arm": config.name,
-            "supernet": config.supernet,
-            "teacher": config.recipe.teacher,
+            "supernet": supernet_label(config.supernet),
+            "teacher": describe_reference(config.recipe.teacher),
             "seed": config.seed,
             "steps": [planned.name for planned in run.plan],
             **more,
