@@ -56,6 +56,7 @@ REQUIRES = [
     "PyYAML>=6.0",
     "stevedore>=5.0",
     "numpy>=1.26",
+    "scipy>=1.11",
     "lightning-fabric>=2.4",
     "torchmetrics>=1.4",
     "pydantic>=2.6",

@@ -94,4 +94,10 @@ function subnetTable(host) {
 }
 
 if (document.getElementById("subnet-table")) subnetTable(document.getElementById("subnet-table"));
+
+// A table that is wider than its box says that it scrolls.
+const boxes = new ResizeObserver((entries) => requestAnimationFrame(() => {
+  for (const { target } of entries) target.toggleAttribute("data-more", target.scrollWidth > target.clientWidth + 1);
+}));
+for (const box of document.querySelectorAll(".wide")) boxes.observe(box);
 document.documentElement.dataset.ready = "true";
