@@ -96,7 +96,7 @@ def _triple(found: Spread | None) -> list[float] | None:
 
 
 def outlying(spans: Mapping[int, tuple[float, float]]) -> list[int]:
-    """Arms that would flatten the others if an axis showed them whole.
+    """Arms that would flatten the others if an axis showed all of their values.
 
     These are the fewest arms at the low or the high end, at most a third of all, without which the range shrinks to
     two thirds or less. Ranges below two points count as two: a closer look than that would magnify noise.
@@ -108,8 +108,8 @@ def outlying(spans: Mapping[int, tuple[float, float]]) -> list[int]:
     limit = len(spans) // 3
     while len(found) < limit:
         rest = {arm: span for arm, span in spans.items() if arm not in found}
-        ends = [sorted(rest, key=lambda arm: rest[arm][0]), sorted(rest, key=lambda arm: -rest[arm][1])]
-        groups = [order[:n] for n in range(1, limit - len(found) + 1) for order in ends]
+        orders = [sorted(rest, key=lambda arm: rest[arm][0]), sorted(rest, key=lambda arm: -rest[arm][1])]
+        groups = [order[:n] for n in range(1, limit - len(found) + 1) for order in orders]
         flattening = next((group for group in groups if _flatten(rest, group)), None)
         if flattening is None:
             break

@@ -1,4 +1,4 @@
-"""The tables that a study prints when it ends."""
+"""The tables and the headline that a study prints at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study says, in a few sentences: they follow the intervals, never the means alone."""
+"""The result of a study in a few sentences, decided by the intervals and never by the means alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def headline(summary: Summary) -> str:
 
 
 def details(summary: Summary) -> list[str]:
-    """What else must be known to read the headline."""
+    """Sentences that explain the headline: other arms, missing intervals, numbers of seeds."""
     found = summary.final_differences
     sentences = []
     if below := [each for each in found if each.direction < 0]:

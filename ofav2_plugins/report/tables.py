@@ -39,7 +39,7 @@ def all_tables(summary: Summary) -> list[DataTable]:
 
 
 def _mean(found: Spread | None, seeds: int | None = None) -> float | None:
-    """A mean; one over fewer than `seeds` seeds says so."""
+    """A mean, marked if it is over fewer than `seeds` seeds."""
     if found is None:
         return None
     return found.mean if seeds is None or found.n == seeds else PartialMean(found.mean, found.n)
@@ -68,17 +68,17 @@ def outcomes_table(summary: Summary) -> DataTable:
     final = {difference.arm: difference for difference in summary.final_differences}
     rows: list[list[Any]] = []
     for state in summary.states:
-        values: list[Any] = []
-        for measure in shown:
-            values += _outcome_cells(summary, state, measure)
+        best, *others = (_outcome_cells(summary, state, measure) for measure in shown)
         difference = final.get(state.arm)
         text = "baseline" if state.arm == summary.baseline else None
         if difference:
             text = f"{_counted(difference.n)}: {difference_text(difference)}"
-        rows.append([state.arm, state.seeds, state_text(state), *values, _relative_compute(summary, state), text])
-    names = [name for m in shown for name in ([m.name, "at exit"] if m == BEST_EXIT else [m.name])]
+        values = [cell for cells in others for cell in cells]
+        compute = _relative_compute(summary, state)
+        rows.append([state.arm, state.seeds, state_text(state), *best, text, *values, compute])
+    best_name, *names = [name for m in shown for name in ([m.name, "at exit"] if m == BEST_EXIT else [m.name])]
     caption = "Top-1 accuracy on the test set at the end (%), difference of the best subnet from the baseline (points)"
-    header = ["Arm", "Seeds", "Last phase", *names, "Compute", "Difference"]
+    header = ["Arm", "Seeds", "Last phase", best_name, "Difference", *names, "Compute"]
     return DataTable("outcomes", caption, header, rows)
 
 
@@ -95,9 +95,9 @@ def _outcome_cells(summary: Summary, state: ArmState, measure: Measure) -> list[
 
 
 def _relative_compute(summary: Summary, state: ArmState) -> float | None:
-    """The training compute of a finished arm, relative to the baseline's; over all seeds of each."""
-    own, base = (summary.total(arm, "training_macs") for arm in (state.arm, summary.baseline))
-    return own.mean / base.mean if own and base and base.mean and state.finished else None
+    """The training compute of an arm's finished runs, relative to that of the baseline's."""
+    own, base = (summary.total(arm, "training_macs", finished=True) for arm in (state.arm, summary.baseline))
+    return own.mean / base.mean if own and base and base.mean else None
 
 
 def state_text(state: ArmState) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..models.spec import resolve_spec
+from ..plugin import describe_reference
 from .rows import Row
 
 _NOT_PARTS = ("description",)
@@ -86,9 +87,8 @@ def describe(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        settings = ", ".join(f"{key} {describe(entry)}" for key, entry in value.items() if key != "name")
-        name = str(value.get("name", ""))
-        return f"{name} ({settings})" if name and settings else name or settings
+        named = isinstance(value.get("name"), str)
+        return describe_reference(value) if named else ", ".join(f"{k} {describe(v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
         plugins = any(isinstance(entry, (str, Mapping)) for entry in value)
         return (" + " if plugins else ", ").join(map(describe, value))

@@ -76,7 +76,7 @@ def measures(budgets: Sequence[int], several_exits: bool) -> list[Measure]:
     found = [BEST_SUBNET, LAST_EXIT, *([BEST_EXIT, ENSEMBLE] if several_exits else []), *within]
     if budgets:
         limit = amount(budgets[-1])
-        text = f"the accuracy within a MACs budget, averaged over all budgets up to {limit}"
+        text = f"the accuracy within a MACs budget, averaged over all budgets up to {limit} (0 if no subnet fits)"
         found.append(Measure("hypervolume", "Hypervolume", text))
     return found
 

@@ -92,8 +92,8 @@ def _text(row: Row) -> str:
 def with_plans(rows: Sequence[Row]) -> list[Row]:
     """The rows, each with `steps`.
 
-    A row without `steps` ends where it stands, unless another row went on from there: then it is taken to have the
-    longest such rest still to do. If it failed, its plan stays unknown.
+    The plan of a row without `steps` ends with its last phase, unless other rows have phases after that one; then the
+    longest of these continuations is added. The plan of a failed row without `steps` stays unknown.
     """
     names = [[entry["name"] for entry in phase_entries(row)] for row in rows]
     found = []

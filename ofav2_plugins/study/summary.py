@@ -1,4 +1,4 @@
-"""The summary of a study's results, from which the report, its charts and its tables are made. No torch here."""
+"""The summary of a study's results: the source of the report, its charts and its tables. No torch here."""
 
 from __future__ import annotations
 
@@ -287,10 +287,18 @@ class Summary:
 
     # What the runs cost, and what is missing
 
-    def total(self, arm: str, key: str) -> Spread | None:
-        """The sum of a number over the arm's phases (or the row's own number, if no phase has it), over seeds."""
+    def total(self, arm: str, key: str, finished: bool = False) -> Spread | None:
+        """The sum of a number over a run's phases (or the row's own number, if no phase has it), over seeds.
+
+        Args:
+            arm: The arm.
+            key: The number.
+            finished: Whether only runs count that came to the end of their plan.
+        """
         totals = []
         for row in self.runs(arm):
+            if finished and not is_finished(row):
+                continue
             values = [number(entry.get(key)) for entry in phase_entries(row)]
             known = [value for value in values if value is not None]
             totals.append(math.fsum(known) if known else row.get(key))

@@ -1,4 +1,4 @@
-"""The headline follows the intervals, and says when it cannot."""
+"""The headline follows the intervals; without intervals it is undecided."""
 
 from __future__ import annotations
 

@@ -49,6 +49,6 @@ def test_what_is_not_recorded_is_omitted():
 def test_plugins_and_settings_as_text():
     assert describe({"name": "kl"}) == "kl"
     assert describe([32, 40]) == "32, 40"
-    assert describe([{"name": "a", "p": [1, 2]}, "b"]) == "a (p 1, 2) + b"
+    assert describe([{"name": "a", "p": [1, 2]}, "b"]) == "a (p [1, 2]) + b"
     assert describe(None) == ""
     assert describe(False) == "no"

@@ -24,7 +24,7 @@ def changed(**entries):
 
 
 @pytest.mark.parametrize(
-    ("text", "where"),
+    ("text", "problem"),
     [
         ("", "damaged"),
         ('{"study": ', "damaged"),
@@ -40,10 +40,10 @@ def changed(**entries):
         (changed(format="ofav2-results-9"), "ofav2-results-9"),
     ],
 )
-def test_what_is_no_results_file_is_refused_by_name(tmp_path, text, where):
+def test_a_file_that_is_not_a_results_file_is_named(tmp_path, text, problem):
     file = tmp_path / "results.json"
     file.write_text(text)
-    with pytest.raises(UserError, match=where) as caught:
+    with pytest.raises(UserError, match=problem) as caught:
         load_results(tmp_path)
     assert str(file) in str(caught.value)
 

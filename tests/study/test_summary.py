@@ -139,6 +139,8 @@ def test_totals_add_up_and_peaks_do_not():
     assert summary.total("a", "seconds") == Spread(50.0, 30.0, 70.0, 2)
     assert summary.peak("a", "peak_memory_mib") == Spread(300.0, 200.0, 400.0, 2)
     assert summary.total("a", "energy_kwh") is None
+    rows[1]["steps"].append("width-1")  # it is still running
+    assert Summary(results(*rows, baseline="a")).total("a", "seconds", finished=True) == Spread(30.0, 30.0, 30.0, 1)
 
 
 def test_final_differences_are_those_at_the_end_of_both_the_largest_first():

@@ -95,7 +95,7 @@ function subnetTable(host) {
 
 if (document.getElementById("subnet-table")) subnetTable(document.getElementById("subnet-table"));
 
-// A table that is wider than its box says that it scrolls.
+// Tables that are wider than their box get a note that they scroll.
 const boxes = new ResizeObserver((entries) => requestAnimationFrame(() => {
   for (const { target } of entries) target.toggleAttribute("data-more", target.scrollWidth > target.clientWidth + 1);
 }));
