@@ -8,7 +8,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from ofav2_plugins.cli import app
+from ofav2_plugins.cli.main import app
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.models.supernet import build_supernet
 from ofav2_plugins.recipes.schema import load_recipe, recipe_names
