@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .preprocessing import Preprocessing
 
 CONFIG, WEIGHTS, CARD, VERIFICATION = "config.json", "model.safetensors", "card.md", "verification.json"
-FORMAT = "ofav2-bundle-1"
+
 
 Output = Literal["last", "ensemble", "early"]
 
@@ -41,11 +41,13 @@ class ModelFiles(_Part):
         exporter: The plugin that wrote the files, with its settings.
         file: The network as a whole: images to logits, never leaving early.
         segments: For early-exit inference, the chain of its segments, one per exit.
+        quantized: Whether it computes in int8.
     """
 
     exporter: dict[str, Any]
     file: str
     segments: list[str] = []
+    quantized: bool = False
 
 
 class BundleConfig(_Part):
@@ -65,7 +67,7 @@ class BundleConfig(_Part):
         models: The network by format.
     """
 
-    format: Literal["ofav2-bundle-1"] = FORMAT
+    format: Literal["ofav2-bundle-1"] = "ofav2-bundle-1"
     arch: dict[str, Any]
     supernet: Any
     network: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Early-exit inference: a chain of segments, of which each batch runs only as many as its samples need. No torch here."""
+"""Early-exit inference: a chain of segments; each sample runs only as many as it needs. No torch here."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class OperatingPoint:
     """A set of exits with a threshold, and what it reaches on the validation images.
 
     Args:
-        exits: Positions among the network's exits, from 0; the last one answers whatever is left.
+        exits: Positions among the network's exits, from 0; the network's last one answers what is left.
         threshold: Confidence at which a sample leaves, the same at every exit but the last.
         val_top1: Accuracy in percent.
         macs: Mean multiply-accumulates of an image.
@@ -111,6 +111,8 @@ def operating_points(
 ) -> list[OperatingPoint]:
     """The operating points that no other beats in both accuracy and cost, the cheapest first.
 
+    Each consists of the last exit, any set of earlier exits, and a threshold.
+
     Args:
         logits: Of each exit, [N, n_classes].
         labels: [N].
@@ -120,7 +122,9 @@ def operating_points(
     """
     known = [probabilities(scores, temperature) for scores, temperature in zip(logits, temperatures, strict=True)]
     right = np.stack([scores.argmax(axis=1) == labels for scores in logits])  # [E, N]
-    points = [point for exits in subsets(len(logits)) for point in _points(exits, known, right, costs, rule)]
+    last = len(logits) - 1
+    sets = [(last,), *((*early, last) for early in subsets(last))]
+    points = [point for exits in sets for point in _points(exits, known, right, costs, rule)]
     front: list[OperatingPoint] = []
     for point in sorted(points, key=lambda point: (point.macs, -point.val_top1, len(point.exits))):
         if not front or point.val_top1 > front[-1].val_top1:
@@ -164,7 +168,9 @@ def choose_point(
         if (target_top1 is None or point.val_top1 >= target_top1) and (target_macs is None or point.macs <= target_macs)
     ]
     if not allowed and target_macs is not None and front[0].macs > target_macs:
-        raise UserError(f"--target-macs must be at least {front[0].macs:.0f}, the cheapest exit, but got {target_macs:.0f}")
+        raise UserError(
+            f"--target-macs must be at least {front[0].macs:.0f}, the cheapest exit, but got {target_macs:.0f}"
+        )
     if not allowed:
         within = "" if target_macs is None else f" within {target_macs:.0f} MACs"
         best = max(p.val_top1 for p in front if target_macs is None or p.macs <= target_macs)

@@ -74,4 +74,3 @@ class _AsSegment(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         return (self.net(images),)
-

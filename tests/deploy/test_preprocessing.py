@@ -28,7 +28,9 @@ def evaluated(data: DataSplits, resolution: int) -> np.ndarray:
     return torch.cat([images for images, _ in eval_batches(data, data.test, resolution, 50)]).numpy()
 
 
-@given(seed=st.integers(0, 99), side=st.integers(8, 80), resolution=st.integers(8, 96), channels=st.sampled_from([1, 3]))
+@given(
+    seed=st.integers(0, 99), side=st.integers(8, 80), resolution=st.integers(8, 96), channels=st.sampled_from([1, 3])
+)
 def test_a_stored_image_becomes_what_evaluation_sees(seed, side, resolution, channels):
     images = np.random.default_rng(seed).integers(0, 256, (2, channels, side, side), dtype=np.uint8)
     data = splits(images)
