@@ -21,6 +21,9 @@ RunSeedOption = Annotated[int | None, typer.Option("--seed", help="For a study: 
 StepOption = Annotated[str | None, typer.Option(help="Weights of this step of the plan; default: the last one's.")]
 ExitRuleOption = Annotated[str, typer.Option(help="Confidence of an early exit: a plugin of ofav2.exit_rules.")]
 BundleArgument = Annotated[Path, typer.Argument(help="The folder that `ofav2 export` wrote.")]
+FormatOption = Annotated[
+    str | None, typer.Option(help="One of the bundle's formats, or torch; default: onnx if it can be run, else torch.")
+]
 SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", help="Set a setting of a plugin: formats.onnx.opset=20. Repeatable.")
 ]

@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 
 from ..errors import UserError
-from . import ablate, data, doctor, export, plan, plugins, report, train  # noqa: F401 - each adds its command
+from . import ablate, bench, data, doctor, export, plan, plugins, predict, report, train  # noqa: F401 - each adds its command
 from .app import app
 
 

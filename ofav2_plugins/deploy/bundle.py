@@ -74,10 +74,13 @@ class Bundle:
             raise UserError(f"format must be one of {', '.join(self.formats)} for {self.folder}, but got {format!r}")
         return BundleRunner(self, format, threads)
 
+    def runnable_formats(self) -> list[str]:
+        """The formats whose runtime is installed."""
+        return [*(name for name, model in self.config.models.items() if exporter_of(model).can_run()), EAGER]
+
     def best_format(self) -> str:
         """ "onnx" if the bundle has it and its runtime is installed, else "torch"."""
-        model = self.config.models.get("onnx")
-        return "onnx" if model is not None and exporter_of(model).can_run() else EAGER
+        return "onnx" if "onnx" in self.runnable_formats() else EAGER
 
 
 class BundleRunner:
@@ -86,13 +89,17 @@ class BundleRunner:
     Args:
         bundle: The bundle.
         format: One of its formats.
-        threads: CPU threads; default: the runtime's own choice.
+        threads: CPU threads, with torch those of the whole process; default: the runtime's own choice.
     """
 
     def __init__(self, bundle: Bundle, format: str, threads: int | None = None):
         self.bundle, self.format, self.threads = bundle, format, threads
         self.policy = ExitPolicy.of(bundle.config)
-        if format != EAGER:
+        if format == EAGER and threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        elif format != EAGER:
             exporter_of(bundle.config.models[format]).check_installed()
 
     @cached_property

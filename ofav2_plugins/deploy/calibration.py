@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)
@@ -15,7 +15,9 @@ TEMPERATURES = (0.05, 20.0)
 
 def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Logits [N, n_classes] to class probabilities [N, n_classes] at a temperature, in double precision."""
-    return softmax(logits.astype(np.float64) / temperature, axis=1)
+    scaled = logits.astype(np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))  # scipy's softmax takes twice as long for one image
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -61,28 +61,29 @@ def run_chain(segments: Sequence[Segment], policy: ExitPolicy, images: Any) -> A
     """Run images [N, 3, r, r] through a chain; samples that are confident leave the batch at their exit."""
     active = np.arange(len(images))
     history: list[np.ndarray] = []  # class probabilities of the active samples at each exit so far
-    left: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # samples, their logits and probabilities, per exit
+    left: list[tuple[np.ndarray, ...]] = []  # samples, their exits, logits and probabilities
     x = images
     for position, segment in enumerate(segments):
-        *features, logits = segment(x)
-        logits = _numpy(logits)
+        *features, scores = segment(x)
+        logits = _numpy(scores)
         history.append(probabilities(logits, policy.temperatures[position]))
+        leaves = np.array([True])  # at the last exit, all that are left
         if features:
             leaves = policy.rule.confidence(history) >= policy.thresholds[position]
-        else:
-            leaves = np.ones(len(active), dtype=bool)
-        left.append((active[leaves], logits[leaves], history[-1][leaves]))
         if leaves.all():
+            left.append((active, np.full(len(active), position), logits, history[-1]))
             break
-        if leaves.any():
-            stay = np.flatnonzero(~leaves)
-            active, history = active[stay], [earlier[stay] for earlier in history]
-            features = [features[0][stay]]
         [x] = features
-    samples, all_logits, all_probabilities = (np.concatenate(parts) for parts in zip(*left, strict=True))
+        if leaves.any():
+            going, staying = np.flatnonzero(leaves), np.flatnonzero(~leaves)
+            left.append((active[going], np.full(len(going), position), logits[going], history[-1][going]))
+            active, history, x = active[staying], [earlier[staying] for earlier in history], x[staying]
+    if len(left) == 1:  # all samples left at one exit and are in order
+        _, exits, logits, final = left[0]
+        return Answers(logits, exits, final)
+    samples, exits, logits, final = (np.concatenate(parts) for parts in zip(*left, strict=True))
     order = np.argsort(samples)
-    exits = np.repeat(np.arange(len(left)), [len(part[0]) for part in left])
-    return Answers(all_logits[order], exits[order], all_probabilities[order])
+    return Answers(logits[order], exits[order], final[order])
 
 
 def _numpy(array: Any) -> np.ndarray:

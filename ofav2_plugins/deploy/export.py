@@ -192,7 +192,7 @@ def export_model(network: DeployedNetwork, exporter: Exporter, folder: Path) -> 
         x = example
         for number, segment in zip(network.net.exits, split_at_exits(_folded(network.net)), strict=True):
             segments.append(f"model.exit-{number}.{exporter.suffix}")
-            outputs = ("logits",) if segment.last else ("features", "logits")
+            outputs = ("logits",) if segment.last else ("next_features", "logits")
             inputs = "features" if number != next(iter(network.net.exits)) else "images"
             with registry.calling(registry.EXPORTERS, exporter.name, "export", passing=UserError):
                 exporter.export(segment, x, folder / segments[-1], inputs, outputs)

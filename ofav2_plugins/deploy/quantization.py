@@ -76,7 +76,7 @@ def float_operators(path: Path) -> dict[str, int]:
     kept: Counter[str] = Counter()
     integers: set[str] = set()
     for node in graph.node:  # in topological order
-        if node.op_type == "QuantizeLinear" or node.op_type.startswith("QLinear"):
+        if node.op_type in ("QuantizeLinear", "QGemm") or node.op_type.startswith("QLinear"):
             integers.update(node.output)
         elif node.op_type in _MOVES and node.input[0] in integers:
             integers.update(node.output)
