@@ -30,6 +30,8 @@ PHASES = "ofav2.phases"
 DISTILLATION = "ofav2.distillation"
 TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
+EXIT_RULES = "ofav2.exit_rules"
+EXPORTERS = "ofav2.exporters"
 
 _CONTRACTS = {
     BRANCHES: ("branches", "Branch"),
@@ -39,6 +41,8 @@ _CONTRACTS = {
     DISTILLATION: ("distillation", "Distillation"),
     TEACHERS: ("teachers", "Teacher"),
     DATASETS: ("data", "Dataset"),
+    EXIT_RULES: ("exit_rules", "ExitRule"),
+    EXPORTERS: ("exporters", "Exporter"),
 }
 """Namespace -> folder and base class of its contract, which is in the folder's base.py."""
 
