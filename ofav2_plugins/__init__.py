@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .models.spec import VARIANTS, SupernetSpec
     from .models.subnet import Subnet, build_subnet
     from .models.supernet import Supernet, build_supernet
-    from .registry import PluginError
+    from .plugin import PluginError
     from .space import SearchSpace
 
 # Loaded at first use: `ofav2 --help` and whoever needs only the search space do without torch.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..plugin import Plugin
 from ..utils.seeding import derive_seed
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -74,10 +75,8 @@ class DataSplits:
         return len(self.class_names)
 
 
-class Dataset(ABC):
+class Dataset(Plugin, ABC):
     """Where images come from."""
-
-    name: str = ""
 
     @abstractmethod
     def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:

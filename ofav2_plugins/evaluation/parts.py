@@ -6,6 +6,7 @@ exit. A few genes decide its shape, so all networks of a space are made of a few
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def layout(net: Supernet) -> Layout:
             i, path = stage * depth + block, f"stages.{stage}.{block}.parts"
             inside = Requirement("d", stage, block + 1)
             branches = [
-                PartSpec(f"{path}.{name}", (), (inside, Requirement("level", i, name))) for name in net.spec.branches
+                PartSpec(f"{path}.{name}", (), (inside, Requirement("level", i, name))) for name in net.spec.branch_names
             ]
             main = PartSpec(f"{path}.{MBCONV}", (("ks", i), ("e", i)), (inside, Requirement("level", i, MBCONV)))
             positions.append((main, *branches))
@@ -211,9 +212,9 @@ def _modules(net: Supernet, arch: Arch, resolution: int) -> dict[str, tuple[nn.M
 
 
 def _part(path: str, module: nn.Module, shape: tuple[int, ...]) -> Part:
-    """A part; its key is what it is built from, or its printed layers if it has no `config`."""
-    config = getattr(module, "config", None)
-    described = json.dumps(config, sort_keys=True) if isinstance(config, dict) else str(module)
+    """A part; its key names it for people and has a hash of all its layers."""
     name = path.rpartition(".")[2]
     label = type(module).__name__ if name.isdigit() else name
-    return Part(f"{label} {list(shape)} {described}", module.float().cpu(), shape)
+    described = f"{json.dumps(getattr(module, 'config', None), sort_keys=True)} {module}"
+    digest = hashlib.blake2b(described.encode(), digest_size=8).hexdigest()
+    return Part(f"{label} {'x'.join(map(str, shape[1:]))} {digest}", module.float().cpu(), shape)

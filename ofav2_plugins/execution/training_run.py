@@ -7,8 +7,6 @@ mistaken for the old one, and arms of a study that share a step (the same full p
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +25,7 @@ from ..evaluation.accuracy import Evaluator, Measured
 from ..evaluation.candidates import Candidate, candidates
 from ..exits.weights import exit_weights, only_trained
 from ..models.supernet import Supernet
+from ..plugin import describe_reference
 from ..teachers.base import Teacher
 from ..training.checkpoints import StepFiles
 from ..training.context import RunContext
@@ -37,7 +36,7 @@ from ..training.trainer import StepTrainer, batch_work
 from ..utils.distributed import any_rank, check_batch_size, map_over_ranks
 from ..utils.files import read_json, write_json
 from ..utils.tensor_files import load_checkpoint
-from .cache_key import cache_key_inputs
+from .cache_key import step_folder_names
 from .provenance import code_versions
 
 TRAINED, MEASURED = "trained.json", "measured.json"
@@ -63,7 +62,8 @@ class TrainingRun:
         self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
         self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
         self._check()
-        self.folders = self._folders()
+        names = step_folder_names(arm, self.plan, self.space, data.fingerprint)
+        self.folders = {step: steps_folder / name for step, name in names.items()}
 
     def _check(self) -> None:
         """Raises UserError for what would be found out only in the middle of the work."""
@@ -74,7 +74,7 @@ class TrainingRun:
         if inplace_distillation and (not self.distillation.needs_teacher or recipe.kd_ratio == 0):
             raise UserError(
                 f"phase {inplace_distillation[0]!r} trains by distillation alone: it needs a distillation and a "
-                f"kd_ratio above 0, but got {recipe.distillation!r} and {recipe.kd_ratio:g}"
+                f"kd_ratio above 0, but got {describe_reference(recipe.distillation)!r} and {recipe.kd_ratio:g}"
             )
         first = self.plan[0].phase
         if first.distills and self.config.initial is None:
@@ -87,17 +87,6 @@ class TrainingRun:
 
     def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device, memory_format=torch.channels_last)
-
-    def _folders(self) -> dict[str, Path]:
-        """The folder of each step, by the hash of what its result depends on."""
-        keys: dict[str, str] = {INIT: self.config.initial.digest} if self.config.initial else {}
-        for planned in self.plan:
-            facts = cache_key_inputs(self.config, self.data, planned, self.space)
-            facts["starts_from"] = keys[planned.starts_from] if planned.starts_from else None
-            facts["teacher"] = keys[planned.teacher] if planned.teacher else None
-            digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6)
-            keys[planned.name] = digest.hexdigest()
-        return {p.name: self.steps_folder / f"{p.name}-{keys[p.name]}" for p in self.plan}
 
     def work(self) -> float:
         """The work of the whole arm, in images through a network."""
@@ -296,8 +285,8 @@ def summary(name: str, measured: dict[str, Any], trained: dict[str, Any]) -> dic
     }
 
 
-def load_data(dataset: str, root: Path | None, validation_fraction: float) -> DataSplits:
-    """A dataset by plugin name, split the same for every seed of a training.
+def load_data(dataset: Any, root: Path | None, validation_fraction: float) -> DataSplits:
+    """A dataset by reference to its plugin, split the same for every seed of a training.
 
     Raises:
         UserError: It is unknown, missing, damaged or too small.

@@ -85,7 +85,7 @@ class Supernet(OFAMobileNetV3):
         self._make_blocks(spec.branches)
         self._add_exits(spec.exits, n_classes, dropout_rate)
         if spec.branches:
-            members = (MBCONV, *spec.branches)
+            members = (MBCONV, *spec.branch_names)
             sizes, requires = tuple(range(1, len(members) + 1)), tuple((position,) for position in positions)
             dims.append(SubsetDim("level", sizes, len(positions), members=members, requires=requires))
         if self.exits:
@@ -99,8 +99,8 @@ class Supernet(OFAMobileNetV3):
 
     _arch: Arch
 
-    def _make_blocks(self, names: Sequence[str]) -> None:
-        plugins = registry.load_all(registry.BRANCHES, list(names))
+    def _make_blocks(self, branches: Sequence[Any]) -> None:
+        plugins = registry.load_all(registry.BRANCHES, branches)
         for i, block in enumerate(self.blocks[1:], start=1):
             conv = block.conv
             plain = conv.depth_conv.conv
@@ -108,8 +108,9 @@ class Supernet(OFAMobileNetV3):
             args = (conv.in_channels, conv.out_channels, conv.stride, conv.act_func)
             self.blocks[i] = ParallelBlock(block, {name: _branch(plugin, *args) for name, plugin in plugins.items()})
 
-    def _add_exits(self, name: str, n_classes: int, dropout: float) -> None:
-        plugin = registry.load(registry.EXITS, name)
+    def _add_exits(self, exits: Any, n_classes: int, dropout: float) -> None:
+        plugin = registry.load(registry.EXITS, exits)
+        name = plugin.name
         widths = [self.blocks[group[-1]].conv.out_channels for group in self.block_group_info]
         with registry.calling(registry.EXITS, name, "heads"):
             heads = plugin.heads(widths, n_classes, dropout)
@@ -281,7 +282,7 @@ class Supernet(OFAMobileNetV3):
                 _set_dropout(head.classifier, rate)
 
 
-def build_supernet(supernet: str | SupernetSpec, n_classes: int = 1000, **options: Any) -> Supernet:
+def build_supernet(supernet: str | Mapping[str, Any] | SupernetSpec, n_classes: int = 1000, **options: Any) -> Supernet:
     """A supernet by name (`variants.VARIANTS`), composition or spec; see `Supernet` for the options.
 
     Raises:

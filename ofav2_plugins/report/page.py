@@ -56,7 +56,7 @@ _WIDTHS = (1.0, 1.2)
 
 def is_paper(summary: Summary) -> bool:
     """Whether dataset and training are the paper's; what the paper's own ablations vary does not count."""
-    paper = load_recipe("paper").model_dump(mode="json", exclude=_VARIED)
+    paper = load_recipe("paper", load_plugins=False).model_dump(mode="json", exclude=_VARIED)
     recipes = summary.study["recipes"].values()
     same = all({key: recipe.get(key) for key in paper} == paper for recipe in recipes)
     widths = all(recipe.get("width_mult") in _WIDTHS for recipe in recipes)

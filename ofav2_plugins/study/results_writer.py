@@ -11,6 +11,8 @@ from lightning_fabric import Fabric
 from ..errors import UserError
 from ..execution.provenance import environment
 from ..execution.training_run import TrainingRun
+from ..models.spec import supernet_label
+from ..plugin import describe_reference
 from ..training.run_config import RunConfig
 from ..utils.files import write_json
 from ..utils.progress import Reporter, duration
@@ -79,8 +81,8 @@ class StudyResults:
         arm = run.config
         self._rows[arm.name, arm.seed] = {
             "arm": arm.name,
-            "supernet": arm.supernet,
-            "teacher": arm.recipe.teacher,
+            "supernet": supernet_label(arm.supernet),
+            "teacher": describe_reference(arm.recipe.teacher),
             "seed": arm.seed,
             "steps": [planned.name for planned in run.plan],
             **more,

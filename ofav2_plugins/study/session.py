@@ -20,6 +20,7 @@ from ..execution.run_folder import locked, open_run_folder
 from ..execution.training_run import TrainingRun, load_data
 from ..executors.processes import WorkerSetup, check_memory, check_workers, run_in_workers
 from ..executors.serial import run_arms
+from ..plugin import describe_reference, to_reference
 from ..training.context import LoggingOptions, RunContext
 from ..training.run_config import RunConfig
 from ..utils.distributed import make_fabric
@@ -73,7 +74,7 @@ class Session:
     kind: str
     name: str
     arms: Sequence[RunConfig]
-    dataset: str
+    dataset: Any
     root: Path | None
     baseline: str
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Session:
         return {
             "name": self.name,
             "baseline": self.baseline,
-            "dataset": self.dataset,
+            "dataset": describe_reference(self.dataset),
             "recipes": {arm.name: arm.recipe.model_dump() for arm in self.arms},
             "command": "ofav2 " + shlex.join(sys.argv[1:]),
             **self.about,
@@ -93,7 +94,7 @@ class Session:
         """What a resumed run must have in common with the one that began the folder."""
         return {
             "runs": [arm.to_dict() for arm in self.arms],
-            "dataset": self.dataset,
+            "dataset": to_reference(self.dataset),
             "data": data.fingerprint,
         }
 
@@ -171,7 +172,8 @@ def _runs(session: Session, data: DataSplits, steps_folder: Path, fabric: Fabric
 def _announce(session: Session, data: DataSplits, runs: Sequence[TrainingRun], out: Path, console: Console) -> None:
     sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
     console.print(
-        f"{session.dataset}: {data.n_classes} classes, {sizes}; {len(runs)} arm(s); results in {out}",
+        f"{describe_reference(session.dataset)}: {data.n_classes} classes, {sizes}; "
+        f"{len(runs)} run(s); results in {out}",
         soft_wrap=True,
         markup=False,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import registry
 from ..models.pretrained import InitialWeights
+from ..models.spec import resolve_spec
 from ..models.supernet import Supernet, build_supernet
 from ..recipes.schema import Recipe
 from ..space import SearchSpace
@@ -21,14 +22,14 @@ class RunConfig:
 
     Args:
         name: What it is called in tables and charts.
-        supernet: A variant's name or a composition.
+        supernet: A variant's name or a composition; see `models.spec.resolve_spec`.
         recipe: The recipe, with the arm's own teacher, distillation and overrides in it.
         seed: Seed of everything random.
         initial: Weights to start from; None starts from fresh ones.
     """
 
     name: str
-    supernet: str
+    supernet: Any
     recipe: Recipe
     seed: int
     initial: InitialWeights | None = None
@@ -38,7 +39,7 @@ class RunConfig:
         return {
             "arm": self.name,
             "seed": self.seed,
-            "supernet": self.supernet,
+            "supernet": self.supernet if isinstance(self.supernet, str) else resolve_spec(self.supernet).to_dict(),
             "init_from": self.initial.to_dict() if self.initial else None,
             "recipe": self.recipe.model_dump(exclude={"description"}),
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ofav2_plugins.cli import main
+from ofav2_plugins.cli.main import main
 
 SCRIPT = Path(sys.executable).with_name("ofav2")
 
@@ -68,7 +68,7 @@ def foreign(tmp_path) -> Path:
 
 def test_help_and_version_need_no_torch():
     code = (
-        "import sys\nfrom ofav2_plugins import cli\n"
+        "import sys\nfrom ofav2_plugins.cli import main as cli\n"
         "sys.argv = ['ofav2', sys.argv[1]]\n"
         "try:\n    cli.main()\nexcept SystemExit as stop:\n    code = stop.code\n"
         "heavy = {'torch', 'torchvision', 'ofa', 'lightning_fabric', 'matplotlib'} & set(sys.modules)\n"

@@ -10,7 +10,7 @@ import pytest
 from support.study_samples import RECIPE, STUDY
 
 from ofav2_plugins import registry
-from ofav2_plugins.cli import main
+from ofav2_plugins.cli.main import main
 from ofav2_plugins.data.batches import calibration_batches
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.execution.training_run import TrainingRun
