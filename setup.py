@@ -45,6 +45,17 @@ ENTRY_POINTS = {
         "tiny-imagenet = ofav2_plugins.data.tiny_imagenet:TinyImageNet",
         "image-folder = ofav2_plugins.data.image_folder:ImageFolder",
     ],
+    "ofav2.predictors": [
+        "gbm = ofav2_plugins.predictors.gbm:GradientBoosting",
+        "mlp = ofav2_plugins.predictors.mlp:MultiLayerPerceptron",
+    ],
+    "ofav2.searchers": [
+        "random = ofav2_plugins.searchers.random:Random",
+        "evolution = ofav2_plugins.searchers.evolution:Evolution",
+        "nsga2 = ofav2_plugins.searchers.nsga2:NSGA2",
+        "nsga3 = ofav2_plugins.searchers.nsga3:NSGA3",
+        "local = ofav2_plugins.searchers.local:Local",
+    ],
 }
 
 REQUIRES = [
@@ -70,6 +81,8 @@ REQUIRES = [
     "matplotlib>=3.8",
 ]
 
+SEARCH = ["lightgbm>=4.3", "scikit-learn>=1.4", "pymoo>=0.6.1.6"]
+
 EXTRAS = {
     "test": [
         "pytest>=8.0",
@@ -83,7 +96,9 @@ EXTRAS = {
         "wheel",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
+        *SEARCH,
     ],
+    "search": SEARCH,
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
     "energy": ["codecarbon>=2.7"],
     "tensorboard": ["tensorboard>=2.16"],

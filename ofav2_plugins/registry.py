@@ -30,6 +30,8 @@ PHASES = "ofav2.phases"
 DISTILLATION = "ofav2.distillation"
 TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
+PREDICTORS = "ofav2.predictors"
+SEARCHERS = "ofav2.searchers"
 
 _CONTRACTS = {
     BRANCHES: ("branches", "Branch"),
@@ -39,6 +41,8 @@ _CONTRACTS = {
     DISTILLATION: ("distillation", "Distillation"),
     TEACHERS: ("teachers", "Teacher"),
     DATASETS: ("data", "Dataset"),
+    PREDICTORS: ("predictors", "Predictor"),
+    SEARCHERS: ("searchers", "Searcher"),
 }
 """Namespace -> folder and base class of its contract, which is in the folder's base.py."""
 

@@ -63,9 +63,7 @@ class ElasticDim:
 
     def __post_init__(self) -> None:
         if self.requires and len(self.requires) != (self.length or 1):
-            raise UserError(
-                f"{self.name}: requires must have {self.length or 1} entries, but got {len(self.requires)}"
-            )
+            raise UserError(f"{self.name}: requires must have {self.length or 1} entries, but got {len(self.requires)}")
         if not self.values or list(self.values) != sorted(set(self.values)):
             raise UserError(
                 f"{self.name}: the values must be one or more, distinct and ascending, but got {self.values}"

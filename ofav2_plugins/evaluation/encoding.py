@@ -155,7 +155,9 @@ class Encoding:
 
     def _column(self, dim: ElasticDim, entry: int) -> int:
         if (dim.name, entry) not in self.column:
-            raise UserError(f"a requirement on {dim.name} must name an entry in 0..{(dim.length or 1) - 1}, not {entry}")
+            raise UserError(
+                f"a requirement on {dim.name} must name an entry in 0..{(dim.length or 1) - 1}, not {entry}"
+            )
         return self.column[dim.name, entry]
 
     def _code(self, arch: Arch) -> list[int]:

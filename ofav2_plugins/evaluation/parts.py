@@ -74,7 +74,8 @@ def layout(net: Supernet) -> Layout:
             i, path = stage * depth + block, f"stages.{stage}.{block}.parts"
             inside = Requirement("d", stage, block + 1)
             branches = [
-                PartSpec(f"{path}.{name}", (), (inside, Requirement("level", i, name))) for name in net.spec.branch_names
+                PartSpec(f"{path}.{name}", (), (inside, Requirement("level", i, name)))
+                for name in net.spec.branch_names
             ]
             main = PartSpec(f"{path}.{MBCONV}", (("ks", i), ("e", i)), (inside, Requirement("level", i, MBCONV)))
             positions.append((main, *branches))
