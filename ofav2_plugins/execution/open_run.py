@@ -39,7 +39,7 @@ class _Run(_Stored):
 
 
 class _Settings(_Stored):
-    runs: list[_Run]
+    runs: dict[str, _Run]
     dataset: Any
     data: str
 
@@ -171,10 +171,10 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise RunError(f"{folder / 'run.json'} is damaged or of another version: {field}: {first['msg']}") from error
-    runs = list(zip(stored.settings.runs, stored.details.steps, strict=True))
+    runs = list(zip(stored.settings.runs.values(), stored.details.steps, strict=True))
     found = [(run, steps) for run, steps in runs if arm in (None, run.arm) and (seed is None or seed == run.seed)]
     if len(found) != 1:
-        known = ", ".join(f"{run.arm} (seed {run.seed})" for run, _ in runs)
+        known = ", ".join(stored.settings.runs)
         asked = f"arm={arm!r}, seed={seed!r}"
         raise UserError(f"{folder}: arm and seed must name one of its trainings, {known}, but got {asked}")
     run, steps = found[0]

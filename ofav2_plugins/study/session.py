@@ -93,7 +93,7 @@ class Session:
     def identity(self, data: DataSplits) -> dict[str, Any]:
         """What a resumed run must have in common with the one that began the folder."""
         return {
-            "runs": [arm.to_dict() for arm in self.arms],
+            "runs": {f"{arm.name} (seed {arm.seed})": arm.to_dict() for arm in self.arms},
             "dataset": to_reference(self.dataset),
             "data": data.fingerprint,
         }
