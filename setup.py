@@ -119,6 +119,7 @@ setup(
             "recipes/*.yaml",
             "study/studies/*.yaml",
             "report/templates/*",
+            "search/templates/*",
             "data/embedded/*",
         ],
     },

@@ -135,6 +135,11 @@ class CostModel:
             "memory_mib": self._memory(table, present, variant) / MIB,
         }
 
+    def exit_macs(self, codes: np.ndarray, resolution: int) -> np.ndarray:
+        """MACs [N] of the exit alone at which each architecture ends."""
+        _, variant = self._index(codes, self.encoding.active(codes))
+        return self._table(resolution).flops[variant[:, -1]] // 2
+
     def _table(self, resolution: int) -> _Table:
         if resolution not in self._tables:
             net = self._net()

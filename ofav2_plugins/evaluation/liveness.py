@@ -63,11 +63,12 @@ class Recorder(TorchDispatchMode):
 
     def record(self, name: str, reads: Iterable[Tensor], results: Iterable[Tensor], elementwise: bool = False) -> None:
         """Add an operation; a result in the memory of something it reads is not produced by it."""
-        read = self._numbered(reads)
-        produced = tuple(number for number in self._numbered(results) if number not in read)
+        read = self.numbers(reads)
+        produced = tuple(number for number in self.numbers(results) if number not in read)
         self.operations.append(Operation(name, read, produced, elementwise))
 
-    def _numbered(self, tensors: Iterable[Tensor]) -> tuple[int, ...]:
+    def numbers(self, tensors: Iterable[Tensor]) -> tuple[int, ...]:
+        """The numbers of those tensors that are activations, each once."""
         return tuple(dict.fromkeys(n for tensor in tensors if (n := self.number(tensor)) is not None))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
@@ -121,10 +122,9 @@ def peak_bytes(net: nn.Module, image: Tensor) -> tuple[int, int]:
     recorder = Recorder(itertools.chain(net.parameters(), net.buffers()))
     with recorder:
         output = net(image)
-    given = {recorder.number(image)} - {None}
-    needed = {recorder.number(tensor) for tensor in tree_leaves(output)} - {None}
+    given, needed = recorder.numbers([image]), recorder.numbers(tree_leaves(output))
 
-    def peak(also_needed: set) -> int:
-        return round(max(live_bytes(recorder.operations, recorder.sizes, given, needed | also_needed), default=0))
+    def peak(needed: tuple[int, ...]) -> int:
+        return round(max(live_bytes(recorder.operations, recorder.sizes, given, needed), default=0))
 
-    return peak(set()), peak(given)
+    return peak(needed), peak((*needed, *given))

@@ -108,13 +108,13 @@ def _wiring_steps(skip: Skip, n: int) -> list[_WiringStep]:
 
         return run
 
-    recorder.number(x)
+    given = recorder.numbers([x])
     with recorder:
         output = skip.run([block(number) for number in range(n)], x)
-    needed = {recorder.number(output)} - {None}
+    needed = recorder.numbers([output])
     sizes = [1 if i == 0 else 1000 for i in range(len(recorder.sizes))]  # countable apart
     steps = []
-    for i, live in enumerate(live_bytes(recorder.operations, sizes, {0}, needed)):
+    for i, live in enumerate(live_bytes(recorder.operations, sizes, given, needed)):
         operation, frees = recorder.operations[i], False
         if i in calls:
             read = operation.reads[0]

@@ -108,7 +108,7 @@ class PartTable:
     def __init__(self, net: Supernet, encoding: Encoding, resolution: int):
         self.layout = layout(net)
         self.specs = self.layout.parts
-        self.genes = [[gene for gene in spec.genes] for spec in self.specs]
+        self.genes = [list(spec.genes) for spec in self.specs]
         self.choices = [[encoding.choices(dim) for dim, _ in genes] for genes in self.genes]
         self.variants: list[list[Part]] = []
         """For each part, its variants in the order of `itertools.product` over the choices of its genes."""

@@ -38,7 +38,9 @@ class Evolution(Searcher):
         check_share("mutate_prob", mutate_prob)
         self.population, self.parent_ratio, self.mutation_ratio = population, parent_ratio, mutation_ratio
         self.mutate_prob, self.budgets = mutate_prob, budgets
-        self._codes = self._values = self._violation = np.empty(0)
+        self._codes: np.ndarray = np.empty((0, 0))
+        self._values: np.ndarray = np.empty((0, 0))
+        self._violation: np.ndarray = np.empty(0)
         self._generation = 0
 
     def ask(self) -> np.ndarray:

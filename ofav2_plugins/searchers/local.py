@@ -22,21 +22,23 @@ class Local(Searcher):
         check_count("batch", batch)
         self.start_size, self.batch = start_size, batch
         self._seen: set[bytes] = set()
-        self._front = self._values = np.empty(0)
+        self._front: np.ndarray = np.empty(0)
+        self._values: np.ndarray = np.empty(0)
 
     def ask(self) -> np.ndarray:
         if not self._seen:
             return self.problem.sample(self.start_size, self.rng)
         found: list[np.ndarray] = []
         for row in self.rng.permutation(len(self._front)):
-            around = self.problem.repair(neighbours(self._front[row], self.problem.encoding), self.rng)
-            fresh = [code for code in around if code.tobytes() not in self._seen]
-            picks = self.rng.permutation(len(fresh))[: max(1, self.batch // max(1, len(self._front)))]
-            found += [fresh[pick] for pick in picks]
-            self._seen.update(fresh[pick].tobytes() for pick in picks)
+            around = neighbours(self._front[row], self.problem.encoding)
+            picked = self.rng.permutation(len(around))[: 4 * max(1, self.batch // len(self._front))]
+            for code in self.problem.repair(around[picked], self.rng):
+                if code.tobytes() not in self._seen:
+                    self._seen.add(code.tobytes())
+                    found.append(code)
             if len(found) >= self.batch:
                 break
-        return np.stack(found) if found else self.problem.sample(self.batch, self.rng)
+        return np.stack(found[: self.batch]) if found else self.problem.sample(self.batch, self.rng)
 
     def tell(self, codes: np.ndarray, metrics: Metrics) -> None:
         feasible = self.problem.violation(metrics) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -143,7 +144,7 @@ class Problem:
     def _closest(self) -> np.ndarray:
         """The architecture closest to the exact limits, cheapest in MACs among those that keep them."""
         for name, bound in self._exact_limits.items():
-            best = self._descend(lambda metrics, name=name: metrics[name])
+            best = self._descend(operator.itemgetter(name))
             value = self._exact(best[None])[name][0]
             if value > bound:
                 raise UserError(
