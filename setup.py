@@ -57,6 +57,17 @@ ENTRY_POINTS = {
         "executorch = ofav2_plugins.exporters.executorch:ExecuTorch",
         "openvino = ofav2_plugins.exporters.openvino:OpenVino",
     ],
+    "ofav2.predictors": [
+        "gbm = ofav2_plugins.predictors.gbm:GradientBoosting",
+        "mlp = ofav2_plugins.predictors.mlp:MultiLayerPerceptron",
+    ],
+    "ofav2.searchers": [
+        "random = ofav2_plugins.searchers.random:Random",
+        "evolution = ofav2_plugins.searchers.evolution:Evolution",
+        "nsga2 = ofav2_plugins.searchers.nsga2:NSGA2",
+        "nsga3 = ofav2_plugins.searchers.nsga3:NSGA3",
+        "local = ofav2_plugins.searchers.local:Local",
+    ],
 }
 
 REQUIRES = [
@@ -83,6 +94,8 @@ REQUIRES = [
     "matplotlib>=3.8",
 ]
 
+SEARCH = ["lightgbm>=4.3", "scikit-learn>=1.4", "pymoo>=0.6.1.6"]
+
 EXTRAS = {
     "test": [
         "pytest>=8.0",
@@ -96,7 +109,9 @@ EXTRAS = {
         "wheel",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
+        *SEARCH,
     ],
+    "search": SEARCH,
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
     "executorch": ["executorch>=1.0"],
     "openvino": ["openvino>=2025.0"],
@@ -119,6 +134,7 @@ setup(
             "recipes/*.yaml",
             "study/studies/*.yaml",
             "report/templates/*",
+            "search/templates/*",
             "data/embedded/*",
         ],
     },

@@ -18,6 +18,7 @@ from . import (  # noqa: F401 - each adds its command
     plugins,
     predict,
     report,
+    search,
     train,
 )
 from .app import app
