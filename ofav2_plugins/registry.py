@@ -30,6 +30,10 @@ PHASES = "ofav2.phases"
 DISTILLATION = "ofav2.distillation"
 TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
+EXIT_RULES = "ofav2.exit_rules"
+EXPORTERS = "ofav2.exporters"
+PREDICTORS = "ofav2.predictors"
+SEARCHERS = "ofav2.searchers"
 
 _CONTRACTS = {
     BRANCHES: ("branches", "Branch"),
@@ -39,6 +43,10 @@ _CONTRACTS = {
     DISTILLATION: ("distillation", "Distillation"),
     TEACHERS: ("teachers", "Teacher"),
     DATASETS: ("data", "Dataset"),
+    EXIT_RULES: ("exit_rules", "ExitRule"),
+    EXPORTERS: ("exporters", "Exporter"),
+    PREDICTORS: ("predictors", "Predictor"),
+    SEARCHERS: ("searchers", "Searcher"),
 }
 """Namespace -> its folder and the base class in the folder's base.py that is its contract."""
 

@@ -8,7 +8,19 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..utils.progress import say
-from . import ablate, data, doctor, plan, plugins, report, train  # noqa: F401 - each adds its command
+from . import (  # noqa: F401 - each adds its command
+    ablate,
+    bench,
+    data,
+    doctor,
+    export,
+    plan,
+    plugins,
+    predict,
+    report,
+    search,
+    train,
+)
 from .app import app
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from ..errors import UserError
 from ..plugin import describe_reference
+from ..utils.progress import say
 from ..utils.yaml_files import Override, apply_override, override_key, parse_yaml
 
 if TYPE_CHECKING:
@@ -121,3 +124,13 @@ def run_from_options(
     initial = load_initial(init_from) if init_from else None
     name = f"{supernet_label(chosen)} {describe_reference(resolved.teacher)}"
     return RunConfig(name, chosen, resolved, seed, initial)
+
+
+@contextmanager
+def stopped(out: Path) -> Iterator[None]:
+    """On Ctrl-C, print where the finished work is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(Console(stderr=True), f"everything done so far is kept in {out}; add --resume to continue", "yellow")
+        raise
