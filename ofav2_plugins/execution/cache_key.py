@@ -32,6 +32,7 @@ def cache_key_inputs(arm: RunConfig, data: DataSplits, planned: PlannedStep, spa
                 "label_smoothing",
                 "zero_last_gamma",
                 "optimizer",
+                "idle_parameters",
                 "augmentation",
             }
         ),

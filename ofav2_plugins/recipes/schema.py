@@ -100,7 +100,11 @@ class Evaluation(_Strict):
 
 
 class Recipe(_Strict):
-    """A whole training. See `paper.yaml` for each value's source."""
+    """A whole training. See `paper.yaml` for each value's source.
+
+    `idle_parameters` says what an optimizer step does to a parameter that has no gradient in it: `keep` skips it,
+    `momentum` takes the gradient as zero once the parameter has had one, so momentum and weight decay still move it.
+    """
 
     description: str = ""
     width_mult: Positive = 1.0
@@ -115,6 +119,7 @@ class Recipe(_Strict):
     kd_ratio: AtLeast0 = 1.0
     exit_weights: ExitWeights = ExitWeights()
     optimizer: Optimizer = Optimizer()
+    idle_parameters: Literal["keep", "momentum"] = "keep"
     augmentation: Augmentation = Augmentation()
     evaluation: Evaluation = Evaluation()
     phases: dict[PhaseName, StepRecipe | list[StepRecipe]] = Field(min_length=1)
