@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..data.base import DataSplits
 from ..data.batches import steps_per_epoch
 from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator, Measured
-from ..evaluation.candidates import Candidate, candidates
+from ..evaluation.candidates import Candidate, by_trunk, candidates, final_candidates
 from ..exits.weights import exit_weights, only_trained
 from ..models.supernet import Supernet
 from ..teachers.base import Teacher
@@ -40,7 +41,11 @@ from ..utils.tensor_files import load_checkpoint
 from .cache_key import cache_key_inputs
 from .provenance import code_versions
 
-TRAINED, MEASURED = "trained.json", "measured.json"
+TRAINED, MEASURED, FINAL = "trained.json", "measured.json", "measured-final.json"
+"""What a step records: of its training, of its subnets, and of those if it is the last step of a plan."""
+
+SAVE_SECONDS = 10
+"""Measured subnets are written at most this often: thousands of them make a large file."""
 
 
 class TrainingRun:
@@ -114,7 +119,9 @@ class TrainingRun:
                     context.reporter.skip(self._training_work(planned))
                 yield self._measured(planned, files, context)
         finally:
-            self.__dict__.pop("net", None)  # a study has many arms, and shall not keep all their networks
+            # A study has many arms and must not keep the networks and images of all of them.
+            self.__dict__.pop("net", None)
+            self.evaluator.release()
 
     def _train(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> None:
         self._load(planned.starts_from or INIT)
@@ -177,36 +184,50 @@ class TrainingRun:
         return trained
 
     def _measured(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> dict[str, Any]:
-        """The step's entry of a results row: measured now, or what is left of it, or read."""
-        chosen = measured_candidates(self.config, planned, self.evaluator)
+        """The step's entry of a results row; what an earlier run has measured is read, the rest is measured now."""
+        groups = by_trunk(self._candidates(planned))
+        path = files.folder / (FINAL if self._is_last(planned) else MEASURED)
+        record, n_done = measured_before(path, self._measuring_settings(), groups)
+        context.reporter.skip((n_done + ("exits" in record)) * self.evaluator.images_per_candidate)
+        left = groups[n_done:]
+        exits_left = [None] if len(self.exits) > 1 and "exits" not in record else []
+        if left or exits_left:
+            self._load(planned.name)
+        started, before, saved = time.monotonic(), record["seconds"], -math.inf
+        for exits in map_over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), exits_left):
+            record.update(exits)
+            context.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
+            if self.fabric.is_global_zero:
+                write_json(path, record)
+        n_subnets = sum(map(len, groups))
+        for subnets in map_over_ranks(self.fabric, partial(self.evaluator.measure_trunk, self.net), left):
+            record["subnets"] += [subnet.to_dict() for subnet in subnets]
+            record["seconds"] = before + time.monotonic() - started
+            note = f"measuring subnet {len(record['subnets'])}/{n_subnets}"
+            context.reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
+            stopping = any_rank(self.fabric, context.stop.asked)
+            finished = len(record["subnets"]) == n_subnets
+            if self.fabric.is_global_zero and (stopping or finished or time.monotonic() - saved > SAVE_SECONDS):
+                write_json(path, record)
+                saved = time.monotonic()
+            if stopping:
+                raise KeyboardInterrupt
+        return summary(planned.name, record, read_trained(files.folder))
+
+    def _candidates(self, planned: PlannedStep) -> list[Candidate]:
+        return measured_candidates(self.config, planned, self.evaluator, self._is_last(planned))
+
+    def _is_last(self, planned: PlannedStep) -> bool:
+        return planned.name == self.plan[-1].name
+
+    def _measuring_settings(self) -> dict[str, Any]:
+        """What measured accuracies depend on, besides weights, data and architectures."""
         recipe = self.config.recipe
-        settings = {
-            **recipe.evaluation.model_dump(exclude_none=True),
+        return {
+            **recipe.evaluation.model_dump(include={"batch_size", "bn_images", "latency_batch"}, exclude_none=True),
             **recipe.augmentation.model_dump(),
             **({"output": recipe.exit_weights.output} if len(self.exits) > 1 else {}),
         }
-        held = measured_before(files.folder / MEASURED, settings)
-        context.reporter.skip((len(held["subnets"]) + ("exits" in held)) * self.evaluator.images_per_candidate)
-        left = chosen[len(held["subnets"]) :]
-        exits_left = [None] if len(self.exits) > 1 and "exits" not in held else []
-        if left or exits_left:
-            self._load(planned.name)
-        started, before = time.monotonic(), held["seconds"]
-        for exits in map_over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), exits_left):
-            held.update(exits)
-            context.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
-            if self.fabric.is_global_zero:
-                write_json(files.folder / MEASURED, held)
-        for subnet in map_over_ranks(self.fabric, lambda c: self.evaluator.measure(self.net, c).to_dict(), left):
-            held["subnets"].append(subnet)
-            held["seconds"] = before + time.monotonic() - started
-            note = f"measuring subnet {len(held['subnets'])}/{len(chosen)}"
-            context.reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
-            if self.fabric.is_global_zero:
-                write_json(files.folder / MEASURED, held)
-            if any_rank(self.fabric, context.stop.asked):
-                raise KeyboardInterrupt
-        return summary(planned.name, held, read_trained(files.folder))
 
     def _training_work(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
@@ -215,18 +236,28 @@ class TrainingRun:
         return epochs * n_batches * batch_work(planned, min(batch_size, len(self.data.train)))
 
     def _evaluation_work(self, planned: PlannedStep) -> float:
-        networks = len(measured_candidates(self.config, planned, self.evaluator)) + (len(self.exits) > 1)
-        return networks * self.evaluator.images_per_candidate
+        passes = len(by_trunk(self._candidates(planned))) + (len(self.exits) > 1)
+        return passes * self.evaluator.images_per_candidate
 
 
-def measured_candidates(arm: RunConfig, planned: PlannedStep, evaluator: Evaluator) -> list[Candidate]:
-    """The networks that are measured after a step: the whole grid, or a seeded draw of it."""
+def measured_candidates(arm: RunConfig, planned: PlannedStep, evaluator: Evaluator, last: bool) -> list[Candidate]:
+    """The networks measured after a step, or a seeded draw of them.
+
+    After the last step: the full uniform grid of everything unlocked. After the others: its extremes, with all values
+    of the step's own dimensions.
+    """
+    settings, ensemble = arm.recipe.evaluation, planned.phase.multi_exit_loss
+    if last and not ensemble:
+        seed_parts = (arm.seed, "final")
+        return final_candidates(
+            planned.space, evaluator.resolutions, trunks=settings.final_trunks, seed_parts=seed_parts
+        )
     return candidates(
         planned.space,
         evaluator.resolutions,
         full=tuple(planned.unlocks) if planned.phase.whole_grid else (),
-        ensemble=planned.phase.multi_exit_loss,
-        limit=arm.recipe.evaluation.max_subnets,
+        ensemble=ensemble,
+        limit=settings.max_subnets,
         seed_parts=(arm.seed, planned.name, "measure"),
     )
 
@@ -240,7 +271,7 @@ def finished(files: StepFiles) -> bool:
         files.load_best()
     except RunError as error:
         files.say(f"{error}; this step is trained again")
-        for name in (TRAINED, MEASURED):
+        for name in (TRAINED, MEASURED, FINAL):
             (files.folder / name).unlink(missing_ok=True)
         return False
     return True
@@ -255,15 +286,22 @@ def read_trained(folder: Path) -> dict[str, Any]:
     return held
 
 
-def measured_before(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run has measured with the same settings: a part, all or nothing."""
+def measured_before(
+    path: Path, settings: dict[str, Any], groups: Sequence[Sequence[Candidate]]
+) -> tuple[dict[str, Any], int]:
+    """What an earlier run has recorded with the same settings, and how many of `groups`, in order, that covers."""
     nothing: dict[str, Any] = {"settings": settings, "subnets": [], "seconds": 0.0}
     try:
-        held = read_json(path) if path.exists() else nothing
-        subnets = [Measured(**subnet).to_dict() for subnet in held["subnets"]]
-        return {**held, "subnets": subnets} if held["settings"] == settings and held["seconds"] >= 0 else nothing
+        record = read_json(path) if path.exists() else nothing
+        subnets = [Measured(**subnet) for subnet in record["subnets"]]
+        if record["settings"] != settings or record["seconds"] < 0:
+            return nothing, 0
     except (RunError, KeyError, TypeError):  # damaged: measured again
-        return nothing
+        return nothing, 0
+    found = by_trunk([Candidate(subnet.arch, subnet.resolution, subnet.ensemble) for subnet in subnets])
+    if found != list(groups[: len(found)]):  # other networks were measured
+        return nothing, 0
+    return {**record, "subnets": [subnet.to_dict() for subnet in subnets]}, len(found)
 
 
 def summary(name: str, measured: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:

@@ -89,13 +89,16 @@ class Augmentation(_Strict):
 class Evaluation(_Strict):
     """How subnets are measured, and how many.
 
-    Where `latency_batch` is given, a batch of so many images is timed: do that without workers beside it.
+    `max_subnets` limits the networks measured after each step, `final_trunks` those after the last one, where every
+    height of a trunk is measured. If `latency_batch` is given, a batch of that many images is timed: then run no other
+    work in parallel.
     """
 
     batch_size: BatchSize = 200
     bn_images: BatchSize = 1000
     selection_draws: Count = 32
     max_subnets: Count | None = None
+    final_trunks: Count | None = None
     latency_batch: Count | None = None
 
 
