@@ -9,12 +9,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .errors import UserError
+    from .execution.open_run import OpenRun, open_run
     from .models.layers.accelerate import accelerate
     from .models.layers.depthwise import reference_layers
     from .models.spec import VARIANTS, SupernetSpec
     from .models.subnet import Subnet, build_subnet
     from .models.supernet import Supernet, build_supernet
-    from .registry import PluginError
+    from .plugin import PluginError
     from .space import SearchSpace
 
 # Loaded at first use: `ofav2 --help` and whoever needs only the search space do without torch.
@@ -22,6 +23,8 @@ _WHERE = {
     "UserError": "errors",
     "accelerate": "models.layers.accelerate",
     "reference_layers": "models.layers.depthwise",
+    "OpenRun": "execution.open_run",
+    "open_run": "execution.open_run",
     "PluginError": "registry",
     "SearchSpace": "space",
     "Subnet": "models.subnet",
@@ -34,6 +37,7 @@ _WHERE = {
 
 __all__ = [
     "VARIANTS",
+    "OpenRun",
     "PluginError",
     "SearchSpace",
     "Subnet",
@@ -43,6 +47,7 @@ __all__ = [
     "accelerate",
     "build_subnet",
     "build_supernet",
+    "open_run",
     "reference_layers",
 ]
 

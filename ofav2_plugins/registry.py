@@ -1,23 +1,27 @@
 """Plugins by entry-point name. The only file that imports stevedore.
 
-A plugin that cannot be imported, two plugins with one name, a name that nobody registered: each is an error that
-names the plugin, its distribution, and what does exist.
+A plugin that cannot be imported, two plugins with one name, an unknown name or wrong settings: each is an error that
+names the plugin, its distribution, and what exists.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
+import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from stevedore import NamedExtensionManager
 
-from .errors import UserError
+from .plugin import Plugin, PluginError, construct, describe_settings, parse_reference
 
 BRANCHES = "ofav2.branches"
 SKIPS = "ofav2.skips"
@@ -26,11 +30,19 @@ PHASES = "ofav2.phases"
 DISTILLATION = "ofav2.distillation"
 TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
-NAMESPACES = (BRANCHES, SKIPS, EXITS, PHASES, DISTILLATION, TEACHERS, DATASETS)
 
+_CONTRACTS = {
+    BRANCHES: ("branches", "Branch"),
+    SKIPS: ("skips", "Skip"),
+    EXITS: ("exits", "Exits"),
+    PHASES: ("phases", "Phase"),
+    DISTILLATION: ("distillation", "Distillation"),
+    TEACHERS: ("teachers", "Teacher"),
+    DATASETS: ("data", "Dataset"),
+}
+"""Namespace -> folder and base class of its contract, which is in the folder's base.py."""
 
-class PluginError(UserError):
-    """A plugin is unknown, doubled, cannot be imported, or does not keep its namespace's contract."""
+NAMESPACES = tuple(_CONTRACTS)
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,7 @@ class PluginInfo:
     version: str
     target: str
     summary: str
+    settings: Mapping[str, str]
     problem: str | None
 
 
@@ -51,37 +64,60 @@ def names(namespace: str) -> list[str]:
     return sorted({point.name for point in _entry_points(namespace)})
 
 
-def load(namespace: str, name: str) -> Any:
-    """A new instance of plugin `name`, checked against its namespace's base class.
+def load(namespace: str, plugin: Any) -> Any:
+    """A new instance of a plugin with its settings, checked against its namespace's base class.
+
+    Args:
+        namespace: One of `NAMESPACES`.
+        plugin: A name, `{"name": ..., setting: value}`, or an instance, which is copied.
 
     Raises:
-        PluginError: The name is unknown or doubled, or the plugin cannot be imported, constructed, or is no
-            subclass of the contract. Names the plugin, its distribution and target, and the registered names.
+        PluginError: The name is unknown or ambiguous, or the plugin cannot be imported or constructed, has wrong
+            settings, or is no subclass of the contract. Names the plugin, its distribution and target, and the
+            registered names.
     """
-    plugin = _load_class(namespace, name)
-    try:
-        instance = plugin()
-    except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"plugin {name!r} of {namespace} ({plugin.__module__}.{plugin.__qualname__}) cannot be "
-            f"constructed without arguments: {type(error).__name__}: {error}"
-        ) from error
+    if isinstance(plugin, Plugin):
+        contract = contract_of(namespace)
+        if not isinstance(plugin, contract):
+            raise PluginError(f"a plugin of {namespace} must be a {contract.__name__}, but got {plugin!r}")
+        instance = copy.copy(plugin)
+        instance.name = plugin.name or type(plugin).__name__
+        return instance
+    name, settings = parse_reference(plugin)
+    instance = construct(load_class(namespace, name), settings, f"plugin {name!r} of {namespace}")
     instance.name = name
     return instance
 
 
-def load_all(namespace: str, plugin_names: list[str] | tuple[str, ...] | None = None) -> dict[str, Any]:
+def load_all(namespace: str, plugins: Sequence[Any] | None = None) -> dict[str, Any]:
     """Instances by name: those asked for (an empty list: none), or without a list all of a namespace."""
-    return {name: load(namespace, name) for name in (names(namespace) if plugin_names is None else plugin_names)}
+    loaded = [load(namespace, plugin) for plugin in (names(namespace) if plugins is None else plugins)]
+    return {instance.name: instance for instance in loaded}
+
+
+def config_of(namespace: str, plugin: Any) -> dict[str, Any]:
+    """Name and all settings of a plugin, defaults included: what results depend on."""
+    return load(namespace, plugin).config()
 
 
 @contextmanager
-def calling(namespace: str, name: str, what: str) -> Iterator[None]:
-    """For code of plugin `name`: what it raises becomes a PluginError that says whose it is and in `what`."""
+def calling(namespace: str, name: str, method: str, passing: type[Exception] = PluginError) -> Iterator[None]:
+    """For calls into a plugin's code: its exceptions become a PluginError that names the plugin and the method.
+
+    Args:
+        namespace: The plugin's namespace.
+        name: Its name.
+        method: What is called, for the message.
+        passing: Exceptions that pass unchanged.
+    """
     try:
         yield
+    except passing:
+        raise
     except Exception as error:
-        raise PluginError(f"plugin {name!r} of {namespace} fails in {what}: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"plugin {name!r} of {namespace} fails in {method}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def describe() -> list[PluginInfo]:
@@ -89,9 +125,11 @@ def describe() -> list[PluginInfo]:
     rows = []
     for namespace in NAMESPACES:
         for point in sorted(_entry_points(namespace), key=lambda p: p.name):
-            summary, problem = "", None
+            summary, settings, problem = "", dict[str, str](), None
             try:
-                summary = (inspect.getdoc(type(load(namespace, point.name))) or "").partition("\n")[0]
+                plugin_class = type(load(namespace, point.name))
+                summary = (inspect.getdoc(plugin_class) or "").partition("\n")[0]
+                settings = describe_settings(plugin_class)
             except PluginError as error:
                 problem = str(error)
             dist = point.dist
@@ -103,6 +141,7 @@ def describe() -> list[PluginInfo]:
                     version=dist.version if dist else "?",
                     target=point.value,
                     summary=summary,
+                    settings=settings,
                     problem=problem,
                 )
             )
@@ -113,6 +152,27 @@ def distributions() -> dict[str, str]:
     """Name and version of every distribution that registers a plugin."""
     found = (point.dist for namespace in NAMESPACES for point in _entry_points(namespace))
     return {dist.name: dist.version for dist in found if dist}
+
+
+def source_digests() -> dict[str, str]:
+    """For every distribution with plugins: a hash of the source of the packages that its plugins are in."""
+    modules: dict[str, set[str]] = {}
+    for namespace in NAMESPACES:
+        for point in _entry_points(namespace):
+            if point.dist:
+                modules.setdefault(point.dist.name, set()).add(point.module.partition(".")[0])
+    return {name: _source_digest(sorted(found)) for name, found in modules.items()}
+
+
+def _source_digest(packages: Sequence[str]) -> str:
+    digest = hashlib.blake2b(digest_size=4)
+    for package in packages:
+        spec = importlib.util.find_spec(package)  # of a top-level name: imports nothing
+        folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+        single = [Path(spec.origin)] if spec and spec.origin and not folders else []
+        for path in [*single, *sorted(file for folder in folders for file in folder.rglob("*.py"))]:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _entry_points(namespace: str) -> list[importlib.metadata.EntryPoint]:
@@ -129,7 +189,8 @@ def _origin(point: importlib.metadata.EntryPoint) -> str:
 
 
 @functools.cache
-def _load_class(namespace: str, name: str) -> type:
+def load_class(namespace: str, name: str) -> type:
+    """The class of a plugin; see `load`."""
     points = [point for point in _entry_points(namespace) if point.name == name]
     if not points:
         raise PluginError(
@@ -150,7 +211,7 @@ def _load_class(namespace: str, name: str) -> type:
         manager = NamedExtensionManager(namespace, names=[name], on_load_failure_callback=fail)
     except (AssertionError, SystemExit) as error:  # stevedore lets these pass
         fail(None, None, error)
-    plugin, contract = manager[name].plugin, _contract(namespace)
+    plugin, contract = manager[name].plugin, contract_of(namespace)
     if not (inspect.isclass(plugin) and issubclass(plugin, contract)):
         raise PluginError(
             f"{where} must be a subclass of {contract.__module__}.{contract.__name__}, but got {plugin!r}"
@@ -158,16 +219,7 @@ def _load_class(namespace: str, name: str) -> type:
     return plugin
 
 
-def _contract(namespace: str) -> type:
+def contract_of(namespace: str) -> type:
     """The base class of a namespace, imported late: listing names needs no torch."""
-    module, name = {
-        BRANCHES: ("branches", "Branch"),
-        SKIPS: ("skips", "Skip"),
-        EXITS: ("exits", "Exits"),
-        PHASES: ("phases", "Phase"),
-        DISTILLATION: ("distillation", "Distillation"),
-        TEACHERS: ("teachers", "Teacher"),
-        DATASETS: ("data", "Dataset"),
-    }[namespace]
-    base = importlib.import_module(f"ofav2_plugins.{module}.base")
-    return getattr(base, name)
+    folder, name = _CONTRACTS[namespace]
+    return getattr(importlib.import_module(f"ofav2_plugins.{folder}.base"), name)

@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parent.parent / ROOT
 
 ORDER = """
     __init__
-    errors utils registry space upstream
+    errors plugin utils registry space upstream
     branches skips exits models
     distillation phases teachers
     data recipes evaluation training execution executors
-    study report doctor cli __main__
+    study report testing doctor cli __main__
 """.split()
 """The package's modules and folders; each may import, wherever it does, those before it. Within a folder there is
 no order, but no circle either."""

@@ -55,8 +55,8 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(sources, wh
     assert inside >= {
         "ofav2_plugins/py.typed",
         "ofav2_plugins/recipes/paper.yaml",
-        "ofav2_plugins/ablation/studies/quick.yaml",
-        "ofav2_plugins/ablation/templates/report.html.j2",
+        "ofav2_plugins/study/studies/quick.yaml",
+        "ofav2_plugins/report/templates/report.html.j2",
         "ofav2_plugins/data/embedded/fashion_mini.npz",
         "ofav2_plugins/data/embedded/LICENSE.fashion-mnist",
         "upstream_patches/__init__.py",

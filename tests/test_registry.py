@@ -87,8 +87,9 @@ import json, random, torch
 from pathlib import Path
 import ofav2_plugins as ofav2
 from ofav2_plugins import registry
-from ofav2_plugins.utils.files import load_checkpoint
-from ofav2_plugins.evaluation.accuracy import Candidate, Evaluator
+from ofav2_plugins.utils.tensor_files import load_checkpoint
+from ofav2_plugins.evaluation.accuracy import Evaluator
+from ofav2_plugins.evaluation.candidates import Candidate
 from ofav2_plugins.recipes.schema import load_recipe
 from lightning_fabric import Fabric
 import sys

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
+from ..plugin import Plugin
 
-class Branch(ABC):
+
+class Branch(Plugin, ABC):
     """A block that can stand beside the MB block; the outputs of the active ones are summed."""
-
-    name: str = ""
 
     @abstractmethod
     def build(self, in_channels: int, out_channels: int, stride: int, act_func: str) -> nn.Module:

@@ -22,6 +22,8 @@ from .options import (
     TensorBoardOption,
     ThreadsOption,
     WorkersOption,
+    recipe_overrides,
+    with_settings,
 )
 
 
@@ -49,10 +51,10 @@ def ablate(
     from .runs import run_and_report
 
     loaded = load_study(study)
-    arms = study_arms(loaded, overrides or [])
-    settings = {"supernets": {arm.name: arm.supernet for arm in arms}, "seeds": loaded.seeds}
+    given = overrides or []
+    arms = study_arms(loaded, recipe_overrides(given))
     logging = LoggingOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, logging)
-    name, dataset, baseline = Path(study).stem, loaded.dataset, loaded.baseline
-    session = Session("ablate", name, arms, dataset, root, settings, baseline, loaded.about)
+    name, dataset, baseline = Path(study).stem, with_settings(loaded.dataset, "dataset", given), loaded.baseline
+    session = Session("ablate", name, arms, dataset, root, baseline, loaded.about)
     run_and_report(session, options)

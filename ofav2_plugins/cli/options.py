@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from ..training.run_config import RunConfig
+from ..errors import UserError
+from ..plugin import describe_reference
+from ..utils.yaml_files import Override, apply_override, override_key, parse_yaml
+
+if TYPE_CHECKING:
+    from ..training.run_config import RunConfig
 
 SupernetOption = Annotated[
     str, typer.Option(help="SE_|EE_ x B|D|P|DP, or 'branches=a+b,skip=c,exits=d' by plugin names.")
@@ -21,7 +24,12 @@ RootOption = Annotated[Path | None, typer.Option(help="The folder the dataset is
 TeacherOption = Annotated[str | None, typer.Option(help="none, fixed or progressive; default: the recipe's.")]
 DistillationOption = Annotated[str | None, typer.Option(help="none, soft_ce or mse; default: the recipe's.")]
 OverridesOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a recipe's field: phases.full.epochs=3. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Set a field of the recipe or a setting of a plugin: phases.full.epochs=3, distillation.temperature=4, "
+        "dataset.per_class=200, supernet.skip.rate=0.1. Repeatable.",
+    ),
 ]
 PhasesOption = Annotated[str | None, typer.Option(help="Only these of the recipe's phases: level,height.")]
 InitFromOption = Annotated[
@@ -47,35 +55,69 @@ MemoryOption = Annotated[
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; default: torch's own.")]
 
 
-def all_overrides(overrides: list[str] | None, teacher: str | None, distillation: str | None) -> list[str]:
-    named = {"teacher": teacher, "distillation": distillation}
-    return [*(overrides or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
+def plugin_option(text: str) -> Any:
+    """A plugin as given on the command line: its name, or `{name: ..., setting: value}`."""
+    return parse_yaml(text) if text.startswith("{") else text
 
 
-def arm_from_options(
-    supernet: str, recipe: str, overrides: list[str], phases: str | None, init_from: Path | None, seed: int
+def with_settings(plugin: Any, field: str, overrides: Sequence[str]) -> Any:
+    """The plugin of an option, with the settings that `--set FIELD.setting=value` gives it."""
+    data: dict[str, Any] = {field: plugin_option(plugin) if isinstance(plugin, str) else plugin}
+    for override in overrides:
+        if override_key(override).startswith(f"{field}."):
+            data = apply_override(data, override)
+    return data[field]
+
+
+def supernet_option(supernet: str, overrides: Sequence[str]) -> Any:
+    """The supernet of an option, with the settings that `--set supernet.skip.setting=value` gives to its plugins."""
+    from ..models.spec import resolve_spec
+
+    given = [override for override in overrides if override_key(override).startswith("supernet.")]
+    if not given:
+        return supernet
+    data: dict[str, Any] = {"supernet": resolve_spec(supernet).to_dict()}
+    for override in given:
+        data = apply_override(data, override)
+    return data["supernet"]
+
+
+def recipe_overrides(overrides: Sequence[str], **named: str | None) -> list[Override]:
+    """What the recipe's fields are set to: by options of their own (`--teacher`), then by `--set`.
+
+    Raises:
+        UserError: An option and `--set` both choose the plugin of a field.
+    """
+    own: list[Override] = [(field, plugin_option(value)) for field, value in named.items() if value is not None]
+    for field in (override_key(override) for override in own):
+        for override in overrides:
+            if override_key(override) in (field, f"{field}.name"):
+                raise UserError(f"--{field} and --set {override!r} contradict each other; give one of them")
+    return own + [o for o in overrides if override_key(o).partition(".")[0] not in ("supernet", "dataset")]
+
+
+def run_from_options(
+    supernet: str,
+    recipe: str,
+    overrides: Sequence[str],
+    teacher: str | None,
+    distillation: str | None,
+    phases: str | None,
+    init_from: Path | None,
+    seed: int,
 ) -> RunConfig:
-    """The one arm of `plan` and `train`."""
+    """The training that `plan` and `train` are about; all of its plugins are loaded, to check them."""
     from ..models.pretrained import load_initial
+    from ..models.spec import supernet_label
     from ..recipes.schema import load_recipe
-    from ..study.schema import check_plugins
+    from ..study.schema import check_supernet
     from ..training.run_config import RunConfig
 
-    resolved = load_recipe(recipe, overrides)
+    chosen = supernet_option(supernet, overrides)
+    check_supernet(chosen)
+    resolved = load_recipe(recipe, recipe_overrides(overrides, teacher=teacher, distillation=distillation))
     if phases is not None:
         resolved = resolved.with_phases([name.strip() for name in phases.split(",")])
-    check_plugins(supernet, resolved)
     initial = load_initial(init_from) if init_from else None
-    return RunConfig(f"{supernet} {resolved.teacher}", supernet, resolved, seed, initial)
-
-
-@contextmanager
-def stopped(out: Path) -> Iterator[None]:
-    """A stop says where what is done is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        Console(stderr=True, soft_wrap=True).print(
-            f"everything done so far is kept in {out}; add --resume to go on", style="yellow"
-        )
-        raise
+    name = f"{supernet_label(chosen)} {describe_reference(resolved.teacher)}"
+    return RunConfig(name, chosen, resolved, seed, initial)

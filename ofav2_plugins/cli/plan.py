@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from ..training.run_config import RunConfig
+from ..plugin import describe_reference
 from .app import app, console
 from .options import (
     DeviceOption,
@@ -21,9 +21,12 @@ from .options import (
     RootOption,
     SupernetOption,
     TeacherOption,
-    all_overrides,
-    arm_from_options,
+    run_from_options,
+    with_settings,
 )
+
+if TYPE_CHECKING:
+    from ..training.run_config import RunConfig
 
 
 @app.command()
@@ -41,9 +44,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry a step.")] = False,
 ) -> None:
     """Print what a training would do: phases, unlocked values, epochs, rates, checkpoints, teachers, hours."""
-    arm = arm_from_options(supernet, recipe, all_overrides(overrides, teacher, distillation), phases, init_from, seed=0)
+    arm = run_from_options(supernet, recipe, overrides or [], teacher, distillation, phases, init_from, seed=0)
     steps = arm.plan(arm.build(n_classes=2).space)
-    hours = {} if dataset is None else _hours(arm, dataset, root, device)
+    hours = {} if dataset is None else _hours(arm, with_settings(dataset, "dataset", overrides or []), root, device)
     if as_json:
         entries = [step.to_dict() | ({"hours": hours[step.name]} if hours else {}) for step in steps]
         typer.echo(json.dumps(entries, indent=1))
@@ -64,13 +67,15 @@ def plan(
             step.teacher or "none",
             *([f"{hours[step.name]:.2f}"] if hours else []),
         )
+    chosen = {"distillation": arm.recipe.distillation, "teacher": arm.recipe.teacher}
     console.print(table)
+    console.print(", ".join(f"{field}: {describe_reference(value)}" for field, value in chosen.items()), markup=False)
     if hours:
         total = sum(hours.values())
         console.print(f"about {total:.1f} hours on this machine, estimated from a few batches of each step")
 
 
-def _hours(arm: RunConfig, dataset: str, root: Path | None, device: str) -> dict[str, float]:
+def _hours(arm: RunConfig, dataset: Any, root: Path | None, device: str) -> dict[str, float]:
     from ..execution.estimate import estimate_hours
     from ..execution.training_run import load_data
     from ..utils.distributed import make_fabric

@@ -23,8 +23,8 @@ from .options import (
     TeacherOption,
     TensorBoardOption,
     ThreadsOption,
-    all_overrides,
-    arm_from_options,
+    run_from_options,
+    with_settings,
 )
 
 
@@ -55,9 +55,9 @@ def train(
     from ..training.context import LoggingOptions
     from .runs import run_and_report
 
-    arm = arm_from_options(supernet, recipe, all_overrides(overrides, teacher, distillation), phases, init_from, seed)
-    settings = {"supernet": supernet, "seed": seed, "init_from": arm.initial.digest if arm.initial else None}
+    given = overrides or []
+    arm = run_from_options(supernet, recipe, given, teacher, distillation, phases, init_from, seed)
     logging = LoggingOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, logging=logging)
-    session = Session("train", "train", [arm], dataset, root, settings, arm.name)
+    session = Session("train", "train", [arm], with_settings(dataset, "dataset", given), root, arm.name)
     run_and_report(session, options)

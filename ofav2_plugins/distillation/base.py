@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from ..plugin import Plugin
 
-class Distillation(ABC):
+
+class Distillation(Plugin, ABC):
     """The distillation term of the loss; the trainer adds the cross-entropy with the labels."""
 
-    name: str = ""
     needs_teacher: bool = True
 
     @abstractmethod

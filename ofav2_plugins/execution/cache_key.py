@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from ..data.base import DataSplits
+from .. import registry
 from ..models.spec import resolve_spec
 from ..space import SearchSpace
 from ..teachers.base import Teacher
-from ..training.plan import PlannedStep
+from ..training.plan import INIT, PlannedStep
 from ..training.run_config import RunConfig
 
 
-def cache_key_inputs(arm: RunConfig, data: DataSplits, planned: PlannedStep, space: SearchSpace) -> dict[str, Any]:
-    """What a trained step depends on besides the steps before it; what it does not use is left out."""
-    recipe = arm.recipe
-    teacher = type(arm.teacher())
-    facts: dict[str, Any] = {
-        "spec": resolve_spec(arm.supernet).to_dict(),
+def step_folder_names(
+    config: RunConfig, plan: Sequence[PlannedStep], space: SearchSpace, data_fingerprint: str
+) -> dict[str, str]:
+    """The folder name of each step of a plan: the step's name and its cache key.
+
+    Args:
+        config: What is trained.
+        plan: Its steps.
+        space: The whole space of the supernet.
+        data_fingerprint: Fingerprint of the data.
+    """
+    keys: dict[str, str] = {INIT: config.initial.digest} if config.initial else {}
+    for planned in plan:
+        inputs = cache_key_inputs(config, data_fingerprint, planned, space)
+        inputs["starts_from"] = keys[planned.starts_from] if planned.starts_from else None
+        inputs["teacher"] = keys[planned.teacher] if planned.teacher else None
+        digest = hashlib.blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=6)
+        keys[planned.name] = digest.hexdigest()
+    return {planned.name: f"{planned.name}-{keys[planned.name]}" for planned in plan}
+
+
+def cache_key_inputs(
+    config: RunConfig, data_fingerprint: str, planned: PlannedStep, space: SearchSpace
+) -> dict[str, Any]:
+    """What the result of a trained step depends on, apart from other steps; what it does not use is omitted.
+
+    Plugins count with all of their settings, defaults included.
+    """
+    recipe, spec = config.recipe, resolve_spec(config.supernet)
+    teacher = config.teacher()
+    inputs: dict[str, Any] = {
+        "spec": {
+            "branches": [registry.config_of(registry.BRANCHES, branch) for branch in spec.branches],
+            "skip": registry.config_of(registry.SKIPS, spec.skip),
+            "exits": registry.config_of(registry.EXITS, spec.exits),
+        },
         "space": planned.space.to_dict(),
-        "phase": planned.phase.name,
+        "phase": planned.phase.config(),
         "step": planned.step,
         "settings": vars(planned.settings),
-        "seed": arm.seed,
-        "data": data.fingerprint,
+        "seed": config.seed,
+        "data": data_fingerprint,
         "recipe": recipe.model_dump(
             include={
                 "width_mult",
@@ -37,13 +70,16 @@ def cache_key_inputs(arm: RunConfig, data: DataSplits, planned: PlannedStep, spa
             }
         ),
         "selection": recipe.evaluation.model_dump(include={"bn_images", "selection_draws", "batch_size"}),
-        "checkpoints": 1,  # raise it when a new version trains other weights from the same facts
+        "checkpoints": 1,  # raise it when a new version trains other weights from the same inputs
     }
     if planned.phase.multi_exit_loss:
-        facts["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
+        inputs["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
     if planned.teacher is not None or planned.phase.inplace_distillation:
-        facts["distillation"] = recipe.model_dump(include={"distillation", "kd_ratio", "teacher_batch_statistics"})
-        if (teacher.bind, teacher.logits) != (Teacher.bind, Teacher.logits):
-            facts["teacher_policy"] = recipe.teacher  # it teaches in a way of its own; ours differ in the source alone
-        facts["teacher_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
-    return facts
+        inputs["distillation"] = {
+            "plugin": registry.config_of(registry.DISTILLATION, recipe.distillation),
+            **recipe.model_dump(include={"kd_ratio", "teacher_batch_statistics"}),
+        }
+        if (type(teacher).bind, type(teacher).logits) != (Teacher.bind, Teacher.logits) or teacher.settings:
+            inputs["teacher_policy"] = teacher.config()  # built-in policies differ only in the step that teaches
+        inputs["teacher_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
+    return inputs

@@ -23,7 +23,7 @@ from ..training.plan import PlannedStep
 from ..training.run_config import RunConfig
 from ..training.trainer import make_optimizer, selection_candidates, train_batch
 from ..utils.seeding import forked_torch, python_rng
-from .training_run import measured_candidates
+from .measuring import measured_candidates
 
 BATCHES = 3
 """Timed batches of each step, after one that is not counted."""

@@ -19,12 +19,13 @@ from .. import __version__, registry
 
 @functools.cache
 def code_versions() -> dict[str, str]:
-    """Versions of all that results depend on: this package (with a hash of its files), ofa, torch, and plugins'."""
+    """Versions of the code that results depend on, for this package and plugins with a hash of the source."""
     digest = hashlib.blake2b(digest_size=4)
     folder = Path(__file__).parent.parent
     for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.yaml")]):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    plugins = registry.distributions()
+    sources = registry.source_digests()
+    plugins = {name: f"{version} ({sources[name]})" for name, version in registry.distributions().items()}
     return {
         **plugins,
         "ofav2-plugins": f"{__version__} ({digest.hexdigest()})",

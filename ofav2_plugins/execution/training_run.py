@@ -7,12 +7,9 @@ mistaken for the old one, and arms of a study that share a step (the same full p
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +21,11 @@ from .. import registry
 from ..data.base import DataSplits
 from ..data.batches import steps_per_epoch
 from ..errors import RunError, UserError
-from ..evaluation.accuracy import Evaluator, Measured
-from ..evaluation.candidates import Candidate, by_trunk, candidates, final_candidates
+from ..evaluation.accuracy import Evaluator
+from ..evaluation.candidates import Candidate, by_trunk
 from ..exits.weights import exit_weights, only_trained
 from ..models.supernet import Supernet
+from ..plugin import describe_reference
 from ..teachers.base import Teacher
 from ..training.checkpoints import StepFiles
 from ..training.context import RunContext
@@ -36,13 +34,22 @@ from ..training.plan import INIT, NONE, PlannedStep
 from ..training.run_config import RunConfig
 from ..training.trainer import StepTrainer, batch_work
 from ..utils.distributed import any_rank, check_batch_size, map_over_ranks
-from ..utils.files import read_json, write_json
+from ..utils.meters import write_metrics
 from ..utils.tensor_files import load_checkpoint
-from .cache_key import cache_key_inputs
+from .cache_key import step_folder_names
+from .measuring import measured_before, measured_candidates, measuring_settings
 from .provenance import code_versions
-
-TRAINED, MEASURED, FINAL = "trained.json", "measured.json", "measured-final.json"
-"""What a step records: of its training, of its subnets, and of those if it is the last step of a plan."""
+from .records import (
+    FINAL,
+    MEASURED,
+    METRICS,
+    TRAINED,
+    metrics_differ,
+    phase_result,
+    read_trained,
+    write_measured,
+    write_trained,
+)
 
 SAVE_SECONDS = 10
 """Measured subnets are written at most this often: thousands of them make a large file."""
@@ -68,7 +75,8 @@ class TrainingRun:
         self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
         self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
         self._check()
-        self.folders = self._folders()
+        names = step_folder_names(arm, self.plan, self.space, data.fingerprint)
+        self.folders = {step: steps_folder / name for step, name in names.items()}
 
     def _check(self) -> None:
         """Raises UserError for what would be found out only in the middle of the work."""
@@ -79,7 +87,7 @@ class TrainingRun:
         if inplace_distillation and (not self.distillation.needs_teacher or recipe.kd_ratio == 0):
             raise UserError(
                 f"phase {inplace_distillation[0]!r} trains by distillation alone: it needs a distillation and a "
-                f"kd_ratio above 0, but got {recipe.distillation!r} and {recipe.kd_ratio:g}"
+                f"kd_ratio above 0, but got {describe_reference(recipe.distillation)!r} and {recipe.kd_ratio:g}"
             )
         first = self.plan[0].phase
         if first.distills and self.config.initial is None:
@@ -92,17 +100,6 @@ class TrainingRun:
 
     def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device, memory_format=torch.channels_last)
-
-    def _folders(self) -> dict[str, Path]:
-        """The folder of each step, by the hash of what its result depends on."""
-        keys: dict[str, str] = {INIT: self.config.initial.digest} if self.config.initial else {}
-        for planned in self.plan:
-            facts = cache_key_inputs(self.config, self.data, planned, self.space)
-            facts["starts_from"] = keys[planned.starts_from] if planned.starts_from else None
-            facts["teacher"] = keys[planned.teacher] if planned.teacher else None
-            digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6)
-            keys[planned.name] = digest.hexdigest()
-        return {p.name: self.steps_folder / f"{p.name}-{keys[p.name]}" for p in self.plan}
 
     def work(self) -> float:
         """The work of the whole arm, in images through a network."""
@@ -117,6 +114,7 @@ class TrainingRun:
                     self._train(planned, files, context)
                 else:
                     context.reporter.skip(self._training_work(planned))
+                    self._restore_metrics(files)
                 yield self._measured(planned, files, context)
         finally:
             # A study has many arms and must not keep the networks and images of all of them.
@@ -143,9 +141,16 @@ class TrainingRun:
             resolutions, n_images = self.evaluator.resolutions, len(self.data.train)
             macs = training_macs(self.net, planned, self.config.recipe, n_images, resolutions, self.config.seed)
             trained = {**vars(progress), "training_macs": macs, "plan": planned.to_dict(), "code": code_versions()}
-            write_json(files.folder / TRAINED, trained)
+            write_trained(files.folder, trained)
             files.drop_states()
         self.fabric.barrier()
+
+    def _restore_metrics(self, files: StepFiles) -> None:
+        """Write a finished step's metrics again if they are not those of its record."""
+        history = read_trained(files.folder)["history"]
+        if self.fabric.is_global_zero and metrics_differ(files.folder, history):
+            write_metrics(files.folder / METRICS, history)
+            files.say(f"{files.folder / METRICS} was missing or damaged; it is written again")
 
     def _best(self, step: str) -> Mapping[str, torch.Tensor]:
         if step == INIT:
@@ -186,8 +191,9 @@ class TrainingRun:
     def _measured(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> dict[str, Any]:
         """The step's entry of a results row; what an earlier run has measured is read, the rest is measured now."""
         groups = by_trunk(self._candidates(planned))
-        path = files.folder / (FINAL if self._is_last(planned) else MEASURED)
-        record, n_done = measured_before(path, self._measuring_settings(), groups)
+        name = FINAL if self._is_last(planned) else MEASURED
+        settings = measuring_settings(self.config.recipe, len(self.exits))
+        record, n_done = measured_before(files, name, settings, groups)
         context.reporter.skip((n_done + ("exits" in record)) * self.evaluator.images_per_candidate)
         left = groups[n_done:]
         exits_left = [None] if len(self.exits) > 1 and "exits" not in record else []
@@ -198,7 +204,7 @@ class TrainingRun:
             record.update(exits)
             context.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
             if self.fabric.is_global_zero:
-                write_json(path, record)
+                write_measured(files.folder, record, name)
         n_subnets = sum(map(len, groups))
         for subnets in map_over_ranks(self.fabric, partial(self.evaluator.measure_trunk, self.net), left):
             record["subnets"] += [subnet.to_dict() for subnet in subnets]
@@ -208,26 +214,17 @@ class TrainingRun:
             stopping = any_rank(self.fabric, context.stop.asked)
             finished = len(record["subnets"]) == n_subnets
             if self.fabric.is_global_zero and (stopping or finished or time.monotonic() - saved > SAVE_SECONDS):
-                write_json(path, record)
+                write_measured(files.folder, record, name)
                 saved = time.monotonic()
             if stopping:
                 raise KeyboardInterrupt
-        return summary(planned.name, record, read_trained(files.folder))
+        return phase_result(planned.name, record, read_trained(files.folder))
 
     def _candidates(self, planned: PlannedStep) -> list[Candidate]:
         return measured_candidates(self.config, planned, self.evaluator, self._is_last(planned))
 
     def _is_last(self, planned: PlannedStep) -> bool:
         return planned.name == self.plan[-1].name
-
-    def _measuring_settings(self) -> dict[str, Any]:
-        """What measured accuracies depend on, besides weights, data and architectures."""
-        recipe = self.config.recipe
-        return {
-            **recipe.evaluation.model_dump(include={"batch_size", "bn_images", "latency_batch"}, exclude_none=True),
-            **recipe.augmentation.model_dump(),
-            **({"output": recipe.exit_weights.output} if len(self.exits) > 1 else {}),
-        }
 
     def _training_work(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
@@ -240,30 +237,8 @@ class TrainingRun:
         return passes * self.evaluator.images_per_candidate
 
 
-def measured_candidates(arm: RunConfig, planned: PlannedStep, evaluator: Evaluator, last: bool) -> list[Candidate]:
-    """The networks measured after a step, or a seeded draw of them.
-
-    After the last step: the full uniform grid of everything unlocked. After the others: its extremes, with all values
-    of the step's own dimensions.
-    """
-    settings, ensemble = arm.recipe.evaluation, planned.phase.multi_exit_loss
-    if last and not ensemble:
-        seed_parts = (arm.seed, "final")
-        return final_candidates(
-            planned.space, evaluator.resolutions, trunks=settings.final_trunks, seed_parts=seed_parts
-        )
-    return candidates(
-        planned.space,
-        evaluator.resolutions,
-        full=tuple(planned.unlocks) if planned.phase.whole_grid else (),
-        ensemble=ensemble,
-        limit=settings.max_subnets,
-        seed_parts=(arm.seed, planned.name, "measure"),
-    )
-
-
 def finished(files: StepFiles) -> bool:
-    """Whether a step is trained and its best weights are whole; if they are damaged, it is trained again."""
+    """Whether a step is trained and its record and best weights are undamaged; otherwise it is trained again."""
     if not (files.folder / TRAINED).exists():
         return False
     try:
@@ -277,65 +252,8 @@ def finished(files: StepFiles) -> bool:
     return True
 
 
-def read_trained(folder: Path) -> dict[str, Any]:
-    """What a finished step recorded. Raises RunError where it is missing, damaged or something else."""
-    held = read_json(folder / TRAINED)
-    known = isinstance(held, dict) and isinstance(held.get("history"), list)
-    if not (known and {"seconds", "training_macs"} <= set(held)):
-        raise RunError(f"{folder / TRAINED} is damaged: it must hold the history of a training")
-    return held
-
-
-def measured_before(
-    path: Path, settings: dict[str, Any], groups: Sequence[Sequence[Candidate]]
-) -> tuple[dict[str, Any], int]:
-    """What an earlier run has recorded with the same settings, and how many of `groups`, in order, that covers."""
-    nothing: dict[str, Any] = {"settings": settings, "subnets": [], "seconds": 0.0}
-    try:
-        record = read_json(path) if path.exists() else nothing
-        subnets = [Measured(**subnet) for subnet in record["subnets"]]
-        if record["settings"] != settings or record["seconds"] < 0:
-            return nothing, 0
-    except (RunError, KeyError, TypeError):  # damaged: measured again
-        return nothing, 0
-    found = by_trunk([Candidate(subnet.arch, subnet.resolution, subnet.ensemble) for subnet in subnets])
-    if found != list(groups[: len(found)]):  # other networks were measured
-        return nothing, 0
-    return {**record, "subnets": [subnet.to_dict() for subnet in subnets]}, len(found)
-
-
-def summary(name: str, measured: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-    """One `phases` entry of a results row: accuracies in percent on the test set, and what the step cost.
-
-    `best_top1` is the test accuracy of the subnet best on validation; nothing is chosen by the test set but
-    `test_max_top1`, which is what the paper charts. Energy is an estimate, there where it was asked for.
-    """
-    subnets = measured["subnets"]
-    tops = [subnet["top1"] for subnet in subnets]
-    speeds = [entry["images_per_second"] for entry in trained["history"] if entry["images_per_second"]]
-    costs = {
-        key: sum(entry[key] for entry in trained["history"] if key in entry)
-        for key in ("energy_kwh", "co2_kg")
-        if any(key in entry for entry in trained["history"])
-    }
-    return {
-        "name": name,
-        "best_top1": max(subnets, key=lambda subnet: subnet["val_top1"])["top1"],
-        "test_max_top1": max(tops),
-        "mean_top1": sum(tops) / len(tops),
-        "min_top1": min(tops),
-        **{key: measured[key] for key in ("exits", "ensemble_top1", "ensemble_val_top1") if key in measured},
-        "training_macs": trained["training_macs"],
-        "seconds": trained["seconds"] + measured["seconds"],
-        "images_per_second": statistics.median(speeds) if speeds else None,
-        "peak_memory_mib": max(entry["peak_memory_mib"] for entry in trained["history"]),
-        **costs,
-        "subnets": subnets,
-    }
-
-
-def load_data(dataset: str, root: Path | None, validation_fraction: float) -> DataSplits:
-    """A dataset by plugin name, split the same for every seed of a training.
+def load_data(dataset: Any, root: Path | None, validation_fraction: float) -> DataSplits:
+    """A dataset by reference to its plugin, split the same for every seed of a training.
 
     Raises:
         UserError: It is unknown, missing, damaged or too small.

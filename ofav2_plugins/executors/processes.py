@@ -52,7 +52,7 @@ class WorkerSetup:
         logging: Saving, TensorBoard, energy.
     """
 
-    dataset: str
+    dataset: Any
     root: Path | None
     out: Path
     device: str

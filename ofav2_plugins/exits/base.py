@@ -8,15 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..plugin import Plugin
 from ..upstream import ConvLayer, LinearLayer, MyNetwork, layer_from_config, make_divisible
 
 HEAD_PARTS = ("final_expand_layer", "feature_mix_layer", "classifier")
 
 
-class Exits(ABC):
+class Exits(Plugin, ABC):
     """Which stages carry an early exit beside the network's own tail."""
-
-    name: str = ""
 
     @abstractmethod
     def heads(self, stage_widths: Sequence[int], n_classes: int, dropout: float) -> nn.ModuleDict:

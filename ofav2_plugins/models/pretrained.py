@@ -80,6 +80,11 @@ class InitialWeights:
             notes.append(f"exits {', '.join(fresh)} start fresh")
         return notes
 
+    def to_dict(self) -> dict[str, Any]:
+        """What identifies the file, wherever it is, as JSON-able values."""
+        unlocked = {name: None if values is None else list(values) for name, values in self.unlocked.items()}
+        return {"digest": self.digest, "unlocked": unlocked}
+
     @property
     def has_exits(self) -> bool:
         """Whether early exits are among the weights."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..errors import UserError
+from ..plugin import is_reference, to_reference
 from ..space import MBCONV
 from ..upstream import ConvLayer, ResidualBlock, layer_from_config
 from ..utils.validation import is_number
@@ -59,9 +60,9 @@ class Subnet(nn.Module):
         first_block: ResidualBlock,
         stages: Sequence[Sequence[StaticBlock]],
         exits: Mapping[int, nn.Module],
-        exit_plugins: Mapping[int, str],
+        exit_plugins: Mapping[int, Any],
         *,
-        skip: str,
+        skip: Any,
         multi_exit: bool = False,
     ):
         super().__init__()
@@ -83,9 +84,9 @@ class Subnet(nn.Module):
             "first_conv": self.first_conv.config,
             "first_block": self.first_block.config,
             "stages": [[block.config for block in blocks.children()] for blocks in self.stages],
-            "skip": self.skip.name,
+            "skip": to_reference(self.skip),
             "exits": {
-                number: {"plugin": self.exit_plugins[number], "head": head.config}
+                number: {"plugin": to_reference(self.exit_plugins[number]), "head": head.config}
                 for number, head in self.exits.items()
             },
             "multi_exit": self.multi_exit,
@@ -150,13 +151,13 @@ def _check_config(config: Any) -> None:
         for j, block in enumerate(blocks):
             filled = isinstance(block, Mapping) and len(block) > 0
             _require(filled, f"stages[{i}][{j}]", "a mapping of one or more parts", block)
-    _require(isinstance(config["skip"], str), "skip", "a plugin's name", config["skip"])
+    _require(is_reference(config["skip"]), "skip", "a plugin's name, or its name and settings", config["skip"])
     _require(isinstance(config["multi_exit"], bool), "multi_exit", "true or false", config["multi_exit"])
     exits, last = config["exits"], str(len(stages))
     numbered = isinstance(exits, Mapping) and {last} <= set(exits) <= {str(i + 1) for i in range(len(stages))}
     _require(numbered, "exits", f"a mapping of stage numbers among '1'..'{last}', the last one included", exits)
     for number, head in exits.items():
-        named = isinstance(head, Mapping) and isinstance(head.get("plugin"), str) and "head" in head
+        named = isinstance(head, Mapping) and is_reference(head.get("plugin")) and "head" in head
         _require(named, f"exits.{number}", "a mapping with a plugin's name and its head", head)
 
 
@@ -176,7 +177,7 @@ def _part_builder(name: str) -> Callable[[dict], nn.Module]:
     return lambda config: branch.build(**config)
 
 
-def _head_builder(plugin: str) -> Callable[[dict], nn.Module]:
+def _head_builder(plugin: Any) -> Callable[[dict], nn.Module]:
     return registry.load(registry.EXITS, plugin).head_from_config
 
 

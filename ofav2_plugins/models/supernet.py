@@ -82,7 +82,7 @@ class Supernet(OFAMobileNetV3):
         self._make_blocks(spec.branches)
         self._add_exits(spec.exits, n_classes, dropout_rate)
         if spec.branches:
-            members = (MBCONV, *spec.branches)
+            members = (MBCONV, *spec.branch_names)
             dims.append(SubsetDim("level", tuple(range(1, len(members) + 1)), len(self.blocks) - 1, members=members))
         if self.exits:
             dims.append(ElasticDim("height", (*map(int, self.exits), self.n_stages)))
@@ -95,8 +95,8 @@ class Supernet(OFAMobileNetV3):
 
     _arch: Arch
 
-    def _make_blocks(self, names: Sequence[str]) -> None:
-        plugins = registry.load_all(registry.BRANCHES, list(names))
+    def _make_blocks(self, branches: Sequence[Any]) -> None:
+        plugins = registry.load_all(registry.BRANCHES, branches)
         for i, block in enumerate(self.blocks[1:], start=1):
             conv = block.conv
             plain = conv.depth_conv.conv
@@ -104,8 +104,9 @@ class Supernet(OFAMobileNetV3):
             args = (conv.in_channels, conv.out_channels, conv.stride, conv.act_func)
             self.blocks[i] = ParallelBlock(block, {name: _branch(plugin, *args) for name, plugin in plugins.items()})
 
-    def _add_exits(self, name: str, n_classes: int, dropout: float) -> None:
-        plugin = registry.load(registry.EXITS, name)
+    def _add_exits(self, exits: Any, n_classes: int, dropout: float) -> None:
+        plugin = registry.load(registry.EXITS, exits)
+        name = plugin.name
         widths = [self.blocks[group[-1]].conv.out_channels for group in self.block_group_info]
         with registry.calling(registry.EXITS, name, "heads"):
             heads = plugin.heads(widths, n_classes, dropout)
@@ -277,7 +278,7 @@ class Supernet(OFAMobileNetV3):
                 _set_dropout(head.classifier, rate)
 
 
-def build_supernet(supernet: str | SupernetSpec, n_classes: int = 1000, **options: Any) -> Supernet:
+def build_supernet(supernet: str | Mapping[str, Any] | SupernetSpec, n_classes: int = 1000, **options: Any) -> Supernet:
     """A supernet by name (`variants.VARIANTS`), composition or spec; see `Supernet` for the options.
 
     Raises:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..plugin import Plugin
 from ..space import Arch, SearchSpace
 
 if TYPE_CHECKING:
@@ -41,10 +42,9 @@ class PhaseStep:
     defaults: StepSettings
 
 
-class Phase(ABC):
+class Phase(Plugin, ABC):
     """A phase says what unlocks; the recipe says how long and how fast, the phase's defaults fill the gaps."""
 
-    name: str = ""
     after: tuple[str, ...] = ()
     """Phases that come before this one, where they take part at all."""
     distills: bool = True
@@ -66,7 +66,7 @@ class Phase(ABC):
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
         """The steps, in order. A step's `unlocks` replaces what earlier steps unlocked of the same dimension."""
 
-    def prepare(self, net: Supernet, step: int) -> None:  # noqa: B027 - most phases have nothing to prepare
+    def prepare(self, net: Supernet, step: int) -> None:
         """Change weights before step `step` (1-based) starts: their values, not which there are or their shapes.
 
         Never called again when a run resumes.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
 
 from .. import registry
 from ..errors import UserError
 from ..exits.weights import STRATEGIES
 from ..phases.base import PhaseStep, StepSettings
-from ..utils.yaml_files import find_data_file, load_model
+from ..plugin import PluginRef
+from ..utils.yaml_files import Override, StrictModel, find_data_file, load_model
 
 FOLDER = Path(__file__).parent
 
@@ -29,6 +31,17 @@ def _registered_phase(name: str) -> str:
     return name
 
 
+def plugin_field(namespace: str) -> Any:
+    """Type of a field that names a plugin of `namespace`; it is loaded if the file is read with its plugins."""
+
+    def check(plugin: Any, info: ValidationInfo) -> Any:
+        if (info.context or {}).get("load_plugins"):
+            registry.load(namespace, plugin)
+        return plugin
+
+    return Annotated[PluginRef, AfterValidator(check)]
+
+
 # Left to itself pydantic takes true for 1.
 Count = Annotated[int, Field(strict=True, ge=1)]
 BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
@@ -37,14 +50,13 @@ Positive = Annotated[Number, Field(gt=0)]
 AtLeast0 = Annotated[Number, Field(ge=0)]
 BelowOne = Annotated[Number, Field(ge=0, lt=1)]
 PhaseName = Annotated[str, AfterValidator(_registered_phase)]
-ExitWeightsValue = Literal["ASC", "DESC", "UNIF"] | list[AtLeast0]
+ExitWeightsValue = Annotated[
+    Annotated[Literal["ASC", "DESC", "UNIF"], Tag("<strategy>")] | Annotated[list[AtLeast0], Tag("<weights>")],
+    Discriminator(lambda value: "<weights>" if isinstance(value, (list, tuple)) else "<strategy>"),
+]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StepRecipe(_Strict):
+class StepRecipe(StrictModel):
     """One step of a phase; what is left out is the phase's default (the paper's value)."""
 
     epochs: Count | None = None
@@ -54,7 +66,33 @@ class StepRecipe(_Strict):
     dropout: BelowOne | None = None
 
 
-class ExitWeights(_Strict):
+def _phase_form(value: Any) -> str:
+    if isinstance(value, (list, PhaseRecipe)):
+        return "<phase>" if isinstance(value, PhaseRecipe) else "<steps>"
+    return "<phase>" if isinstance(value, Mapping) and set(value) & set(PhaseRecipe.model_fields) else "<step>"
+
+
+OneStep = Annotated[StepRecipe, Tag("<step>")]
+EveryStep = Annotated[list[StepRecipe], Tag("<steps>")]
+
+
+class PhaseRecipe(StrictModel):
+    """A phase whose plugin has settings of its own, next to its steps."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        """The fields of a single step may stand next to `settings`."""
+        if isinstance(value, Mapping) and "steps" not in value:
+            fields = {key: entry for key, entry in value.items() if key != "settings"}
+            return {"settings": value.get("settings", {}), "steps": fields}
+        return value
+
+    settings: dict[str, Any] = {}
+    steps: Annotated[OneStep | EveryStep, Discriminator(_phase_form)] = StepRecipe()
+
+
+class ExitWeights(StrictModel):
     """Weights of the exits: for the losses of the full phase, and for the ensemble's output."""
 
     loss: ExitWeightsValue = "ASC"
@@ -62,31 +100,34 @@ class ExitWeights(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _strategy(cls, value: object) -> object:
-        """A strategy's name stands for both."""
+    def _strategy(cls, value: Any) -> Any:
+        """The name of a strategy sets both; `{name: ..., loss: ...}` sets both and then changes one."""
         if isinstance(value, str):
-            if value not in STRATEGIES:
-                raise ValueError(f"must be one of {list(STRATEGIES)} or {{loss: ..., output: ...}}")
-            loss, output = STRATEGIES[value]
-            return {"loss": loss, "output": output}
-        return value
+            value = {"name": value}
+        if not isinstance(value, Mapping) or "name" not in value:
+            return value
+        changes = dict(value)
+        if (name := changes.pop("name")) not in STRATEGIES:
+            raise ValueError(f"must be one of {list(STRATEGIES)} or {{loss: ..., output: ...}}")
+        loss, output = STRATEGIES[name]
+        return {"loss": loss, "output": output, **changes}
 
 
-class Optimizer(_Strict):
+class Optimizer(StrictModel):
     """SGD with Nesterov momentum; no weight decay on batch norms and biases."""
 
     momentum: BelowOne = 0.9
     weight_decay: AtLeast0 = 3e-5
 
 
-class Augmentation(_Strict):
+class Augmentation(StrictModel):
     """Random resized crop (smallest share of the area) and horizontal flip."""
 
     min_scale: Number = Field(default=0.85, gt=0, le=1)
     flip: bool = True
 
 
-class Evaluation(_Strict):
+class Evaluation(StrictModel):
     """How subnets are measured, and how many.
 
     `max_subnets` limits the networks measured after each step, `final_trunks` those after the last one, where every
@@ -102,7 +143,7 @@ class Evaluation(_Strict):
     latency_batch: Count | None = None
 
 
-class Recipe(_Strict):
+class Recipe(StrictModel):
     """A whole training. See `paper.yaml` for each value's source.
 
     `idle_parameters` says what an optimizer step does to a parameter that has no gradient in it: `keep` skips it,
@@ -116,16 +157,35 @@ class Recipe(_Strict):
     validation_fraction: Number = Field(default=0.15, gt=0, lt=1)
     label_smoothing: BelowOne = 0.1
     zero_last_gamma: Annotated[bool, Field(strict=True)] = False
-    teacher: str = "fixed"
+    teacher: plugin_field(registry.TEACHERS) = "fixed"  # type: ignore[valid-type]
     teacher_batch_statistics: bool = True
-    distillation: str = "soft_ce"
+    distillation: plugin_field(registry.DISTILLATION) = "soft_ce"  # type: ignore[valid-type]
     kd_ratio: AtLeast0 = 1.0
     exit_weights: ExitWeights = ExitWeights()
     optimizer: Optimizer = Optimizer()
     idle_parameters: Literal["keep", "momentum"] = "keep"
     augmentation: Augmentation = Augmentation()
     evaluation: Evaluation = Evaluation()
-    phases: dict[PhaseName, StepRecipe | list[StepRecipe]] = Field(min_length=1)
+    phases: dict[
+        PhaseName, Annotated[OneStep | EveryStep | Annotated[PhaseRecipe, Tag("<phase>")], Discriminator(_phase_form)]
+    ] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _load_phases(self, info: ValidationInfo) -> Recipe:
+        if (info.context or {}).get("load_plugins"):
+            try:
+                registry.load_all(registry.PHASES, self.phase_plugins)
+            except UserError as error:
+                raise PydanticCustomError("plugin", "{problem}", {"problem": str(error), "field": "phases"}) from error
+        return self
+
+    @property
+    def phase_plugins(self) -> list[Any]:
+        """References to the phases' plugins, with their settings."""
+        return [
+            {"name": name, **phase.settings} if isinstance(phase, PhaseRecipe) and phase.settings else name
+            for name, phase in self.phases.items()
+        ]
 
     def settings(self, phase: str, steps: Sequence[PhaseStep]) -> list[StepSettings]:
         """The settings of each step of a phase: the recipe's values, gaps filled by the phase's defaults.
@@ -134,6 +194,7 @@ class Recipe(_Strict):
             UserError: The recipe lists another number of steps than the phase has on this supernet.
         """
         given = self.phases[phase]
+        given = given.steps if isinstance(given, PhaseRecipe) else given
         listed = given if isinstance(given, list) else [given] * len(steps)
         if len(listed) != len(steps):
             raise UserError(
@@ -158,10 +219,15 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, overrides: Sequence[Override] = (), load_plugins: bool = True) -> Recipe:
     """A recipe by name or by path to a .yaml file, with `key.sub=value` overrides.
+
+    Args:
+        name: Name or path.
+        overrides: What differs from the file.
+        load_plugins: Whether its plugins are loaded, to check their names and settings.
 
     Raises:
         UserError: It does not exist or is not valid; names the file, the line and the field.
     """
-    return load_model(find_data_file("recipe", name, FOLDER), Recipe, overrides)
+    return load_model(find_data_file("recipe", name, FOLDER), Recipe, overrides, load_plugins=load_plugins)

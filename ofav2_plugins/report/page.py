@@ -34,6 +34,12 @@ def write_report(results: dict[str, Any], out: Path) -> Path:
     return page
 
 
+def is_report(page: Path) -> bool:
+    """Whether a file is a page that `write_report` has written."""
+    with open(page, "rb") as file:
+        return b'<meta name="generator" content="ofav2-plugins">' in file.read(1000)
+
+
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", errors="replace")  # half a surrogate pair is valid JSON, but no text
 
@@ -56,7 +62,7 @@ _WIDTHS = (1.0, 1.2)
 
 def is_paper(summary: Summary) -> bool:
     """Whether dataset and training are the paper's; what the paper's own ablations vary does not count."""
-    paper = load_recipe("paper").model_dump(mode="json", exclude=_VARIED)
+    paper = load_recipe("paper", load_plugins=False).model_dump(mode="json", exclude=_VARIED)
     recipes = summary.study["recipes"].values()
     same = all({key: recipe.get(key) for key in paper} == paper for recipe in recipes)
     widths = all(recipe.get("width_mult") in _WIDTHS for recipe in recipes)

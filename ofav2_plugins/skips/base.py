@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from ..plugin import Plugin
 
-class Skip(ABC):
+
+class Skip(Plugin, ABC):
     """The wiring of a stage. It has no parameters; the blocks given are the active ones, in order."""
-
-    name: str = ""
 
     @abstractmethod
     def run(self, blocks: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:

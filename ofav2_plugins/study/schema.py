@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .. import registry
 from ..errors import UserError
 from ..models.spec import resolve_spec
-from ..recipes.schema import Recipe, load_recipe
+from ..plugin import PluginRef
+from ..recipes.schema import Recipe, load_recipe, plugin_field
 from ..training.run_config import RunConfig
-from ..utils.yaml_files import find_data_file, load_model
+from ..utils.yaml_files import Override, StrictModel, find_data_file, load_model, overlap, override_key, override_text
 
 FOLDER = Path(__file__).parent / "studies"
 
@@ -25,34 +25,38 @@ def _distinct(seeds: list[int]) -> list[int]:
     return seeds
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 Seeds = Annotated[list[Annotated[int, Field(strict=True)]], Field(min_length=1), AfterValidator(_distinct)]
 
 
-class ArmSpec(_Strict):
+def _resolvable(supernet: Any) -> Any:
+    resolve_spec(supernet)
+    return supernet
+
+
+SupernetField = Annotated[Any, AfterValidator(_resolvable)]
+
+
+class ArmSpec(StrictModel):
     """One arm: a supernet, and what else differs from the study's recipe; its own seeds must be among the study's.
 
     Exit weights are a strategy's name, or the recipe's `{loss: ..., output: ...}`.
     """
 
     name: str = Field(min_length=1)
-    supernet: str
-    teacher: str | None = None
-    distillation: str | None = None
-    exit_weights: str | dict[str, Any] | None = None
+    supernet: SupernetField
+    teacher: PluginRef | None = None
+    distillation: PluginRef | None = None
+    exit_weights: Any = None
     factor: str = ""
     overrides: list[str] = []
     seeds: Seeds | None = None
 
 
-class Study(_Strict):
+class Study(StrictModel):
     """A paired comparison of arms on one dataset with one recipe."""
 
     description: str = ""
-    dataset: str
+    dataset: plugin_field(registry.DATASETS)  # type: ignore[valid-type]
     recipe: str
     overrides: list[str] = []
     seeds: Seeds = [0]
@@ -100,11 +104,11 @@ def load_study(name: str) -> Study:
     return study
 
 
-def study_arms(study: Study, overrides: Sequence[str] = ()) -> list[RunConfig]:
-    """The study's arms, seed by seed, validated down to each plugin's name before anything trains.
+def study_arms(study: Study, overrides: Sequence[Override] = ()) -> list[RunConfig]:
+    """The trainings of a study, seed by seed, validated down to each plugin's settings before anything trains.
 
     Raises:
-        UserError: An unknown supernet, plugin or recipe field; names the arm.
+        UserError: An unknown supernet, plugin or recipe field, or overrides that contradict an arm; names the arm.
     """
     registry.load(registry.DATASETS, study.dataset)
     arms = []
@@ -124,35 +128,30 @@ def study_arms(study: Study, overrides: Sequence[str] = ()) -> list[RunConfig]:
     ]
 
 
-def arm_recipe(study: Study, spec: ArmSpec, overrides: Sequence[str]) -> Recipe:
-    """The study's recipe with the arm's own changes; its plugins are loaded to see that they exist."""
+def arm_recipe(study: Study, spec: ArmSpec, overrides: Sequence[Override]) -> Recipe:
+    """The study's recipe with the arm's own changes; all plugins of the arm are loaded, to check them.
+
+    Raises:
+        UserError: Something is wrong with the recipe or a plugin, or an arm's changes contradict each other.
+    """
     named = {key: getattr(spec, key) for key in ("teacher", "distillation", "exit_weights")}
-    given = {key: value for key, value in named.items() if value is not None}
-    own = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
-    own += spec.overrides
+    own = [(key, value) for key, value in named.items() if value is not None]
+    _check_contradictions(spec.overrides, own, "override {!r} contradicts the arm's own {!r}")
+    _check_contradictions(overrides, [*own, *spec.overrides], "--set {!r} would undo {!r}, which defines the arm")
+    check_supernet(spec.supernet)
+    return load_recipe(study.recipe, [*study.overrides, *own, *spec.overrides, *overrides])
+
+
+def _check_contradictions(overrides: Sequence[Override], others: Sequence[Override], message: str) -> None:
     for override in overrides:
-        key = override.partition("=")[0]
-        if clash := next((o for o in own if _overlap(key, o.partition("=")[0])), None):
-            raise UserError(f"--set {override!r} would undo {clash!r}, which makes the arm what it is")
-    recipe = load_recipe(study.recipe, [*study.overrides, *own, *overrides])
-    check_plugins(spec.supernet, recipe)
-    return recipe
+        for other in others:
+            if overlap(override_key(override), override_key(other)):
+                raise UserError(message.format(override_text(override), override_text(other)))
 
 
-def _overlap(first: str, second: str) -> bool:
-    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
-
-
-def check_plugins(supernet: str, recipe: Recipe) -> None:
-    """Load every plugin that a supernet and a recipe name. Raises UserError for one that does not load."""
-    parts = resolve_spec(supernet)
-    for namespace, names in (
-        (registry.BRANCHES, parts.branches),
-        (registry.SKIPS, (parts.skip,)),
-        (registry.EXITS, (parts.exits,)),
-        (registry.TEACHERS, (recipe.teacher,)),
-        (registry.DISTILLATION, (recipe.distillation,)),
-        (registry.PHASES, tuple(recipe.phases)),
-    ):
-        for name in names:
-            registry.load(namespace, name)
+def check_supernet(supernet: Any) -> None:
+    """Load every plugin that a supernet names. Raises UserError for one that does not load."""
+    spec = resolve_spec(supernet)
+    registry.load_all(registry.BRANCHES, spec.branches)
+    registry.load(registry.SKIPS, spec.skip)
+    registry.load(registry.EXITS, spec.exits)

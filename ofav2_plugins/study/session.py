@@ -20,11 +20,12 @@ from ..execution.run_folder import locked, open_run_folder
 from ..execution.training_run import TrainingRun, load_data
 from ..executors.processes import WorkerSetup, check_memory, check_workers, run_in_workers
 from ..executors.serial import run_arms
+from ..plugin import describe_reference, to_reference
 from ..training.context import LoggingOptions, RunContext
 from ..training.run_config import RunConfig
 from ..utils.distributed import make_fabric
 from ..utils.memory import keep_freed_memory
-from ..utils.progress import Reporter
+from ..utils.progress import Reporter, say
 from ..utils.signals import stop_on_signals
 from .results_writer import StudyResults
 
@@ -66,7 +67,6 @@ class Session:
         arms: What to run.
         dataset: A plugin of `ofav2.datasets`.
         root: Where it is.
-        settings: What makes it this run, besides recipes and data; a resumed run must have the same.
         baseline: The arm that the others are compared with.
         about: What else the report says of the study: "description", and "factors" (arm -> what it changes).
     """
@@ -74,9 +74,8 @@ class Session:
     kind: str
     name: str
     arms: Sequence[RunConfig]
-    dataset: str
+    dataset: Any
     root: Path | None
-    settings: Mapping[str, Any]
     baseline: str
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -85,7 +84,7 @@ class Session:
         return {
             "name": self.name,
             "baseline": self.baseline,
-            "dataset": self.dataset,
+            "dataset": describe_reference(self.dataset),
             "recipes": {arm.name: arm.recipe.model_dump() for arm in self.arms},
             "command": "ofav2 " + shlex.join(sys.argv[1:]),
             **self.about,
@@ -93,8 +92,19 @@ class Session:
 
     def identity(self, data: DataSplits) -> dict[str, Any]:
         """What a resumed run must have in common with the one that began the folder."""
-        recipes = {arm.name: arm.recipe.model_dump(exclude={"description"}) for arm in self.arms}
-        return {**self.settings, "dataset": self.dataset, "data": data.fingerprint, "recipes": recipes}
+        return {
+            "runs": {f"{arm.name} (seed {arm.seed})": arm.to_dict() for arm in self.arms},
+            "dataset": to_reference(self.dataset),
+            "data": data.fingerprint,
+        }
+
+    def details(self, data: DataSplits, runs: Sequence[TrainingRun]) -> dict[str, Any]:
+        """What `open_run` needs besides the identity: where the data and the steps are."""
+        return {
+            "root": str(self.root.resolve()) if self.root else None,
+            "n_classes": data.n_classes,
+            "steps": [{name: folder.name for name, folder in run.folders.items()} for run in runs],
+        }
 
 
 def run_session(session: Session, options: SessionOptions, console: Console) -> StudyResults:
@@ -123,14 +133,25 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     check_memory(options.memory_gib)
     resume = options.resume or not first
     with fabric.rank_zero_first():
-        open_run_folder(out, session.kind, session.identity(data), fabric, resume, options.accept_changes)
+        resumed = open_run_folder(
+            out,
+            session.kind,
+            session.identity(data),
+            fabric,
+            resume,
+            options.accept_changes,
+            session.details(data, runs),
+        )
+    if options.resume and not resumed:
+        say(console, f"{out} contains no run yet: nothing to resume, so it starts from the beginning", "yellow")
     _announce(session, data, runs, out, console)
     with ExitStack() as held:
         if first:
             held.enter_context(locked(out))
-        stop = held.enter_context(stop_on_signals(lambda text: console.print(text, style="yellow")))
+        stop = held.enter_context(stop_on_signals(lambda text: say(console, text, "yellow")))
         reporter = held.enter_context(Reporter(console, sum(run.work() for run in runs)))
         results = StudyResults(runs, out, fabric, session.study(), reporter)
+        held.callback(results.write)
         context = RunContext(reporter, stop, options.logging)
         if options.workers > 1:
             run_in_workers(runs, results, context, _worker_setup(session, options), options.workers, options.memory_gib)
@@ -153,14 +174,11 @@ def _runs(session: Session, data: DataSplits, steps_folder: Path, fabric: Fabric
 
 def _announce(session: Session, data: DataSplits, runs: Sequence[TrainingRun], out: Path, console: Console) -> None:
     sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
-    console.print(
-        f"{session.dataset}: {data.n_classes} classes, {sizes}; {len(runs)} arm(s); results in {out}",
-        soft_wrap=True,
-        markup=False,
-    )
+    name = describe_reference(session.dataset)
+    say(console, f"{name}: {data.n_classes} classes, {sizes}; {len(runs)} run(s); results in {out}")
     for run in runs:
         for note in run.notes:
-            console.print(f"{run.config.name}: {note}", soft_wrap=True, markup=False)
+            say(console, f"{run.config.name}: {note}")
 
 
 def _worker_setup(session: Session, options: SessionOptions) -> WorkerSetup:

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 
 from ..models.batch_norm import recalibrate_bn
 from ..models.layers.accelerate import accelerate
+from ..plugin import Plugin
 from .ensemble import ExitEnsemble
 
 if TYPE_CHECKING:
     from ..models.supernet import Supernet
 
 
-class Teacher(ABC):
+class Teacher(Plugin, ABC):
     """Which finished step's supernet teaches a phase, as the ensemble of its maximal network's exits."""
-
-    name: str = ""
 
     def __init__(self) -> None:
         self._ensemble: nn.Module | None = None

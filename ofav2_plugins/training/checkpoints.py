@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RunError
-from ..registry import PluginError
+from ..plugin import PluginError
 from ..space import SearchSpace
 from ..utils.tensor_files import load_checkpoint, save_checkpoint
 

@@ -62,17 +62,18 @@ class PlannedStep:
             "subnets_per_step": self.settings.subnets_per_step,
             "starts_from": self.starts_from,
             "teacher": self.teacher or NONE,
+            **({"settings": settings} if (settings := self.phase.settings) else {}),
         }
 
 
-def ordered_phases(names: Sequence[str], space: SearchSpace) -> list[Phase]:
-    """The phases among `names` that the space supports, each after those it declares to follow.
+def ordered_phases(phases: Sequence[Any], space: SearchSpace) -> list[Phase]:
+    """The phases among `phases` that the space supports, each after those it declares to follow.
 
     Raises:
         UserError: An unknown phase, or phases that each declare to follow the other.
     """
     supported = {
-        name: phase for name, phase in registry.load_all(registry.PHASES, list(names)).items() if phase.supports(space)
+        name: phase for name, phase in registry.load_all(registry.PHASES, phases).items() if phase.supports(space)
     }
     order: TopologicalSorter[str] = TopologicalSorter()
     for name, phase in supported.items():
@@ -104,7 +105,7 @@ def make_plan(
     Raises:
         UserError: No phase of the recipe is supported, or a phase unlocks what the space does not have.
     """
-    phases = {phase.name: (phase, phase.steps(space)) for phase in ordered_phases(list(recipe.phases), space)}
+    phases = {phase.name: (phase, phase.steps(space)) for phase in ordered_phases(recipe.phase_plugins, space)}
     unlocked = {dim for _, steps in phases.values() for step in steps for dim in step.unlocks}
     unlocked_space = space.max_only().restrict(
         {d: values for d, values in (trained or {}).items() if d not in unlocked}

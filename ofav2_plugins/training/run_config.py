@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .. import registry
 from ..models.pretrained import InitialWeights
+from ..models.spec import resolve_spec
 from ..models.supernet import Supernet, build_supernet
 from ..recipes.schema import Recipe
 from ..space import SearchSpace
@@ -20,17 +22,27 @@ class RunConfig:
 
     Args:
         name: What it is called in tables and charts.
-        supernet: A variant's name or a composition.
+        supernet: A variant's name or a composition; see `models.spec.resolve_spec`.
         recipe: The recipe, with the arm's own teacher, distillation and overrides in it.
         seed: Seed of everything random.
         initial: Weights to start from; None starts from fresh ones.
     """
 
     name: str
-    supernet: str
+    supernet: Any
     recipe: Recipe
     seed: int
     initial: InitialWeights | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that identifies the run, as JSON-able values."""
+        return {
+            "arm": self.name,
+            "seed": self.seed,
+            "supernet": self.supernet if isinstance(self.supernet, str) else resolve_spec(self.supernet).to_dict(),
+            "init_from": self.initial.to_dict() if self.initial else None,
+            "recipe": self.recipe.model_dump(exclude={"description"}),
+        }
 
     def build(self, n_classes: int) -> Supernet:
         """The arm's supernet with fresh weights, the same for the same seed."""

@@ -19,8 +19,8 @@ from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate, candidates
 from ..models.supernet import Supernet
 from ..phases.base import StepSettings
+from ..plugin import PluginError
 from ..recipes.schema import Recipe
-from ..registry import PluginError
 from ..space import Arch
 from ..teachers.base import Teacher
 from ..utils.distributed import any_rank, average, average_gradients

@@ -1,21 +1,51 @@
-"""Validated data files: YAML into a pydantic model; an error names the file, the line and the field."""
+"""Validated YAML files: read into a pydantic model; an error names the file, the line and the field."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from ..errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+Override = str | tuple[str, Any]
+"""A field that differs from the file: "key.sub=value" with a YAML value, or (key.sub, value)."""
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+_short.maxlevel = 2
+
+
+class StrictModel(BaseModel):
+    """A frozen model whose unknown fields are errors that list the known ones of this very model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    known = ", ".join(cls.model_fields)
+                    raise PydanticCustomError(
+                        "unknown_field", "unknown field; known are {known}", {"known": known, "field": str(key)}
+                    )
+        return data
+
 
 def find_data_file(kind: str, name: str, folder: Path) -> Path:
-    """The file that `name` means: a path to a .yaml file, or the name of one that ships in `folder`.
+    """The file that `name` refers to: a path to a .yaml file, or the name of one that ships in `folder`.
 
     Raises:
         UserError: Neither exists; lists the names that ship.
@@ -31,169 +61,201 @@ def find_data_file(kind: str, name: str, folder: Path) -> Path:
     return shipped[name]
 
 
-def load_model(path: Path, model: type[Model], overrides: Sequence[str] = ()) -> Model:
-    """Read `path` into `model`, with `key.sub=value` overrides (values are YAML) applied first.
+def parse_yaml(text: str) -> Any:
+    """A YAML value as plain Python objects.
+
+    Raises:
+        UserError: Not valid YAML.
+    """
+    try:
+        return _plain(YAML(typ="rt").load(text), {})
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"the value is not valid YAML: {_short.repr(text)}") from error
+
+
+def load_model(path: Path, model: type[Model], overrides: Sequence[Override] = (), load_plugins: bool = False) -> Model:
+    """Read `path` into `model`, with overrides applied first.
+
+    Args:
+        path: The file.
+        model: The pydantic model.
+        overrides: What differs from the file.
+        load_plugins: Passed to the model's validators, which then load the plugins that the file names.
 
     Raises:
         UserError: Not YAML, a wrong field or a wrong override; one line with file, line, field and value.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.compose(text)
-        _refuse_doubled(tree, path)
-        data = {} if tree is None else yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from error
-    except UserError:
-        raise
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, a date such as 2020-13-45
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    tree = _read(path)
+    data = _plain(tree, {})
     if not isinstance(data, dict):
         raise UserError(f"{path}, line 1: must be a mapping of fields, but got {type(data).__name__}")
     for override in overrides:
-        data = apply_override(data, override)
-    return validate(data, model, str(path), tree, overrides)
+        data = apply_override(_with_default(data, model, override), override)
+    return validate(data, model, str(path), tree, overrides, load_plugins)
+
+
+def _with_default(data: dict[str, Any], model: type[BaseModel], override: Override) -> dict[str, Any]:
+    """`data` with the default of the field that an override changes a part of."""
+    key, _, rest = override_key(override).partition(".")
+    if not rest or key in data or key not in model.model_fields:
+        return data
+    default = model.model_fields[key].get_default(call_default_factory=True)
+    return {**data, key: default.model_dump() if isinstance(default, BaseModel) else default}
+
+
+def _read(path: Path) -> Any:
+    try:
+        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        return CommentedMap() if tree is None else tree
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        key = str(error.problem).partition('"')[2].partition('"')[0]
+        raise UserError(f"{path}, line {line}: {key}: is given twice") from error
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: cannot be read: its values are nested too deeply") from error
+    except (OSError, ValueError, YAMLError) as error:  # ValueError: not UTF-8, a date such as 2020-13-45
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _plain(value: Any, known: dict[int, Any]) -> Any:
+    """ruamel's objects as Python's own; what a file shares by aliases stays shared."""
+    if id(value) in known:
+        return known[id(value)]
+    if isinstance(value, Mapping):
+        known[id(value)] = plain = {}
+        plain.update({_plain(key, known): _plain(entry, known) for key, entry in value.items()})
+        return plain
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry, known) for entry in value]
+    return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
 
 
 def validate(
     data: Mapping[str, Any],
     model: type[Model],
-    where: str,
-    tree: yaml.Node | None = None,
-    overrides: Sequence[str] = (),
+    source: str,
+    tree: Any = None,
+    overrides: Sequence[Override] = (),
+    load_plugins: bool = False,
 ) -> Model:
-    """`data` as `model`; the first error becomes one line that names `where`, the line and the field."""
+    """`data` as `model`; the first error becomes one line that names `source`, the line and the field."""
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"load_plugins": load_plugins})
     except ValidationError as error:
-        errors = _meant(error.errors())
+        errors = error.errors()
         first = errors[0]
-        field = ".".join(str(part) for part in first["loc"] if not _is_union_tag(part)) or "the file"
+        loc = [part for part in first["loc"] if not _is_union_tag(part)]
+        context = first.get("ctx", {})
+        if "field" in context:
+            loc.append(context["field"])
+        field = ".".join(map(str, loc)) or "the file"
+        message = first["msg"].removeprefix("Value error, ")
+        complete = first["type"] == "missing" or "field" in context or isinstance(context.get("error"), UserError)
+        given = "" if complete or "but got" in message else f", but got {_short.repr(first['input'])}"
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         by_hand = next((o for o in reversed(overrides) if _concerns(o, field)), None)
         if by_hand is not None:
-            where = f"override {by_hand!r}"
-        else:
-            line = _line(tree, first["loc"])
-            where = f"{where}, line {line}" if line else where
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        message = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] == "missing" else f", but got {first['input']!r}"
-        if first["type"] == "extra_forbidden":
-            message, given = f"unknown field; known are {', '.join(_known(model, first['loc']))}", ""
-        raise UserError(f"{where}: {field}: {message}{given}{more}") from error
+            source = f"override {override_text(by_hand)!r}"
+        elif line := _line(tree, loc):
+            source = f"{source}, line {line}"
+        raise UserError(f"{source}: {field}: {message}{given}{more}") from error
+    except RecursionError as error:
+        raise UserError(f"{source}: cannot be read: its values are nested too deeply") from error
 
 
-def _concerns(override: str, field: str) -> bool:
-    """Whether an override sets the field, something around it, or something in it."""
-    key = override.partition("=")[0]
-    return f"{field}.".startswith(f"{key}.") or f"{key}.".startswith(f"{field}.")
+def override_key(override: Override) -> str:
+    """The field that an override sets."""
+    return override[0] if isinstance(override, tuple) else override.partition("=")[0]
 
 
-def _meant(errors: list[Any]) -> list[Any]:
-    """The errors without those of a union's other alternatives; alternatives that all fail count as one."""
-    kept: dict[tuple[Any, ...], Any] = {}
-    for error in errors:
-        loc = tuple(error["loc"])
-        deeper = (
-            other for other in errors if len(other["loc"]) > len(loc) and other["loc"][: len(loc) - 1] == loc[:-1]
-        )
-        if not (loc and _is_union_tag(loc[-1]) and loc[-1] != _KEY and any(deeper)):
-            kept.setdefault(tuple(part for part in loc if not _is_union_tag(part)), error)
-    return list(kept.values())
+def overlap(first: str, second: str) -> bool:
+    """Whether one of two fields is the other, or part of it."""
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
-def _refuse_doubled(tree: yaml.Node | None, path: Path) -> None:
-    """Raises UserError for a key that a mapping has twice: YAML would silently take the last."""
-    nodes, visited = [tree], set()
-    while nodes:
-        node = nodes.pop()
-        if id(node) in visited:  # an alias
-            continue
-        visited.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            nodes += node.value
-        elif isinstance(node, yaml.MappingNode):
-            keys: set[str] = set()
-            for key, value in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in keys:
-                        raise UserError(f"{path}, line {key.start_mark.line + 1}: {key.value}: is there twice")
-                    keys.add(key.value)
-                nodes.append(value)
+def _concerns(override: Override, field: str) -> bool:
+    return overlap(override_key(override), field)
 
 
-def apply_override(data: Mapping[str, Any], override: str) -> dict[str, Any]:
-    """A copy of `data` with one `key.sub=value` set; a list is addressed by its index from 0.
+def override_text(override: Override) -> str:
+    """An override as it would be written on the command line."""
+    return override if isinstance(override, str) else f"{override[0]}={override[1]}"
+
+
+def apply_override(data: Mapping[str, Any], override: Override) -> dict[str, Any]:
+    """A copy of `data` with one field set.
+
+    A list is addressed by an index from 0 or by the name of a plugin in it; a field that names a plugin takes
+    settings as sub-fields: `distillation.temperature=4`.
 
     Raises:
-        UserError: The override is malformed or walks through something that is no mapping or list.
+        UserError: The override is malformed, or addresses something below a value that has no fields.
     """
-    keys, sign, value = override.partition("=")
-    if not sign or not keys:
-        raise UserError(f"an override is written key.sub=value, but got {override!r}")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"override {override!r}: the value is not valid YAML") from error
-    return _replaced(data, keys.split("."), parsed, override)
+    if isinstance(override, tuple):
+        key, value = override
+    else:
+        key, sign, text = override.partition("=")
+        if not sign or not key:
+            raise UserError(f"an override is written key.sub=value, but got {override!r}")
+        try:
+            value = parse_yaml(text)
+        except UserError as error:
+            raise UserError(f"override {override!r}: {error}") from error
+    return _replaced(data, key.split("."), value, override)
 
 
-def _replaced(data: Any, keys: list[str], value: Any, override: str) -> Any:
+def _replaced(data: Any, keys: list[str], value: Any, override: Override) -> Any:
     if not keys:
         return value
     key, rest = keys[0], keys[1:]
     if isinstance(data, list):
-        if not key.isdigit() or int(key) >= len(data):
-            raise UserError(f"override {override!r}: {key!r} must be an index in 0..{len(data) - 1}")
-        return [_replaced(v, rest, value, override) if i == int(key) else v for i, v in enumerate(data)]
-    if not isinstance(data, Mapping):
-        given = override.partition("=")[0].split(".")
-        raise UserError(f"override {override!r}: there is nothing below {'.'.join(given[: -len(keys)])!r}")
-    return {**data, key: _replaced(data.get(key, {}), rest, value, override)}
+        index = _index(data, key)
+        if index is None:
+            named = f", or one of {', '.join(names)}" if (names := [n for n in map(_plugin_name, data) if n]) else ""
+            raise UserError(
+                f"override {override_text(override)!r}: {key!r} must be an index in 0..{len(data) - 1}{named}"
+            )
+        return [_replaced(entry, rest, value, override) if i == index else entry for i, entry in enumerate(data)]
+    if isinstance(data, str):
+        data = {"name": data}  # a plugin that gets its first setting
+    if data is not None and not isinstance(data, Mapping):
+        given = override_key(override).split(".")
+        raise UserError(
+            f"override {override_text(override)!r}: {'.'.join(given[: -len(keys)])!r} is a value without fields"
+        )
+    return {**(data or {}), key: _replaced((data or {}).get(key, {} if rest else None), rest, value, override)}
+
+
+def _index(data: list[Any], key: str) -> int | None:
+    if key.isdigit():
+        return int(key) if int(key) < len(data) else None
+    return next((i for i, entry in enumerate(data) if _plugin_name(entry) == key), None)
+
+
+def _plugin_name(entry: Any) -> str | None:
+    name = entry.get("name") if isinstance(entry, Mapping) else entry
+    return name if isinstance(name, str) else None
 
 
 def _is_union_tag(part: Any) -> bool:
-    # pydantic puts the tried alternative ("list[StepRecipe]", "StepRecipe") between the fields of a union,
-    # and "[key]" behind a key that is itself wrong.
-    return isinstance(part, str) and ((part[:1].isupper() and part.isidentifier()) or "[" in part or part in _TAGS)
+    """Whether a part of an error's location is not a field: a union's tag, or the mark of a wrong key."""
+    return isinstance(part, str) and (part.startswith("<") or part == "[key]")
 
 
-_TAGS = ("str", "int", "float", "bool")
-_KEY = "[key]"
-
-
-def _known(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
-    """Fields that exist where `loc` points: those of the deepest model on the way that can be told."""
-    fields = model.model_fields
-    for part in loc[:-1]:
-        annotation = fields[part].annotation if part in fields else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            fields = annotation.model_fields
-        elif part not in fields:
-            from_name = {m.__name__: m for m in _models_in(model)}
-            if part in from_name:
-                fields = from_name[part].model_fields
-    return list(fields)
-
-
-def _models_in(model: type[BaseModel]) -> list[type[BaseModel]]:
-    module = vars(__import__(model.__module__, fromlist=["_"]))
-    return [m for m in module.values() if isinstance(m, type) and issubclass(m, BaseModel)]
-
-
-def _line(node: yaml.Node | None, loc: Sequence[Any]) -> int | None:
-    """The line of the deepest node that `loc` reaches."""
-    if node is None:
+def _line(node: Any, loc: Sequence[Any]) -> int | None:
+    """The line of the deepest entry that `loc` reaches."""
+    if not isinstance(node, (CommentedMap, CommentedSeq)):
         return None
-    line = node.start_mark.line + 1
+    line = (node.lc.line or 0) + 1  # None: an empty file
     for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
+        if isinstance(node, CommentedMap):
+            key = next((k for k in node if str(k) == str(part)), None)
+            if key is None:
                 continue
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
+            line, node = node.lc.key(key)[0] + 1, node[key]
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line, node = node.lc.item(part)[0] + 1, node[part]
     return line

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ofav2_plugins.registry import PluginError
+from ofav2_plugins.plugin import PluginError
 from ofav2_plugins.training.checkpoints import preserve_storage
 
 

@@ -7,9 +7,19 @@ from ofav2_plugins.distillation.base import Distillation
 
 
 class KullbackLeibler(Distillation):
-    """Kullback-Leibler divergence from the teacher at temperature 4, scaled by its square."""
+    """Kullback-Leibler divergence from the teacher at a temperature, scaled by its square.
 
-    temperature = 4.0
+    Args:
+        temperature: Both logits are divided by it; above 0.
+
+    Raises:
+        ValueError: `temperature` is not above 0.
+    """
+
+    def __init__(self, temperature: float = 4.0):
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, but got {temperature}")
+        self.temperature = temperature
 
     def loss(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         t = self.temperature

@@ -1,0 +1,72 @@
+"""The entry to the contract tests: which check belongs to which namespace."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from .. import registry
+from ..plugin import Plugin, PluginError, construct, reference_name
+from . import data, models, training
+
+CHECKS: dict[str, Callable[[Any], None]] = {
+    registry.BRANCHES: models.check_branch,
+    registry.SKIPS: models.check_skip,
+    registry.EXITS: models.check_exits,
+    registry.PHASES: training.check_phase,
+    registry.DISTILLATION: training.check_distillation,
+    registry.TEACHERS: training.check_teacher,
+    registry.DATASETS: data.check_dataset,
+}
+"""Namespace -> check of one plugin."""
+
+
+def check_plugin(namespace: str, plugin: Any) -> None:
+    """Check one plugin against its namespace's contract.
+
+    Args:
+        namespace: "ofav2.branches" and so on.
+        plugin: A name, `{"name": ..., setting: value}`, or an instance.
+
+    Raises:
+        AssertionError: The plugin breaks the contract; says how.
+        PluginError: It cannot be loaded, or a call into it fails; names the plugin.
+    """
+    if namespace not in CHECKS:
+        raise PluginError(f"namespace must be one of {', '.join(CHECKS)}, but got {namespace!r}")
+    instance = registry.load(namespace, plugin)
+    assert inspect.getdoc(type(instance)), (
+        f"{instance.name}: the class needs a docstring; its first line is the summary"
+    )
+    _check_settings(instance)
+    with registry.calling(namespace, instance.name, "its contract test", passing=AssertionError):
+        CHECKS[namespace](instance)
+
+
+def _check_settings(instance: Plugin) -> None:
+    """Settings are stored under their names, and building a plugin again from them gives the same settings."""
+    again = construct(type(instance), instance.settings, f"plugin {instance.name!r}")
+    assert again.settings == instance.settings, f"{instance.name}: {again.settings} differs from {instance.settings}"
+
+
+def contract_tests(distribution: str | None = None) -> Callable[..., None]:
+    """A pytest test function that checks every plugin of a distribution.
+
+    Args:
+        distribution: Name of an installed distribution; None checks all that are installed.
+
+    Raises:
+        PluginError: The distribution registers no plugin.
+    """
+    import pytest
+
+    found = [(row.namespace, row.name) for row in registry.describe() if distribution in (None, row.distribution)]
+    if not found:
+        raise PluginError(f"distribution {distribution!r} registers no plugin of ofav2; is it installed?")
+
+    @pytest.mark.parametrize(("namespace", "plugin"), found, ids=[f"{n}-{reference_name(p)}" for n, p in found])
+    def test_contract(namespace: str, plugin: str) -> None:
+        check_plugin(namespace, plugin)
+
+    return test_contract

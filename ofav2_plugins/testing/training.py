@@ -1,0 +1,65 @@
+"""Contract tests of the parts of a training: phases, distillation losses, teachers."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from ..distillation.base import Distillation
+from ..models.supernet import Supernet, build_supernet
+from ..phases.base import Phase
+from ..recipes.schema import load_recipe
+from ..teachers.base import Teacher
+from ..training.plan import make_plan
+
+
+def _net(supernet: str) -> Supernet:
+    return build_supernet(supernet, n_classes=3, width_mult=0.25)
+
+
+def check_phase(plugin: Phase) -> None:
+    """On a small and a large space: steps unlock existing values, and its architectures are in the space."""
+    for supernet in ("SE_B", "EE_DP"):
+        net = _net(supernet)
+        supported = plugin.supports(net.space)
+        assert isinstance(supported, bool), f"{plugin.name}: supports must give True or False, but got {supported!r}"
+        unlocked = net.space.max_only()
+        for number, step in enumerate(plugin.steps(net.space) if supported else [], start=1):
+            unlocked = unlocked.restrict(step.unlocks)
+            assert step.defaults.epochs > 0, f"{plugin.name}: a step must have epochs, but got {step.defaults}"
+            plugin.prepare(net, number)
+            archs = plugin.archs(unlocked, random.Random(0), 3)
+            assert archs, f"{plugin.name} must give architectures to train"
+            for arch in archs:
+                assert net.space.parse(arch) == arch, f"{plugin.name}: {arch} is not an architecture of the space"
+
+
+def check_distillation(plugin: Distillation) -> None:
+    """A finite scalar with a gradient for the student only, smallest if both agree on every image."""
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(4, 5, generator=generator).requires_grad_()
+    teacher = torch.randn(4, 5, generator=generator)
+    loss = plugin.loss(student, teacher)
+    assert loss.shape == (), f"{plugin.name}: the loss must be a scalar, but got the shape {list(loss.shape)}"
+    assert torch.isfinite(loss), f"{plugin.name}: the loss must be finite, but got {loss.item()}"
+    if plugin.needs_teacher:
+        loss.backward()
+        assert student.grad is not None and student.grad.abs().sum() > 0, f"{plugin.name} must give a gradient"
+        equal, other = plugin.loss(teacher, teacher), plugin.loss(teacher.flip(1), teacher)
+        assert equal <= other, f"{plugin.name}: equal logits must not cost more ({equal}) than others ({other})"
+
+
+def check_teacher(plugin: Teacher) -> None:
+    """It names finished steps only, and has no logits before it is bound."""
+    finished = ["full", "kernel", "depth-1"]
+    assert plugin.source([]) is None, f"{plugin.name}: without a finished step, source must be None"
+    source = plugin.source(finished)
+    assert source in (None, *finished), f"{plugin.name}: source must be one of {finished} or None, but got {source!r}"
+    assert plugin.logits(torch.zeros(1, 3, 32, 32)) is None, f"{plugin.name}: logits must be None before bind"
+    plan = make_plan(_net("SE_B").space, load_recipe("quick"), plugin)
+    names = [step.name for step in plan]
+    for i, step in enumerate(plan):
+        assert step.teacher is None or step.teacher in names[:i], (
+            f"{plugin.name}: {step.teacher} is not before {names[i]}"
+        )
