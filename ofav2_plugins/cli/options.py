@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ..errors import UserError
 from ..plugin import describe_reference
@@ -11,14 +14,6 @@ from ..utils.yaml_files import Override, apply_override, override_key, parse_yam
 
 if TYPE_CHECKING:
     from ..training.run_config import RunConfig
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
-
-import typer
-from rich.console import Console
 
 SupernetOption = Annotated[
     str, typer.Option(help="SE_|EE_ x B|D|P|DP, or 'branches=a+b,skip=c,exits=d' by plugin names.")
@@ -126,15 +121,3 @@ def run_from_options(
     initial = load_initial(init_from) if init_from else None
     name = f"{supernet_label(chosen)} {describe_reference(resolved.teacher)}"
     return RunConfig(name, chosen, resolved, seed, initial)
-
-
-@contextmanager
-def stopped(out: Path) -> Iterator[None]:
-    """On Ctrl-C, print where the finished work is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        Console(stderr=True, soft_wrap=True).print(
-            f"everything done so far is kept in {out}; add --resume to continue", style="yellow", markup=False
-        )
-        raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from ..errors import RunError
 from ..report.console import print_table
 from ..report.page import write_report
 from ..study.session import Session, SessionOptions, run_session
+from ..utils.progress import say
 from .app import console
-from .options import stopped
 
 
 def run_and_report(session: Session, options: SessionOptions) -> None:
@@ -16,11 +18,16 @@ def run_and_report(session: Session, options: SessionOptions) -> None:
     Raises:
         RunError: One of several arms failed; the report shows the others.
     """
-    with stopped(options.out):
+    try:
         results = run_session(session, options, console)
+    except KeyboardInterrupt:
+        say(
+            Console(stderr=True), f"everything done so far is kept in {options.out}; add --resume to continue", "yellow"
+        )
+        raise
     if results.fabric.is_global_zero:
         print_table(results.content, console)
-        console.print(f"report: {write_report(results.content, options.out)}", soft_wrap=True, markup=False)
+        say(console, f"report: {write_report(results.content, options.out)}")
     if results.failed:
         raise RunError(
             f"{len(results.failed)} of {len(session.arms)} arms failed, see above; --resume tries them again"

@@ -313,7 +313,7 @@ def test_a_study_that_contradicts_itself_is_named(load, right, wrong, named):
 @pytest.mark.parametrize(
     ("right", "wrong", "named"),
     [
-        ("supernet: EE_D", "supernet: EE_X", "arm 'B'.*EE_X"),
+        ("supernet: EE_D", "supernet: EE_X", "arms.1.supernet.*EE_X"),
         ("supernet: EE_D", "supernet: EE_D\n    teacher: tutor", "arm 'B'.*tutor"),
         ("supernet: EE_D", 'supernet: EE_D\n    overrides: ["batch_sise=1"]', "arm 'B'.*batch_sise"),
         ("dataset: fashion-mini", "dataset: fashion-maxi", "fashion-maxi.*fashion-mini"),
