@@ -131,8 +131,8 @@ class Evaluation(StrictModel):
     """How many subnets are measured, and how.
 
     `max_subnets` limits the networks measured after each step, `final_trunks` those after the last one, where every
-    height of a trunk is measured. `latency_batch` also measures the latency of each subnet on a batch of that size; do not combine it
-    with `--workers`, because processes on the same machine disturb the measurement.
+    height of a trunk is measured. `latency_batch` also measures the latency of each subnet on a batch of that size;
+    do not combine it with `--workers`, because processes on the same machine disturb the measurement.
     """
 
     batch_size: BatchSize = 200
