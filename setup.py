@@ -57,6 +57,17 @@ ENTRY_POINTS = {
         "executorch = ofav2_plugins.exporters.executorch:ExecuTorch",
         "openvino = ofav2_plugins.exporters.openvino:OpenVino",
     ],
+    "ofav2.predictors": [
+        "gbm = ofav2_plugins.predictors.gbm:GradientBoosting",
+        "mlp = ofav2_plugins.predictors.mlp:MultiLayerPerceptron",
+    ],
+    "ofav2.searchers": [
+        "random = ofav2_plugins.searchers.random:Random",
+        "evolution = ofav2_plugins.searchers.evolution:Evolution",
+        "nsga2 = ofav2_plugins.searchers.nsga2:NSGA2",
+        "nsga3 = ofav2_plugins.searchers.nsga3:NSGA3",
+        "local = ofav2_plugins.searchers.local:Local",
+    ],
 }
 
 REQUIRES = [
@@ -71,6 +82,7 @@ REQUIRES = [
     "ruamel.yaml>=0.18",
     "filelock>=3.12",
     "numpy>=1.26",
+    "scipy>=1.11",
     "lightning-fabric>=2.4",
     "torchmetrics>=1.4",
     "pydantic>=2.6",
@@ -81,6 +93,8 @@ REQUIRES = [
     "jinja2>=3.1",
     "matplotlib>=3.8",
 ]
+
+SEARCH = ["lightgbm>=4.3", "scikit-learn>=1.4", "pymoo>=0.6.1.6"]
 
 EXTRAS = {
     "test": [
@@ -95,7 +109,9 @@ EXTRAS = {
         "wheel",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
+        *SEARCH,
     ],
+    "search": SEARCH,
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
     "executorch": ["executorch>=1.0"],
     "openvino": ["openvino>=2025.0"],
@@ -118,6 +134,7 @@ setup(
             "recipes/*.yaml",
             "study/studies/*.yaml",
             "report/templates/*",
+            "search/templates/*",
             "data/embedded/*",
         ],
     },

@@ -144,6 +144,15 @@ def parse_reference(plugin: Any) -> tuple[str, dict[str, Any]]:
     raise PluginError(f"a plugin is given by its name or as {{name: ..., setting: value}}, but got {plugin!r}")
 
 
+def is_reference(plugin: Any) -> bool:
+    """Whether a value names a plugin in one of the ways of `parse_reference`."""
+    try:
+        parse_reference(plugin)
+    except PluginError:
+        return False
+    return True
+
+
 def reference_name(plugin: Any) -> str:
     """The name in a reference to a plugin."""
     return parse_reference(plugin)[0]

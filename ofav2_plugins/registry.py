@@ -32,6 +32,8 @@ TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
 EXIT_RULES = "ofav2.exit_rules"
 EXPORTERS = "ofav2.exporters"
+PREDICTORS = "ofav2.predictors"
+SEARCHERS = "ofav2.searchers"
 
 _CONTRACTS = {
     BRANCHES: ("branches", "Branch"),
@@ -43,6 +45,8 @@ _CONTRACTS = {
     DATASETS: ("data", "Dataset"),
     EXIT_RULES: ("exit_rules", "ExitRule"),
     EXPORTERS: ("exporters", "Exporter"),
+    PREDICTORS: ("predictors", "Predictor"),
+    SEARCHERS: ("searchers", "Searcher"),
 }
 """Namespace -> folder and base class of its contract, which is in the folder's base.py."""
 

@@ -1,4 +1,4 @@
-"""The search space: elastic dimensions, architectures, sampling, grids, encodings. No torch here.
+"""The search space: elastic dimensions, architectures, sampling, grids. No torch here.
 
 Every dimension is declared by whoever adds it (the supernet: ks, e, d; branches: level; exits: height). Sampling,
 grids, encodings and phases iterate over the declared dimensions and never ask for a plugin's name.
@@ -25,6 +25,25 @@ MBCONV = "mbconv"
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """What must hold of another entry for an entry of a dimension to be part of the network.
+
+    `Requirement("d", 2, includes=3)`: stage 2 has at least 3 blocks. `Requirement("level", 7, includes="mbconv")`:
+    the MB block is active at position 7. If the other entry is itself inactive, so is the entry that requires it. A
+    requirement on a dimension that the space does not have always holds.
+
+    Args:
+        dim: Name of the other dimension.
+        entry: Index of its entry; 0 for a scalar dimension.
+        includes: The smallest value, or for a `SubsetDim` the member, that the other entry must include.
+    """
+
+    dim: str
+    entry: int
+    includes: int | str
+
+
+@dataclass(frozen=True)
 class ElasticDim:
     """One elastic dimension. Its entries take one of `values`, ascending; the largest is the maximal network's.
 
@@ -34,13 +53,17 @@ class ElasticDim:
         name: The dimension's name in an architecture ("ks").
         values: All values, ascending.
         length: Number of entries, or None for a scalar dimension.
+        requires: For each entry, what must hold for it to be part of the network; empty if every entry always is.
     """
 
     name: str
     values: tuple[int, ...]
     length: int | None = None
+    requires: tuple[tuple[Requirement, ...], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.requires and len(self.requires) != (self.length or 1):
+            raise UserError(f"{self.name}: requires must have {self.length or 1} entries, but got {len(self.requires)}")
         if not self.values or list(self.values) != sorted(set(self.values)):
             raise UserError(
                 f"{self.name}: the values must be one or more, distinct and ascending, but got {self.values}"
@@ -49,6 +72,14 @@ class ElasticDim:
     def choices(self, values: Sequence[int] | None = None) -> list[Any]:
         """All values of one entry whose grade is among `values` (default: all), smallest first."""
         return list(self.values if values is None else values)
+
+    def includes(self, choice: Any, part: Any) -> bool:
+        """Whether a choice of one entry includes `part`: a value of at least that."""
+        return choice >= part
+
+    def features(self, choice: Any) -> list[int]:
+        """One choice as numbers for a predictor: its rank among the values."""
+        return [self.values.index(choice)]
 
     def check(self, value: Any, where: str) -> Any:
         """`value` in canonical form. Raises ValueError, naming `where`, if it is not one of this dimension's."""
@@ -95,6 +126,14 @@ class SubsetDim(ElasticDim):
     def choices(self, values: Sequence[int] | None = None) -> list[list[str]]:
         sizes = self.values if values is None else values
         return [list(c) for size in sizes for c in itertools.combinations(self.members, size)]
+
+    def includes(self, choice: Any, part: Any) -> bool:
+        """Whether a choice of one entry includes `part`: a subset with that member."""
+        return part in choice
+
+    def features(self, choice: Any) -> list[int]:
+        """One choice as numbers for a predictor: for each member, whether the subset includes it."""
+        return [int(member in choice) for member in self.members]
 
     def check(self, value: Any, where: str) -> list[str]:
         allowed = f"a non-empty set of {list(self.members)} without doubles"
@@ -208,32 +247,6 @@ class SearchSpace:
             dim.name: _copy(base[dim.name]) if settings.get(dim.name) is None else dim.parse(settings[dim.name])
             for dim in self.dims
         }
-
-    def encode(self, arch: Arch) -> list[int]:
-        """An architecture as integers: for each entry its index among the dimension's choices."""
-        arch = self.parse(arch)
-        code = []
-        for dim in self.dims:
-            choices = dim.choices()
-            entries = [arch[dim.name]] if dim.length is None else arch[dim.name]
-            code += [choices.index(entry) for entry in entries]
-        return code
-
-    def decode(self, code: Sequence[int]) -> Arch:
-        """The inverse of `encode`. Raises ValueError for a wrong length or an index out of range."""
-        expected = sum(dim.length or 1 for dim in self.dims)
-        if len(code) != expected:
-            raise ValueError(f"an encoded architecture has {expected} integers, but got {len(code)}")
-        rest, arch = list(code), {}
-        for dim in self.dims:
-            choices = dim.choices()
-            entries, rest = rest[: dim.length or 1], rest[dim.length or 1 :]
-            for index in entries:
-                if not 0 <= index < len(choices):
-                    raise ValueError(f"{dim.name}: index must be in 0..{len(choices) - 1}, but got {index}")
-            values = [_copy(choices[index]) for index in entries]
-            arch[dim.name] = values[0] if dim.length is None else values
-        return arch
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able description of the declared dimensions and what is open of them."""

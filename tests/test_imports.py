@@ -16,7 +16,7 @@ ORDER = """
     branches skips exits models
     distillation phases teachers exit_rules exporters
     data recipes evaluation training execution executors
-    deploy study report testing doctor cli __main__
+    predictors searchers search deploy study report testing doctor cli __main__
 """.split()
 """The package's modules and folders; each may import, wherever it does, those before it. Within a folder there is
 no order, but no circle either."""

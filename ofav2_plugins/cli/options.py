@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
 
 from ..errors import UserError
 from ..plugin import describe_reference
+from ..utils.progress import say
 from ..utils.yaml_files import Override, apply_override, override_key, parse_yaml
 
 if TYPE_CHECKING:
     from ..training.run_config import RunConfig
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
-
-import typer
-from rich.console import Console
 
 SupernetOption = Annotated[
     str, typer.Option(help="SE_|EE_ x B|D|P|DP, or 'branches=a+b,skip=c,exits=d' by plugin names.")
@@ -134,7 +132,5 @@ def stopped(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        Console(stderr=True, soft_wrap=True).print(
-            f"everything done so far is kept in {out}; add --resume to continue", style="yellow", markup=False
-        )
+        say(Console(stderr=True), f"everything done so far is kept in {out}; add --resume to continue", "yellow")
         raise

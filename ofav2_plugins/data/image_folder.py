@@ -14,6 +14,8 @@ from .base import (
     Dataset,
     DataSplits,
     Split,
+    check_per_class,
+    choose_per_class,
     existing_folder,
     make_splits,
     stratified_split,
@@ -29,7 +31,15 @@ class ImageFolder(Dataset):
 
     Beside train/, test/ is the test set and val/ (or validation/) the validation set, so that no training image is
     held out; val/ without test/ is the test set. Without train/ a fifth of each class is the test set.
+
+    Args:
+        per_class: Number of training images of each class that are used, chosen at random by the seed of `load`;
+            validation images are held out of them unless they have a folder of their own. None: all.
     """
+
+    def __init__(self, per_class: int | None = None):
+        check_per_class(per_class)
+        self.per_class = per_class
 
     def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
         folder = existing_folder(root, self.name, "one folder of images per class")
@@ -44,6 +54,7 @@ class ImageFolder(Dataset):
             labels = np.array([label for _, label in files])
             kept, out = stratified_split(labels, TEST_FRACTION, seed)
             train_files, test_files = [files[i] for i in kept], [files[i] for i in out]
+        train_files, _ = choose_per_class(train_files, self.per_class, classes, seed)
         size = storage_size([path for path, _ in train_files])
         top = size // 4 * 4
         lowest = max(4, round(0.75 * top / 4) * 4)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ..errors import UserError
-from .base import Dataset, DataSplits, Split, existing_folder, make_splits
+from .base import Dataset, DataSplits, Split, check_per_class, choose_per_class, existing_folder, make_splits
 from .decode import decode, image_files
 
 SIZE = 64
 
 
 class TinyImageNet(Dataset):
-    """Tiny ImageNet: 200 classes of 500 images of 64 pixels (or as many of the classes as there are)."""
+    """Tiny ImageNet: 200 classes of 500 images of 64 pixels (or as many of the classes as there are).
+
+    Args:
+        per_class: Number of images of each class for training and validation, chosen at random by the seed of
+            `load`; None: all of the training folder.
+        test: "official": the official validation set is the test set (OFAv2 section 4). "rest": so are the images
+            of the training folder that `per_class` leaves over.
+    """
+
+    def __init__(self, per_class: int | None = None, test: Literal["official", "rest"] = "official"):
+        check_per_class(per_class)
+        self.per_class, self.test = per_class, test
 
     def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
         hint = "train/, val/ and wnids.txt of Tiny ImageNet (tiny-imagenet-200.zip from cs231n.stanford.edu)"
@@ -26,12 +38,14 @@ class TinyImageNet(Dataset):
         if not wnids:
             raise UserError(f"{folder / 'train'} has no folder of a class that {folder / 'wnids.txt'} names")
         label_of = {wnid: label for label, wnid in enumerate(wnids)}
-        train = [(path, label) for wnid, label in label_of.items()
+        files = [(path, label) for wnid, label in label_of.items()
                  for path in image_files(folder / "train" / wnid / "images")]  # fmt: skip
+        train, rest = choose_per_class(files, self.per_class, wnids, seed)
+        test = _annotated(folder / "val", label_of)
         return make_splits(
             self.name,
             _split(train),
-            _split(_annotated(folder / "val", label_of)),
+            _split([*rest, *test] if self.test == "rest" else test),
             class_names=_names(folder / "words.txt", wnids),
             resolutions=(48, 52, 56, 60, 64),
             mean=(0.4802, 0.4481, 0.3975),

@@ -7,9 +7,9 @@ mistaken for the old one, and arms of a study that share a step (the same full p
 
 from __future__ import annotations
 
-import statistics
+import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from .. import registry
 from ..data.base import DataSplits
 from ..data.batches import steps_per_epoch
 from ..errors import RunError, UserError
-from ..evaluation.accuracy import Evaluator, Measured
+from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate, candidates
 from ..exits.weights import exit_weights, only_trained
 from ..models.supernet import Supernet
@@ -34,12 +34,21 @@ from ..training.plan import INIT, NONE, PlannedStep
 from ..training.run_config import RunConfig
 from ..training.trainer import StepTrainer, batch_work
 from ..utils.distributed import any_rank, check_batch_size, map_over_ranks
-from ..utils.files import read_json, write_json
+from ..utils.meters import write_metrics
 from ..utils.tensor_files import load_checkpoint
 from .cache_key import step_folder_names
 from .provenance import code_versions
-
-TRAINED, MEASURED = "trained.json", "measured.json"
+from .records import (
+    MEASURED,
+    METRICS,
+    TRAINED,
+    metrics_differ,
+    phase_result,
+    read_measured,
+    read_trained,
+    write_measured,
+    write_trained,
+)
 
 
 class TrainingRun:
@@ -101,6 +110,7 @@ class TrainingRun:
                     self._train(planned, files, context)
                 else:
                     context.reporter.skip(self._training_work(planned))
+                    self._restore_metrics(files)
                 yield self._measured(planned, files, context)
         finally:
             self.__dict__.pop("net", None)  # a study has many arms, and shall not keep all their networks
@@ -125,9 +135,16 @@ class TrainingRun:
             resolutions, n_images = self.evaluator.resolutions, len(self.data.train)
             macs = training_macs(self.net, planned, self.config.recipe, n_images, resolutions, self.config.seed)
             trained = {**vars(progress), "training_macs": macs, "plan": planned.to_dict(), "code": code_versions()}
-            write_json(files.folder / TRAINED, trained)
+            write_trained(files.folder, trained)
             files.drop_states()
         self.fabric.barrier()
+
+    def _restore_metrics(self, files: StepFiles) -> None:
+        """Write a finished step's metrics again if they are not those of its record."""
+        history = read_trained(files.folder)["history"]
+        if self.fabric.is_global_zero and metrics_differ(files.folder, history):
+            write_metrics(files.folder / METRICS, history)
+            files.say(f"{files.folder / METRICS} was missing or damaged; it is written again")
 
     def _best(self, step: str) -> Mapping[str, torch.Tensor]:
         if step == INIT:
@@ -174,7 +191,7 @@ class TrainingRun:
             **recipe.augmentation.model_dump(),
             **({"output": recipe.exit_weights.output} if len(self.exits) > 1 else {}),
         }
-        held = measured_before(files.folder / MEASURED, settings)
+        held = measured_before(files, settings, chosen)
         context.reporter.skip((len(held["subnets"]) + ("exits" in held)) * self.evaluator.images_per_candidate)
         left = chosen[len(held["subnets"]) :]
         exits_left = [None] if len(self.exits) > 1 and "exits" not in held else []
@@ -185,17 +202,17 @@ class TrainingRun:
             held.update(exits)
             context.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
             if self.fabric.is_global_zero:
-                write_json(files.folder / MEASURED, held)
+                write_measured(files.folder, held)
         for subnet in map_over_ranks(self.fabric, lambda c: self.evaluator.measure(self.net, c).to_dict(), left):
             held["subnets"].append(subnet)
             held["seconds"] = before + time.monotonic() - started
             note = f"measuring subnet {len(held['subnets'])}/{len(chosen)}"
             context.reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
             if self.fabric.is_global_zero:
-                write_json(files.folder / MEASURED, held)
+                write_measured(files.folder, held)
             if any_rank(self.fabric, context.stop.asked):
                 raise KeyboardInterrupt
-        return summary(planned.name, held, read_trained(files.folder))
+        return phase_result(planned.name, held, read_trained(files.folder))
 
     def _training_work(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
@@ -221,7 +238,7 @@ def measured_candidates(arm: RunConfig, planned: PlannedStep, evaluator: Evaluat
 
 
 def finished(files: StepFiles) -> bool:
-    """Whether a step is trained and its best weights are whole; if they are damaged, it is trained again."""
+    """Whether a step is trained and its record and best weights are undamaged; otherwise it is trained again."""
     if not (files.folder / TRAINED).exists():
         return False
     try:
@@ -235,54 +252,20 @@ def finished(files: StepFiles) -> bool:
     return True
 
 
-def read_trained(folder: Path) -> dict[str, Any]:
-    """What a finished step recorded. Raises RunError where it is missing, damaged or something else."""
-    held = read_json(folder / TRAINED)
-    known = isinstance(held, dict) and isinstance(held.get("history"), list)
-    if not (known and {"seconds", "training_macs"} <= set(held)):
-        raise RunError(f"{folder / TRAINED} is damaged: it must hold the history of a training")
-    return held
-
-
-def measured_before(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run has measured with the same settings: a part, all or nothing."""
+def measured_before(files: StepFiles, settings: dict[str, Any], chosen: Sequence[Candidate]) -> dict[str, Any]:
+    """What an earlier run has measured of the chosen networks with the same settings: all, a part, or nothing."""
     nothing: dict[str, Any] = {"settings": settings, "subnets": [], "seconds": 0.0}
-    try:
-        held = read_json(path) if path.exists() else nothing
-        subnets = [Measured(**subnet).to_dict() for subnet in held["subnets"]]
-        return {**held, "subnets": subnets} if held["settings"] == settings and held["seconds"] >= 0 else nothing
-    except (RunError, KeyError, TypeError):  # damaged: measured again
+    if not (files.folder / MEASURED).exists():
         return nothing
-
-
-def summary(name: str, measured: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-    """One `phases` entry of a results row: accuracies in percent on the test set, and what the step cost.
-
-    `best_top1` is the test accuracy of the subnet best on validation; nothing is chosen by the test set but
-    `test_max_top1`, which is what the paper charts. Energy is an estimate, there where it was asked for.
-    """
-    subnets = measured["subnets"]
-    tops = [subnet["top1"] for subnet in subnets]
-    speeds = [entry["images_per_second"] for entry in trained["history"] if entry["images_per_second"]]
-    costs = {
-        key: sum(entry[key] for entry in trained["history"] if key in entry)
-        for key in ("energy_kwh", "co2_kg")
-        if any(key in entry for entry in trained["history"])
-    }
-    return {
-        "name": name,
-        "best_top1": max(subnets, key=lambda subnet: subnet["val_top1"])["top1"],
-        "test_max_top1": max(tops),
-        "mean_top1": sum(tops) / len(tops),
-        "min_top1": min(tops),
-        **{key: measured[key] for key in ("exits", "ensemble_top1", "ensemble_val_top1") if key in measured},
-        "training_macs": trained["training_macs"],
-        "seconds": trained["seconds"] + measured["seconds"],
-        "images_per_second": statistics.median(speeds) if speeds else None,
-        "peak_memory_mib": max(entry["peak_memory_mib"] for entry in trained["history"]),
-        **costs,
-        "subnets": subnets,
-    }
+    try:
+        measured = read_measured(files.folder)
+    except RunError as error:
+        files.say(f"{error}; the subnets of this step are measured again")
+        return nothing
+    found = [(subnet["arch"], subnet["resolution"], subnet["ensemble"]) for subnet in measured["subnets"]]
+    wanted = [(candidate.arch, candidate.resolution, candidate.ensemble) for candidate in chosen]
+    same = measured["settings"] == json.loads(json.dumps(settings)) and found == wanted[: len(found)]
+    return measured if same else nothing
 
 
 def load_data(dataset: Any, root: Path | None, validation_fraction: float) -> DataSplits:

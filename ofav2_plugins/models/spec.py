@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import UserError
-from ..plugin import describe_reference, parse_reference, reference_name, to_reference
+from ..plugin import describe_reference, is_reference, reference_name, to_reference
 from ..space import MBCONV
 
 
@@ -33,13 +33,16 @@ class SupernetSpec:
 
     def __post_init__(self) -> None:
         branches = self.branches
-        if not isinstance(branches, (list, tuple)):
+        if not isinstance(branches, (list, tuple)) or not all(map(is_reference, branches)):
             raise UserError(f"branches must be a list of plugins, but got {branches!r}")
-        for part in (*branches, self.skip, self.exits):
-            parse_reference(part)
         names = [reference_name(branch) for branch in branches]
         if len(set(names)) != len(names) or MBCONV in names:
-            raise UserError(f"branches must have distinct names other than {MBCONV!r}, but got {names}")
+            raise UserError(f"branches must have distinct names other than {MBCONV!r}, but got {branches!r}")
+        for part in ("skip", "exits"):
+            if not is_reference(getattr(self, part)):
+                raise UserError(
+                    f"{part} must be a plugin's name or its name and settings, but got {getattr(self, part)!r}"
+                )
         object.__setattr__(self, "branches", tuple(branches))
 
     @property

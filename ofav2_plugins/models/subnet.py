@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..errors import UserError
-from ..plugin import to_reference
+from ..plugin import is_reference, to_reference
 from ..space import MBCONV
 from ..upstream import ConvLayer, ResidualBlock, layer_from_config
 from ..utils.validation import is_number
@@ -151,23 +151,19 @@ def _check_config(config: Any) -> None:
         for j, block in enumerate(blocks):
             filled = isinstance(block, Mapping) and len(block) > 0
             _require(filled, f"stages[{i}][{j}]", "a mapping of one or more parts", block)
-    _require(_is_reference(config["skip"]), "skip", "a plugin's name, or its name and settings", config["skip"])
+    _require(is_reference(config["skip"]), "skip", "a plugin's name, or its name and settings", config["skip"])
     _require(isinstance(config["multi_exit"], bool), "multi_exit", "true or false", config["multi_exit"])
     exits, last = config["exits"], str(len(stages))
     numbered = isinstance(exits, Mapping) and {last} <= set(exits) <= {str(i + 1) for i in range(len(stages))}
     _require(numbered, "exits", f"a mapping of stage numbers among '1'..'{last}', the last one included", exits)
     for number, head in exits.items():
-        named = isinstance(head, Mapping) and _is_reference(head.get("plugin")) and "head" in head
+        named = isinstance(head, Mapping) and is_reference(head.get("plugin")) and "head" in head
         _require(named, f"exits.{number}", "a mapping with a plugin's name and its head", head)
 
 
 def _require(right: bool, entry: str, allowed: str, given: Any) -> None:
     if not right:
         raise UserError(f"a subnet's config: {entry} must be {allowed}, but got {given!r}")
-
-
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, Mapping) and isinstance(value.get("name"), str))
 
 
 def _filled_list(value: Any) -> bool:

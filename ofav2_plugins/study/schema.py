@@ -28,6 +28,14 @@ def _distinct(seeds: list[int]) -> list[int]:
 Seeds = Annotated[list[Annotated[int, Field(strict=True)]], Field(min_length=1), AfterValidator(_distinct)]
 
 
+def _resolvable(supernet: Any) -> Any:
+    resolve_spec(supernet)
+    return supernet
+
+
+SupernetField = Annotated[Any, AfterValidator(_resolvable)]
+
+
 class ArmSpec(StrictModel):
     """One arm: a supernet, and what else differs from the study's recipe; its own seeds must be among the study's.
 
@@ -35,7 +43,7 @@ class ArmSpec(StrictModel):
     """
 
     name: str = Field(min_length=1)
-    supernet: Any
+    supernet: SupernetField
     teacher: PluginRef | None = None
     distillation: PluginRef | None = None
     exit_weights: Any = None

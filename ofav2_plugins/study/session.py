@@ -25,7 +25,7 @@ from ..training.context import LoggingOptions, RunContext
 from ..training.run_config import RunConfig
 from ..utils.distributed import make_fabric
 from ..utils.memory import keep_freed_memory
-from ..utils.progress import Reporter
+from ..utils.progress import Reporter, say
 from ..utils.signals import stop_on_signals
 from .results_writer import StudyResults
 
@@ -93,7 +93,7 @@ class Session:
     def identity(self, data: DataSplits) -> dict[str, Any]:
         """What a resumed run must have in common with the one that began the folder."""
         return {
-            "runs": [arm.to_dict() for arm in self.arms],
+            "runs": {f"{arm.name} (seed {arm.seed})": arm.to_dict() for arm in self.arms},
             "dataset": to_reference(self.dataset),
             "data": data.fingerprint,
         }
@@ -133,7 +133,7 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     check_memory(options.memory_gib)
     resume = options.resume or not first
     with fabric.rank_zero_first():
-        open_run_folder(
+        resumed = open_run_folder(
             out,
             session.kind,
             session.identity(data),
@@ -142,13 +142,16 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
             options.accept_changes,
             session.details(data, runs),
         )
+    if options.resume and not resumed:
+        say(console, f"{out} contains no run yet: nothing to resume, so it starts from the beginning", "yellow")
     _announce(session, data, runs, out, console)
     with ExitStack() as held:
         if first:
             held.enter_context(locked(out))
-        stop = held.enter_context(stop_on_signals(lambda text: console.print(text, style="yellow")))
+        stop = held.enter_context(stop_on_signals(lambda text: say(console, text, "yellow")))
         reporter = held.enter_context(Reporter(console, sum(run.work() for run in runs)))
         results = StudyResults(runs, out, fabric, session.study(), reporter)
+        held.callback(results.write)
         context = RunContext(reporter, stop, options.logging)
         if options.workers > 1:
             run_in_workers(runs, results, context, _worker_setup(session, options), options.workers, options.memory_gib)
@@ -171,15 +174,11 @@ def _runs(session: Session, data: DataSplits, steps_folder: Path, fabric: Fabric
 
 def _announce(session: Session, data: DataSplits, runs: Sequence[TrainingRun], out: Path, console: Console) -> None:
     sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
-    console.print(
-        f"{describe_reference(session.dataset)}: {data.n_classes} classes, {sizes}; "
-        f"{len(runs)} run(s); results in {out}",
-        soft_wrap=True,
-        markup=False,
-    )
+    name = describe_reference(session.dataset)
+    say(console, f"{name}: {data.n_classes} classes, {sizes}; {len(runs)} run(s); results in {out}")
     for run in runs:
         for note in run.notes:
-            console.print(f"{run.config.name}: {note}", soft_wrap=True, markup=False)
+            say(console, f"{run.config.name}: {note}")
 
 
 def _worker_setup(session: Session, options: SessionOptions) -> WorkerSetup:

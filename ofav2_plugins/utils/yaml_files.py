@@ -249,7 +249,7 @@ def _line(node: Any, loc: Sequence[Any]) -> int | None:
     """The line of the deepest entry that `loc` reaches."""
     if not isinstance(node, (CommentedMap, CommentedSeq)):
         return None
-    line = node.lc.line + 1
+    line = (node.lc.line or 0) + 1  # None: an empty file
     for part in loc:
         if isinstance(node, CommentedMap):
             key = next((k for k in node if str(k) == str(part)), None)

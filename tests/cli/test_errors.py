@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ofav2_plugins.cli import main
+from ofav2_plugins.cli.main import main
 
 SCRIPT = Path(sys.executable).with_name("ofav2")
 
@@ -68,7 +68,7 @@ def foreign(tmp_path) -> Path:
 
 def test_help_and_version_need_no_torch():
     code = (
-        "import sys\nfrom ofav2_plugins import cli\n"
+        "import sys\nfrom ofav2_plugins.cli import main as cli\n"
         "sys.argv = ['ofav2', sys.argv[1]]\n"
         "try:\n    cli.main()\nexcept SystemExit as stop:\n    code = stop.code\n"
         "heavy = {'torch', 'torchvision', 'ofa', 'lightning_fabric', 'matplotlib'} & set(sys.modules)\n"
@@ -157,7 +157,7 @@ def test_another_run_is_refused_and_left_as_it_is(command, tmp_path, monkeypatch
     stopped = command(*train)
     assert stopped.returncode == 130 and "--resume" in stopped.stderr and str(out) in stopped.stderr.replace("\n", "")
     before = content_of(out)
-    assert json.loads(before["run.json"])["settings"]["supernet"] == "SE_B"
+    assert json.loads(before["run.json"])["settings"]["runs"].popitem()[1]["supernet"] == "SE_B"
     command(*train).assert_one_line(str(out), "--resume")
     for change in (("--seed", 1), ("--recipe", "proxy"), ("--set", "batch_size=9"), ("--supernet", "SE_D")):
         for resume in ((), ("--resume",)):

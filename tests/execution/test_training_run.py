@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from support.commands import Finished, ofav2
 
 from ofav2_plugins.execution.run_folder import locked
+from ofav2_plugins.utils.files import read_json, write_record
 from ofav2_plugins.utils.tensor_files import load_checkpoint
 
 FAST = [
@@ -29,8 +31,8 @@ def command(out: Path, *more: str) -> list[str]:
             "--out", str(out), "--threads", "1", *overrides, *more]  # fmt: skip
 
 
-def train(out: Path, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(out, *more), capture_output=True, text=True)
+def train(out: Path, *more: str) -> Finished:
+    return ofav2(*command(out, *more)[3:])
 
 
 def weights(out: Path) -> dict[tuple[str, str], bytes]:
@@ -183,18 +185,18 @@ def test_a_full_disk_stops_with_a_word_and_the_run_goes_on_when_there_is_room(un
 def test_other_code_is_noticed_at_resume(uninterrupted, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(uninterrupted, out)
-    mark = json.loads((out / "run.json").read_text())
-    mark["provenance"]["threads"] = "7"
-    (out / "run.json").write_text(json.dumps(mark))
-    assert "go back to what it was by --threads 7, choose" in train(out, "--resume").stderr
-    mark["provenance"]["ofa"] = "0.0.1"
-    (out / "results.json").write_text('{"form')  # derived: made again
-    (out / "run.json").write_text(json.dumps(mark))
+    content = read_json(out / "run.json")
+    content["provenance"]["threads"] = "7"
+    write_record(out / "run.json", content)
+    assert "go back to the earlier value by --threads 7, choose" in train(out, "--resume").stderr
+    content["provenance"]["ofa"] = "0.0.1"
+    (out / "results.json").write_text('{"form')  # derived: rebuilt
+    write_record(out / "run.json", content)
     refused = train(out, "--resume")
     assert refused.returncode == 1
     assert "ofa was '0.0.1'" in refused.stderr and "--accept-changes" in refused.stderr
     done = train(out, "--resume", "--accept-changes")
-    assert done.returncode == 0 and "made again from the steps" in done.stdout
+    assert done.returncode == 0 and "rebuilt from the finished steps" in done.stdout
     assert_same(out, uninterrupted)
 
 

@@ -245,7 +245,7 @@ def test_an_alias_is_no_doubled_field(load):
         ("optimiser.momentum=0.5", "optimiser: unknown field"),
         ("phases.level.7.lr=1", "0..1"),
         ("phases.level.x.lr=1", "0..1"),
-        ("batch_size.size=1", "below 'batch_size'"),
+        ("batch_size.size=1", "'batch_size' is a value without fields"),
         ("batch_size", "key.sub=value"),
         ("=3", "key.sub=value"),
         ("batch_size=[1", "YAML"),
@@ -313,7 +313,7 @@ def test_a_study_that_contradicts_itself_is_named(load, right, wrong, named):
 @pytest.mark.parametrize(
     ("right", "wrong", "named"),
     [
-        ("supernet: EE_D", "supernet: EE_X", "arm 'B'.*EE_X"),
+        ("supernet: EE_D", "supernet: EE_X", "arms.1.supernet.*EE_X"),
         ("supernet: EE_D", "supernet: EE_D\n    teacher: tutor", "arm 'B'.*tutor"),
         ("supernet: EE_D", 'supernet: EE_D\n    overrides: ["batch_sise=1"]', "arm 'B'.*batch_sise"),
         ("dataset: fashion-mini", "dataset: fashion-maxi", "fashion-maxi.*fashion-mini"),
