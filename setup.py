@@ -48,6 +48,29 @@ ENTRY_POINTS = {
         "tiny-imagenet = ofav2_plugins.data.tiny_imagenet:TinyImageNet",
         "image-folder = ofav2_plugins.data.image_folder:ImageFolder",
     ],
+    "ofav2.exit_rules": [
+        "max_prob = ofav2_plugins.exit_rules.max_prob:MaxProbability",
+        "entropy = ofav2_plugins.exit_rules.entropy:Entropy",
+        "margin = ofav2_plugins.exit_rules.margin:Margin",
+        "patience = ofav2_plugins.exit_rules.patience:Patience",
+    ],
+    "ofav2.exporters": [
+        "onnx = ofav2_plugins.exporters.onnx:Onnx",
+        "torch_export = ofav2_plugins.exporters.torch_export:TorchExport",
+        "executorch = ofav2_plugins.exporters.executorch:ExecuTorch",
+        "openvino = ofav2_plugins.exporters.openvino:OpenVino",
+    ],
+    "ofav2.predictors": [
+        "gbm = ofav2_plugins.predictors.gbm:GradientBoosting",
+        "mlp = ofav2_plugins.predictors.mlp:MultiLayerPerceptron",
+    ],
+    "ofav2.searchers": [
+        "random = ofav2_plugins.searchers.random:Random",
+        "evolution = ofav2_plugins.searchers.evolution:Evolution",
+        "nsga2 = ofav2_plugins.searchers.nsga2:NSGA2",
+        "nsga3 = ofav2_plugins.searchers.nsga3:NSGA3",
+        "local = ofav2_plugins.searchers.local:Local",
+    ],
 }
 
 REQUIRES = [
@@ -62,6 +85,7 @@ REQUIRES = [
     "ruamel.yaml>=0.18",
     "filelock>=3.12",
     "numpy>=1.26",
+    "scipy>=1.11",
     "lightning-fabric>=2.4",
     "torchmetrics>=1.4",
     "pydantic>=2.6",
@@ -72,6 +96,8 @@ REQUIRES = [
     "jinja2>=3.1",
     "matplotlib>=3.8",
 ]
+
+SEARCH = ["lightgbm>=4.3", "scikit-learn>=1.4", "pymoo>=0.6.1.6"]
 
 EXTRAS = {
     "test": [
@@ -86,8 +112,12 @@ EXTRAS = {
         "wheel",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
+        *SEARCH,
     ],
+    "search": SEARCH,
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
+    "executorch": ["executorch>=1.0"],
+    "openvino": ["openvino>=2025.0"],
     "energy": ["codecarbon>=2.7"],
     "tensorboard": ["tensorboard>=2.16"],
 }
@@ -107,6 +137,7 @@ setup(
             "recipes/*.yaml",
             "study/studies/*.yaml",
             "report/templates/*",
+            "search/templates/*",
             "data/embedded/*",
         ],
     },

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .deploy.bundle import load_bundle
     from .errors import UserError
     from .execution.open_run import OpenRun, open_run
     from .models.layers.accelerate import accelerate
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # Loaded at first use: `ofav2 --help` and whoever needs only the search space do without torch.
 _WHERE = {
     "UserError": "errors",
+    "load_bundle": "deploy.bundle",
     "accelerate": "models.layers.accelerate",
     "reference_layers": "models.layers.depthwise",
     "OpenRun": "execution.open_run",
@@ -47,6 +49,7 @@ __all__ = [
     "accelerate",
     "build_subnet",
     "build_supernet",
+    "load_bundle",
     "open_run",
     "reference_layers",
 ]

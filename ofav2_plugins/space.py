@@ -1,4 +1,4 @@
-"""The search space: elastic dimensions, architectures, sampling, grids, encodings. No torch here.
+"""The search space: elastic dimensions, architectures, sampling, grids. Does not import torch.
 
 Every dimension is declared by the part that adds it (the backbone: for example ks, e, d; branches: level; exits:
 height). Sampling, grids, encodings and phases iterate over the declared dimensions and never ask for a plugin's name.
@@ -28,6 +28,25 @@ HEIGHT = "height"
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """A condition on another entry under which an entry of a dimension is part of the network.
+
+    `Requirement("d", 2, includes=3)`: stage 2 has at least 3 blocks. `Requirement("level", 7, includes="mbconv")`:
+    the MB block is active at position 7. If the other entry is itself inactive, so is the entry that requires it. A
+    requirement on a dimension that the space does not have always holds.
+
+    Args:
+        dim: Name of the other dimension.
+        entry: Index of its entry; 0 for a scalar dimension.
+        includes: The smallest value, or for a `SubsetDim` the member, that the other entry must include.
+    """
+
+    dim: str
+    entry: int
+    includes: int | str
+
+
+@dataclass(frozen=True)
 class ElasticDim:
     """One elastic dimension. Each entry takes one of its values; the largest value belongs to the maximal network.
 
@@ -36,20 +55,24 @@ class ElasticDim:
 
     Args:
         name: The dimension's name in an architecture ("ks").
-        values: All values, ascending.
+        values: All values, ascending. A phase unlocks some of them ("kernel sizes {5, 7}").
         length: Number of entries, or None for a scalar dimension.
         own_values: Entries whose values are not `values`: index -> ascending values.
+        requires: For each entry, the conditions under which it is part of the network; empty if it always is.
 
     Raises:
-        UserError: The values are not distinct and ascending.
+        UserError: The values are not distinct and ascending, or `requires` has a wrong length.
     """
 
     name: str
     values: tuple[float, ...]
     length: int | None = None
     own_values: Mapping[int, tuple[float, ...]] = field(default_factory=dict, kw_only=True)
+    requires: tuple[tuple[Requirement, ...], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.requires and len(self.requires) != (self.length or 1):
+            raise UserError(f"{self.name}: requires must have {self.length or 1} entries, but got {len(self.requires)}")
         for values in (self.values, *self.own_values.values()):
             if not values or list(values) != sorted(set(values)):
                 raise UserError(
@@ -74,6 +97,14 @@ class ElasticDim:
             return _copy(choice)
         return max((value for value in own if value <= choice), default=own[0])
 
+    def includes(self, choice: Any, part: Any) -> bool:
+        """Whether a choice of one entry includes `part`: a value of at least that."""
+        return choice >= part
+
+    def features(self, choice: Any) -> list[int]:
+        """One choice as numbers for a predictor: its rank among the values."""
+        return [sorted({*self.values, *itertools.chain(*self.own_values.values())}).index(choice)]
+
     def check(self, value: Any, where: str, index: int = 0) -> Any:
         """`value` of entry `index` in canonical form. Raises ValueError, naming `where`, if it is not allowed."""
         values = self.own_values.get(index, self.values)
@@ -95,7 +126,7 @@ class ElasticDim:
         """A user's value in canonical, complete form: a scalar broadcasts, arrays and tensors count as lists.
 
         Raises:
-            ValueError: Names the wrong entry, what it may be, and what was given.
+            ValueError: Names the wrong entry, the allowed values and the given one.
         """
         entries = self.broadcast(_plain(value))
         if self.length is None:
@@ -109,9 +140,12 @@ class ElasticDim:
 
 @dataclass(frozen=True)
 class SubsetDim(ElasticDim):
-    """A dimension whose entries are non-empty subsets of `members`; `values` are their possible sizes.
+    """A dimension whose entries are non-empty subsets of `members`; its `values` are the sizes of the subsets.
 
     This is Elastic Level (OFAv2 section 3.2): which of the blocks at a position are active.
+
+    Args:
+        members: The names that subsets consist of, in canonical order.
     """
 
     members: tuple[str, ...] = field(default=(), kw_only=True)
@@ -120,8 +154,16 @@ class SubsetDim(ElasticDim):
         sizes = self.values if values is None else values
         return [list(c) for size in sizes for c in itertools.combinations(self.members, int(size))]
 
+    def includes(self, choice: Any, part: Any) -> bool:
+        """Whether a choice of one entry includes `part`: a subset with that member."""
+        return part in choice
+
+    def features(self, choice: Any) -> list[int]:
+        """One choice as numbers for a predictor: for each member, whether the subset includes it."""
+        return [int(member in choice) for member in self.members]
+
     def check(self, value: Any, where: str, index: int = 0) -> list[str]:
-        allowed = f"a non-empty set of {list(self.members)} without duplicates"
+        allowed = f"a non-empty list of distinct names among {list(self.members)}"
         if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
             raise ValueError(f"{where} must be {allowed}, but got {value!r}")
         names = list(value)
@@ -143,7 +185,7 @@ class SearchSpace:
 
     Args:
         dims: The declared dimensions, in the order of an architecture's entries.
-        unlocked: Values unlocked now, by dimension; of a dimension that is missing, all values are unlocked.
+        unlocked: The unlocked values of each dimension; a dimension that is missing is unlocked completely.
     """
 
     dims: tuple[ElasticDim, ...]
@@ -163,7 +205,7 @@ class SearchSpace:
         return name in self and len(self[name].values) > 1
 
     def unlocked_values(self, name: str) -> tuple[float, ...]:
-        """The values of a dimension that are unlocked now, ascending."""
+        """The unlocked values of a dimension, ascending. Raises UserError for an unknown dimension."""
         return tuple(self.unlocked.get(name, self[name].values))
 
     def restrict(self, unlocks: Mapping[str, Sequence[float]]) -> SearchSpace:
@@ -177,14 +219,14 @@ class SearchSpace:
         return replace(self, unlocked=unlocked)
 
     def max_only(self) -> SearchSpace:
-        """The space of the maximal network alone: every dimension at its largest value."""
+        """The space that contains only the maximal network: every dimension at its largest value."""
         return self.restrict({dim.name: dim.values[-1:] for dim in self.dims})
 
     def sample(self, rng: random.Random) -> Arch:
-        """An architecture, uniform over the unlocked choices of each entry, drawn from `rng`.
+        """An architecture drawn from `rng`, uniform over the unlocked choices of each entry.
 
-        Each dimension draws from a stream of its own, so two spaces that share a dimension draw the same values
-        for it from the same `rng`: arms of a study with different plugins stay paired.
+        Each dimension draws from its own stream: two spaces that share a dimension draw the same values for it
+        from the same `rng`, so that the arms of a study stay paired although their plugins differ.
         """
         base = rng.getrandbits(64)
         arch = {}
@@ -207,7 +249,8 @@ class SearchSpace:
         """Uniform architectures (one value throughout the network) over the unlocked values.
 
         Args:
-            full: Dimensions of which all unlocked values appear; of the others, the smallest and the largest one.
+            full: Dimensions that contribute all of their unlocked values; the others contribute the smallest and
+                the largest one.
         """
         axes = []
         for dim in self.dims:
@@ -222,11 +265,11 @@ class SearchSpace:
         """A complete, canonical architecture from a user's settings.
 
         Args:
-            settings: Dimension -> value; scalars broadcast, None and missing dimensions keep `current`'s.
-            current: Where missing dimensions come from (default: the maximal architecture).
+            settings: Dimension -> value; scalars broadcast, None and missing dimensions keep the value of `current`.
+            current: The values of missing dimensions (default: the maximal architecture).
 
         Raises:
-            ValueError: An unknown dimension or a wrong value; names the entry, the allowed values, the given one.
+            ValueError: An unknown dimension or a wrong value; names the entry, the allowed values and the given one.
         """
         unknown = sorted(set(settings) - {dim.name for dim in self.dims})
         if unknown:
@@ -237,34 +280,8 @@ class SearchSpace:
             for dim in self.dims
         }
 
-    def encode(self, arch: Arch) -> list[int]:
-        """An architecture as integers: for each entry its index among the dimension's choices."""
-        arch = self.parse(arch)
-        code = []
-        for dim in self.dims:
-            entries = [arch[dim.name]] if dim.length is None else arch[dim.name]
-            code += [dim.entry_choices(i).index(entry) for i, entry in enumerate(entries)]
-        return code
-
-    def decode(self, code: Sequence[int]) -> Arch:
-        """The inverse of `encode`. Raises ValueError for a wrong length or an index out of range."""
-        expected = sum(dim.length or 1 for dim in self.dims)
-        if len(code) != expected:
-            raise ValueError(f"an encoded architecture has {expected} integers, but got {len(code)}")
-        rest, arch = list(code), {}
-        for dim in self.dims:
-            indices, rest = rest[: dim.length or 1], rest[dim.length or 1 :]
-            entries = []
-            for i, index in enumerate(indices):
-                choices = dim.entry_choices(i)
-                if not 0 <= index < len(choices):
-                    raise ValueError(f"{dim.name}: index must be in 0..{len(choices) - 1}, but got {index}")
-                entries.append(_copy(choices[index]))
-            arch[dim.name] = entries[0] if dim.length is None else entries
-        return arch
-
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able description of the declared dimensions and what is unlocked of them."""
+        """A JSON-able description of the declared dimensions and their unlocked values (a cache-key input)."""
         described: dict[str, Any] = {}
         for dim in self.dims:
             values = {"values": list(dim.values), "open": list(self.unlocked_values(dim.name)), "length": dim.length}
@@ -279,7 +296,7 @@ def arch_key(arch: Arch) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` with every numpy array, torch tensor and scalar of theirs as Python lists and numbers."""
+    """`value` with numpy arrays, torch tensors and their scalars converted to Python lists and numbers."""
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value.tolist() if hasattr(value, "tolist") else value

@@ -14,15 +14,16 @@ from torch import nn
 
 from ..models.layers.static import Layers, build_layer
 from ..plugin import Plugin
-from ..space import Arch, ElasticDim
+from ..space import Arch, ElasticDim, Requirement
 
-Entry = tuple[str, int | None]
-"""An entry of an architecture: a dimension's name and the index in it (None for a scalar dimension)."""
+Entry = tuple[str, int]
+"""An entry of an architecture: a dimension's name and the index in it (0 for a scalar dimension)."""
 
 Part = tuple[str, int]
-"""A part of a network: ("stem", 0), ("block", position), ("head", exit number) or ("depth", stage).
+"""A part of a network: ("stem", 0), ("block", position), ("branch", position), ("head", exit number), ("depth", stage).
 
-Positions and stages count from 0, exits from 1. ("depth", stage) is the number of active blocks of a stage.
+Positions and stages count from 0, exits from 1. ("block", position) is the backbone's own block, ("branch", position)
+any branch in parallel with it, and ("depth", stage) the number of active blocks of a stage.
 """
 
 
@@ -83,6 +84,10 @@ class Backbone(Plugin, ABC):
 
         Few entries per part make it possible to tabulate costs. `level` and `height` are not among them.
         """
+
+    @abstractmethod
+    def requirement(self, stage: int, index: int) -> Requirement:
+        """The condition under which block `index` of a stage (both from 0) is part of the network."""
 
     def stride(self, block: Any) -> int:
         """The stride of a block."""

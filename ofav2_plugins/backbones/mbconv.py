@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..models.layers.depthwise import FastSeparableConv2d
-from ..space import Arch, ElasticDim
+from ..space import HEIGHT, LEVEL, Arch, ElasticDim, Requirement
 from ..upstream import IdentityLayer
 from ..utils.validation import elastic_values
 from .base import Backbone, Entry, Part
@@ -47,14 +47,19 @@ class MBConvBackbone(Backbone):
         }
 
     def dims(self) -> tuple[ElasticDim, ...]:
-        stages = self.elastic_stages + self.single_block_stages
-        positions = self.elastic_stages * self.depth_list[-1] + self.single_block_stages
-        single = dict.fromkeys(range(self.elastic_stages, stages), (1,))
+        sizes = [self.depth_list[-1]] * self.elastic_stages + [1] * self.single_block_stages
+        blocks = [self.requirement(stage, index) for stage, size in enumerate(sizes) for index in range(size)]
+        in_block = tuple((block, Requirement(LEVEL, i, self.main_block)) for i, block in enumerate(blocks))
+        in_network = tuple((Requirement(HEIGHT, 0, stage + 1),) for stage in range(len(sizes)))
+        single = dict.fromkeys(range(self.elastic_stages, len(sizes)), (1,))
         return (
-            ElasticDim("ks", self.ks_list, positions),
-            ElasticDim("e", self.expand_ratio_list, positions),
-            ElasticDim("d", self.depth_list, stages, own_values=single),
+            ElasticDim("ks", self.ks_list, len(blocks), requires=in_block),
+            ElasticDim("e", self.expand_ratio_list, len(blocks), requires=in_block),
+            ElasticDim("d", self.depth_list, len(sizes), own_values=single, requires=in_network),
         )
+
+    def requirement(self, stage: int, index: int) -> Requirement:
+        return Requirement("d", stage, index + 1)
 
     def prepare(self, net: Any) -> None:
         for block in net.blocks[1:]:

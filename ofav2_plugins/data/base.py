@@ -74,6 +74,11 @@ class DataSplits:
         """Number of classes."""
         return len(self.class_names)
 
+    @property
+    def side(self) -> int:
+        """Width and height of the stored training images in pixels."""
+        return self.train.images.shape[-1]
+
 
 class Dataset(Plugin, ABC):
     """Where images come from."""
@@ -182,6 +187,39 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
         held_out.append(rng.permutation(indices)[: min(max(1, round(fraction * len(indices))), len(indices) - 1)])
     out = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def choose_per_class(
+    files: Sequence[tuple[Path, int]], per_class: int | None, class_names: Sequence[str], seed: int
+) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
+    """Part (file, label) pairs into `per_class` random ones of each class and all others, both in the given order.
+
+    With the same seed, a smaller number chooses a subset of what a larger one chooses. None chooses all.
+
+    Raises:
+        UserError: A class has fewer images.
+    """
+    if per_class is None:
+        return list(files), []
+    labels = np.array([label for _, label in files])
+    chosen = np.zeros(len(files), dtype=bool)
+    for label, name in enumerate(class_names):
+        indices = np.flatnonzero(labels == label)
+        if len(indices) < per_class:
+            raise UserError(
+                f"per_class must be at most the number of training images of every class, but got {per_class} and "
+                f"class {name!r} has {len(indices)}"
+            )
+        chosen[np.random.default_rng(derive_seed(seed, "per_class", label)).permutation(indices)[:per_class]] = True
+    return [files[i] for i in np.flatnonzero(chosen).tolist()], [files[i] for i in np.flatnonzero(~chosen).tolist()]
+
+
+def check_per_class(per_class: int | None) -> None:
+    """Raise ValueError unless `per_class` leaves images for training and for validation."""
+    if per_class is not None and per_class < 2:
+        raise ValueError(
+            f"per_class must be at least 2, one image for training and one for validation, but got {per_class}"
+        )
 
 
 def existing_folder(root: Path | None, dataset: str, hint: str) -> Path:

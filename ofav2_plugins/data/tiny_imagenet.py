@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ..errors import UserError
-from .base import Dataset, DataSplits, Split, existing_folder, make_splits
+from .base import Dataset, DataSplits, Split, check_per_class, choose_per_class, existing_folder, make_splits
 from .decode import decode, image_files
 
 SIZE = 64
 
 
 class TinyImageNet(Dataset):
-    """Tiny ImageNet: 200 classes of 500 images of 64 pixels (or as many of the classes as there are)."""
+    """Tiny ImageNet: 200 classes of 500 images of 64 pixels (or as many of the classes as there are).
+
+    Args:
+        per_class: Number of images of each class for training and validation, chosen at random by the seed of
+            `load`; None: all of the training folder.
+        test: "official": the official validation set is the test set (OFAv2 section 4). "rest": so are the images
+            of the training folder that `per_class` leaves over.
+    """
+
+    def __init__(self, per_class: int | None = None, test: Literal["official", "rest"] = "official"):
+        check_per_class(per_class)
+        self.per_class, self.test = per_class, test
 
     def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
         hint = "train/, val/ and wnids.txt of Tiny ImageNet (tiny-imagenet-200.zip from cs231n.stanford.edu)"
@@ -26,12 +38,14 @@ class TinyImageNet(Dataset):
         if not wnids:
             raise UserError(f"{folder / 'train'} has no folder of a class that {folder / 'wnids.txt'} names")
         label_of = {wnid: label for label, wnid in enumerate(wnids)}
-        train = [(path, label) for wnid, label in label_of.items()
+        files = [(path, label) for wnid, label in label_of.items()
                  for path in image_files(folder / "train" / wnid / "images")]  # fmt: skip
+        train, rest = choose_per_class(files, self.per_class, wnids, seed)
+        test = _annotated(folder / "val", label_of)
         return make_splits(
             self.name,
             _split(train),
-            _split(_annotated(folder / "val", label_of)),
+            _split([*rest, *test] if self.test == "rest" else test),
             class_names=_names(folder / "words.txt", wnids),
             resolutions=(48, 52, 56, 60, 64),
             mean=(0.4802, 0.4481, 0.3975),
@@ -47,7 +61,7 @@ def _split(files: list[tuple[Path, int]]) -> Split:
 
 
 def _annotated(val: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:
-    """The annotated images of known classes; UserError names the line of one that is missing."""
+    """(file, label) of the annotated images of known classes. Raises UserError for a missing image, naming the line."""
     annotations, files = val / "val_annotations.txt", []
     for number, line in enumerate(_text(annotations).splitlines(), start=1):
         if not line.strip():
@@ -66,7 +80,7 @@ def _annotated(val: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:
 
 
 def _names(words: Path, wnids: list[str]) -> list[str]:
-    """What people call the classes; the wnids where words.txt is not there."""
+    """The classes' names in English; the wnids if words.txt is missing."""
     known = dict(line.split("\t", 1) for line in _lines(words) if "\t" in line) if words.exists() else {}
     return [known.get(wnid, wnid) for wnid in wnids]
 
@@ -76,7 +90,9 @@ def _lines(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    """What is in a file; UserError, naming it, where it cannot be read or is no UTF-8."""
+    """The content of a file. Raises UserError, naming it, if it cannot be read or is not UTF-8."""
+    if path.exists() and not path.is_file():  # reading a named pipe would never return
+        raise UserError(f"{path} cannot be read: it is not a regular file; fetch it again")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -17,7 +17,7 @@ from ..space import SearchSpace
 from ..training.checkpoints import StepFiles
 from ..training.plan import PlannedStep
 from ..training.run_config import RunConfig
-from ..utils.files import read_json
+from .run_folder import read_run_file
 from .training_run import TRAINED, load_data
 
 
@@ -39,7 +39,7 @@ class _Run(_Stored):
 
 
 class _Settings(_Stored):
-    runs: list[_Run]
+    runs: dict[str, _Run]
     dataset: Any
     data: str
 
@@ -164,17 +164,17 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
         UserError: `arm` and `seed` do not name exactly one training; lists what there is.
     """
     folder = Path(path)
-    content = read_json(folder / "run.json")
+    content = read_run_file(folder)
     try:
         stored = _RunFile.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise RunError(f"{folder / 'run.json'} is damaged or of another version: {field}: {first['msg']}") from error
-    runs = list(zip(stored.settings.runs, stored.details.steps, strict=True))
+    runs = list(zip(stored.settings.runs.values(), stored.details.steps, strict=True))
     found = [(run, steps) for run, steps in runs if arm in (None, run.arm) and (seed is None or seed == run.seed)]
     if len(found) != 1:
-        known = ", ".join(f"{run.arm} (seed {run.seed})" for run, _ in runs)
+        known = ", ".join(stored.settings.runs)
         asked = f"arm={arm!r}, seed={seed!r}"
         raise UserError(f"{folder}: arm and seed must name one of its trainings, {known}, but got {asked}")
     run, steps = found[0]

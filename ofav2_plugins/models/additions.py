@@ -14,7 +14,7 @@ from ..branches.base import Branch
 from ..errors import UserError
 from ..exits.base import Exits
 from ..registry import PluginError
-from ..space import HEIGHT, LEVEL, ElasticDim, SubsetDim
+from ..space import HEIGHT, LEVEL, ElasticDim, Requirement, SubsetDim
 from .layers.accelerate import plain_copy
 from .layers.narrow import narrow_copy, narrow_template
 from .spec import SupernetSpec
@@ -78,12 +78,18 @@ class Additions:
         self.dropout = dropout
         self._templates: dict[tuple, nn.Module] = {}
 
-    def dims(self, n_positions: int, exits: Sequence[int]) -> list[ElasticDim]:
-        """The elastic dimensions that they add; `exits` are the numbers of the early exits."""
+    def dims(self, requires: tuple[tuple[Requirement, ...], ...], exits: Sequence[int]) -> list[ElasticDim]:
+        """The elastic dimensions that they add.
+
+        Args:
+            requires: For each position, the conditions under which it is part of the network.
+            exits: The numbers of the early exits.
+        """
         dims: list[ElasticDim] = []
         if self.branches:
             members = (self.main, *self.branches)
-            dims.append(SubsetDim(LEVEL, tuple(range(1, len(members) + 1)), n_positions, members=members))
+            sizes = tuple(range(1, len(members) + 1))
+            dims.append(SubsetDim(LEVEL, sizes, len(requires), members=members, requires=requires))
         if exits:
             dims.append(ElasticDim(HEIGHT, (*exits, len(self.widths) - 1)))
         return dims

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import registry
 from ..errors import UserError
-from ..plugin import describe_reference, parse_reference, reference_name, to_reference
+from ..plugin import describe_reference, is_reference, reference_name, to_reference
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,15 @@ class SupernetSpec:
 
     def __post_init__(self) -> None:
         branches = self.branches
-        if not isinstance(branches, (list, tuple)):
+        if not isinstance(branches, (list, tuple)) or not all(map(is_reference, branches)):
             raise UserError(f"branches must be a list of plugins, but got {branches!r}")
-        for part in (self.backbone, *branches, self.skip, self.exits):
-            parse_reference(part)
         if len(set(self.branch_names)) != len(branches):
-            raise UserError(f"branches must have distinct names, but got {list(self.branch_names)}")
+            raise UserError(f"branches must have distinct names, but got {branches!r}")
+        for part in ("backbone", "skip", "exits"):
+            if not is_reference(getattr(self, part)):
+                raise UserError(
+                    f"{part} must be a plugin's name or its name and settings, but got {getattr(self, part)!r}"
+                )
         object.__setattr__(self, "branches", tuple(branches))
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .. import registry
 from ..branches.base import Branch
 from ..errors import UserError
-from ..plugin import to_reference
+from ..plugin import is_reference, to_reference
 from ..utils.validation import is_number
 from .layers.parallel import sum_outputs
 from .spec import SupernetSpec
@@ -145,9 +145,9 @@ def _check_config(config: Any) -> None:
         raise UserError(f"a subnet's config must be the value of `subnet.config`, but {', '.join(missing)} is missing")
     _require(config["name"] == "Subnet", "name", "'Subnet'", config["name"])
     for part in ("backbone", "skip"):
-        _require(_is_reference(config[part]), part, "a plugin's name, or its name and settings", config[part])
+        _require(is_reference(config[part]), part, "a plugin's name, or its name and settings", config[part])
     branches = config["branches"]
-    listed = isinstance(branches, (list, tuple)) and all(map(_is_reference, branches))
+    listed = isinstance(branches, (list, tuple)) and all(map(is_reference, branches))
     _require(listed, "branches", "a list of plugins", branches)
     bn = config["bn"]
     numbers = isinstance(bn, Mapping) and set(bn) == {"momentum", "eps"} and all(map(is_number, bn.values()))
@@ -164,17 +164,13 @@ def _check_config(config: Any) -> None:
     numbered = isinstance(exits, Mapping) and {last} <= set(exits) <= {str(i + 1) for i in range(len(stages))}
     _require(numbered, "exits", f"a mapping of stage numbers among '1'..'{last}', the last one included", exits)
     for number, head in exits.items():
-        named = isinstance(head, Mapping) and _is_reference(head.get("plugin")) and "head" in head
+        named = isinstance(head, Mapping) and is_reference(head.get("plugin")) and "head" in head
         _require(named, f"exits.{number}", "a mapping with a plugin's name and its head", head)
 
 
 def _require(right: bool, entry: str, allowed: str, given: Any) -> None:
     if not right:
         raise UserError(f"a subnet's config: {entry} must be {allowed}, but got {given!r}")
-
-
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, Mapping) and isinstance(value.get("name"), str))
 
 
 def _filled_list(value: Any) -> bool:

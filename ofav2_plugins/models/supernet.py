@@ -79,7 +79,8 @@ class Supernet(nn.Module):
         for position, block in zip(self.positions, self._blocks(), strict=True):
             make_parallel(block, backbone.main_block, self._additions.build_branches(position))
         self.exits = self._additions.build_heads()
-        added_dims = self._additions.dims(len(self.positions), [*map(int, self.exits)])
+        requires = tuple((backbone.requirement(position.stage, position.index),) for position in self.positions)
+        added_dims = self._additions.dims(requires, [*map(int, self.exits)])
         self.space = self._sampled_space = SearchSpace((*own_dims, *added_dims))
         set_batch_norm(self, *bn_param)
         init_models(self)
@@ -276,16 +277,13 @@ class Supernet(nn.Module):
     def part_dependencies(self) -> dict[Part, tuple[Entry, ...]]:
         """Part of the network -> the entries of an architecture on which its static form depends.
 
-        The parts are ("stem", 0), ("block", position), ("head", exit number), each as `static_part` gives it, and
-        ("depth", stage), the number of active blocks. A part depends on few entries, so its cost can be tabulated.
+        See `backbones.base.Part`. A part depends on few entries, so its cost can be tabulated.
         """
-        parts: list[Part] = [("stem", 0), *(("block", i) for i in range(len(self.positions)))]
+        parts: list[Part] = [("stem", 0)]
+        parts += [(kind, i) for kind in ("block", "branch") for i in range(len(self.positions))]
         parts += [("head", number) for number in (*map(int, self.exits), self.n_stages)]
         parts += [("depth", stage) for stage in range(self.n_stages)]
-        found = {part: self.backbone.dependencies(part) for part in parts}
-        if LEVEL in self.space:
-            found |= {part: (*entries, (LEVEL, part[1])) for part, entries in found.items() if part[0] == "block"}
-        return found
+        return {part: self.backbone.dependencies(part) for part in parts}
 
     # -- weights -----------------------------------------------------------------------------------------
 

@@ -1,22 +1,26 @@
-"""Checks of numbers that a user gives: Python's and numpy's count, booleans and NaN do not."""
+"""Checks of values that a user gives, and how they are quoted in messages."""
 
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from ..errors import UserError
 
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+
 
 def is_integer(value: object) -> bool:
-    """Whether `value` is an integer; True and False are not."""
+    """Whether `value` is an integer of Python or numpy; True and False are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a finite real number; True and False are not."""
+    """Whether `value` is a finite real number of Python or numpy; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -31,3 +35,8 @@ def elastic_values(name: str, values: Any, odd: bool = False) -> tuple[int, ...]
         kind = "odd integers" if odd else "integers"
         raise UserError(f"{name} must be a list of one or more distinct {kind} of at least 1, but got {values!r}")
     return tuple(sorted(map(int, values)))
+
+
+def short(value: object) -> str:
+    """`repr(value)`, shortened to what fits into a one-line message."""
+    return _REPR.repr(value)

@@ -157,7 +157,7 @@ def test_another_run_is_refused_and_left_as_it_is(command, tmp_path, monkeypatch
     stopped = command(*train)
     assert stopped.returncode == 130 and "--resume" in stopped.stderr and str(out) in stopped.stderr.replace("\n", "")
     before = content_of(out)
-    assert json.loads(before["run.json"])["settings"]["supernet"] == "SE_B"
+    assert json.loads(before["run.json"])["settings"]["runs"].popitem()[1]["supernet"] == "SE_B"
     command(*train).assert_one_line(str(out), "--resume")
     for change in (("--seed", 1), ("--recipe", "proxy"), ("--set", "batch_size=9"), ("--supernet", "SE_D")):
         for resume in ((), ("--resume",)):

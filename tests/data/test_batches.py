@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import stats
 from support.pictures import images_of
 from torchvision import transforms
 
@@ -87,7 +88,7 @@ def test_shrinking_much_does_not_alias(min_scale):
 @pytest.mark.parametrize(("side", "resolution"), [(20, 16), (20, 20), (48, 16)])
 def test_mirrored_crop_is_the_flip_of_the_unmirrored(side, resolution):
     images = torch.rand(6, 3, side, side)
-    crops = crop_parameters(6, 0.5, False, torch.Generator().manual_seed(1))
+    crops = crop_parameters(6, side, 0.5, False, torch.Generator().manual_seed(1))
     mirrored = crops.clone()
     mirrored[:, 4] = -1
     got, wanted = (random_crop(images, c, resolution, 0.5) for c in (mirrored, crops))
@@ -102,27 +103,80 @@ def test_crop_reads_the_pixels_that_it_names():
     torch.testing.assert_close(got[:, :, 1:-1, 1:-1], wanted[:, :, 1:-1, 1:-1], atol=1e-5, rtol=0)
 
 
-@given(seed=st.integers(0, 2**31), min_scale=st.floats(0.1, 1))
-def test_crops_lie_inside_the_image(seed, min_scale):
-    crops = crop_parameters(64, min_scale, True, torch.Generator().manual_seed(seed))
-    width, height, left, top, mirrored = crops.unbind(1)
+def boxes(crops: torch.Tensor, side: int) -> np.ndarray:
+    """(left, top, width, height) of crops in pixels, int64 [n, 4]."""
+    pixels = crops[:, [2, 3, 0, 1]].double().numpy() * side
+    assert np.abs(pixels - pixels.round()).max() < 1e-4
+    return pixels.round().astype(np.int64)
+
+
+@given(seed=st.integers(0, 2**31), min_scale=st.floats(0.1, 1), side=st.integers(1, 256))
+def test_crops_are_whole_pixels_inside_the_image(seed, min_scale, side):
+    crops = crop_parameters(64, side, min_scale, True, torch.Generator().manual_seed(seed))
+    left, top, width, height = boxes(crops, side).T
     for size, corner in ((width, left), (height, top)):
-        assert (size > 0).all() and (corner >= 0).all() and (size + corner <= 1 + 1e-6).all()
-    assert set(mirrored.tolist()) == {-1.0, 1.0}
-    assert (width * height <= 1 + 1e-6).all() and (width * height >= min_scale - 1e-6).all()
-    assert (width / height <= 4 / 3 + 1e-5).all() and (height / width <= 4 / 3 + 1e-5).all()
+        assert (size > 0).all() and (corner >= 0).all() and (size + corner <= side).all()
+    assert set(crops[:, 4].tolist()) == {-1.0, 1.0}
 
 
-@pytest.mark.parametrize("min_scale", [0.08, 0.5, 0.85])
-def test_areas_are_uniform_and_so_are_the_ratios_that_fit(min_scale):
-    n = 20000
-    width, height, *_ = crop_parameters(n, min_scale, True, torch.Generator().manual_seed(2)).double().unbind(1)
-    area, log_ratio = width * height, torch.log(width / height)
-    shares = [(area - min_scale) / (1 - min_scale)]
-    shares += [(log_ratio / torch.log((1 / area).clamp(max=4 / 3)) + 1) / 2]
-    for share in shares:  # Kolmogorov and Smirnov: above 1.95 once in a thousand
-        far = (share.sort().values - (torch.arange(n) + 0.5) / n).abs().max()
-        assert far * math.sqrt(n) < 1.95
+class Replayed:
+    """Stands in for `torch` in torchvision's module: its draws are the given uniform numbers, one after the other."""
+
+    def __init__(self, attempts: torch.Tensor, corners: torch.Tensor):
+        self.attempts, self.corners = iter(attempts), iter(corners.flip(0))  # torchvision draws the top first
+
+    def __getattr__(self, name: str):
+        return getattr(torch, name)
+
+    def empty(self, size: int) -> Replayed:
+        return self
+
+    def uniform_(self, low, high) -> torch.Tensor:
+        return low + (high - low) * next(self.attempts)
+
+    def randint(self, low: int, high: int, size: tuple[int]) -> torch.Tensor:
+        return (next(self.corners) * high).long()
+
+
+@pytest.mark.parametrize(("side", "min_scale"), [(64, 0.85), (64, 0.08), (28, 0.85), (7, 0.99), (3, 0.01)])
+def test_with_the_same_draws_the_crops_are_those_of_torchvision(side, min_scale, monkeypatch):
+    n, image, wanted = 500, torch.empty(3, side, side), []
+    draws = torch.rand(n, 23, generator=torch.Generator().manual_seed(side))
+    for row in draws:
+        replayed = Replayed(row[:20].view(2, 10).T.reshape(-1), row[20:22])
+        monkeypatch.setattr("torchvision.transforms.transforms.torch", replayed)
+        top, left, height, width = transforms.RandomResizedCrop.get_params(image, [min_scale, 1.0], [3 / 4, 4 / 3])
+        wanted.append([left, top, width, height])
+    crops = crop_parameters(n, side, min_scale, True, torch.Generator().manual_seed(side))
+    assert boxes(crops, side).tolist() == wanted
+    assert ((crops[:, 4] == -1) == (draws[:, 22] < 0.5)).all()
+
+
+@pytest.mark.parametrize(("side", "min_scale"), [(64, 0.85), (64, 0.3), (28, 0.85), (256, 0.08)])
+def test_crops_are_distributed_as_those_of_torchvision(side, min_scale):
+    n, image = 4000, torch.empty(3, side, side)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        drawn = [transforms.RandomResizedCrop.get_params(image, [min_scale, 1.0], [3 / 4, 4 / 3]) for _ in range(n)]
+    top, left, height, width = np.array(drawn).T
+    own_left, own_top, own_width, own_height = boxes(
+        crop_parameters(n, side, min_scale, True, torch.Generator().manual_seed(2)), side
+    ).T
+    assert stats.ks_2samp(width * height, own_width * own_height).pvalue > 0.01
+    assert stats.ks_2samp(width / height, own_width / own_height).pvalue > 0.01
+    for corner, size, own_corner, own_size in (
+        (left, width, own_left, own_width), (top, height, own_top, own_height),
+    ):  # fmt: skip
+        free, own_free = size < side, own_size < side
+        assert stats.ks_2samp(
+            corner[free] / (side - size[free]), own_corner[own_free] / (side - own_size[own_free])
+        ).pvalue > 0.01  # fmt: skip
+
+
+def test_the_mean_area_is_that_of_torchvision():
+    """At scale >= 0.85 it is 0.905: large areas are drawn again more often because their ratio does not fit."""
+    crops = crop_parameters(50_000, 64, 0.85, True, torch.Generator().manual_seed(3))
+    assert (crops[:, 0] * crops[:, 1]).mean().item() == pytest.approx(0.905, abs=0.001)
 
 
 @pytest.mark.parametrize("min_scale", [0.1, 0.3, 0.5, 0.75, 0.85])

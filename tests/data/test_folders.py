@@ -14,8 +14,13 @@ from ofav2_plugins import registry
 from ofav2_plugins.errors import UserError
 
 
-def load(name, root, **settings):
-    return registry.load(registry.DATASETS, name).load(root, **settings)
+def load(plugin, root, **settings):
+    return registry.load(registry.DATASETS, plugin).load(root, **settings)
+
+
+def values(*splits) -> list[tuple[int, ...]]:
+    """A pixel of every image: the images of these tests are all of different colours."""
+    return [tuple(image[:, 5, 5].tolist()) for split in splits for image in images_of(split)]
 
 
 @pytest.fixture
@@ -90,6 +95,75 @@ def test_tiny_imagenet_without_words_or_with_an_empty_training_folder(tiny):
         load("tiny-imagenet", tiny)
 
 
+@pytest.fixture
+def large_tiny(tmp_path) -> Path:
+    """Tiny ImageNet's layout: two classes, 20 training and 3 validation images each, without loss of colours."""
+    root, lines = tmp_path / "tiny", []
+    for label, wnid in enumerate(("n01", "n02")):
+        for i in range(20):
+            paint(root / "train" / wnid / "images" / f"{wnid}_{i}.png", (label, i, 0))
+        for i in range(3):
+            paint(root / "val" / "images" / f"{wnid}_{i}.png", (label, i, 1))
+            lines.append(f"{wnid}_{i}.png\t{wnid}\t0\t0\t63\t63\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(lines))
+    (root / "wnids.txt").write_text("n01\nn02\n")
+    return root
+
+
+@pytest.mark.parametrize("test", ["official", "rest"])
+def test_tiny_imagenet_with_some_images_of_each_class(large_tiny, test):
+    data = load({"name": "tiny-imagenet", "per_class": 8, "test": test}, large_tiny, validation_fraction=0.25)
+    used, tested = values(data.train, data.validation), values(data.test)
+    everything = {(label, i, 0) for label in (0, 1) for i in range(20)}
+    official = {(label, i, 1) for label in (0, 1) for i in range(3)}
+    assert (len(data.train), len(data.validation)) == (12, 4)
+    assert len(set(used)) == 16 and set(used) <= everything
+    assert np.bincount(data.train.labels).tolist() == [6, 6] and np.bincount(data.validation.labels).tolist() == [2, 2]
+    assert len(tested) == len(set(tested))
+    assert set(tested) == (official | (everything - set(used)) if test == "rest" else official)
+    for split in (data.train, data.validation, data.test):
+        assert split.labels.tolist() == [value[0] for value in values(split)]
+
+
+def test_the_images_of_each_class_are_chosen_by_the_seed_and_smaller_numbers_choose_subsets(large_tiny):
+    chosen = {}
+    for per_class, seed in ((4, 0), (8, 0), (8, 1)):
+        data = load({"name": "tiny-imagenet", "per_class": per_class}, large_tiny, seed=seed)
+        chosen[per_class, seed] = set(values(data.train, data.validation))
+        again = load({"name": "tiny-imagenet", "per_class": per_class}, large_tiny, seed=seed)
+        assert again.fingerprint == data.fingerprint
+    assert chosen[4, 0] < chosen[8, 0] != chosen[8, 1]
+
+
+def test_the_fingerprint_covers_the_settings_of_tiny_imagenet(large_tiny):
+    settings = [{}, {"per_class": 8}, {"per_class": 8, "test": "rest"}, {"per_class": 9}]
+    assert len({load({"name": "tiny-imagenet", **s}, large_tiny).fingerprint for s in settings}) == 4
+    assert (
+        load("tiny-imagenet", large_tiny).fingerprint
+        == load({"name": "tiny-imagenet", "per_class": None, "test": "rest"}, large_tiny).fingerprint
+    )  # nothing is left over
+
+
+@pytest.mark.parametrize("plugin", ["tiny-imagenet", "image-folder"])
+def test_a_wrong_number_of_images_of_each_class_is_an_error_that_says_what_is_possible(plugin, large_tiny, flat):
+    root, most, short = {"tiny-imagenet": (large_tiny, 20, "n01"), "image-folder": (flat, 4, "cat")}[plugin]
+    assert len(load({"name": plugin, "per_class": most}, root, validation_fraction=0.5).train) == most
+    with pytest.raises(UserError, match=f"per_class must be at most .* got {most + 1} and class '{short}' has {most}"):
+        load({"name": plugin, "per_class": most + 1}, root)
+    for wrong in (1, 0, -3, "many", 2.5):
+        with pytest.raises(UserError, match=f"per_class.*but got {wrong!r}.*its settings are per_class: int"):
+            load({"name": plugin, "per_class": wrong}, root)
+    with pytest.raises(UserError, match=r"'test'.*'official' or 'rest'.*but got 'all'"):
+        load({"name": "tiny-imagenet", "test": "all"}, root)
+
+
+def test_image_folder_with_some_images_of_each_class_keeps_the_same_test_set(flat):
+    whole, part = load("image-folder", flat), load({"name": "image-folder", "per_class": 2}, flat)
+    assert values(part.test) == values(whole.test)
+    assert (len(part.train), len(part.validation)) == (2, 2)
+    assert set(values(part.train, part.validation)) < set(values(whole.train, whole.validation))
+
+
 def test_image_folder_splits_every_class(flat):
     data = load("image-folder", flat, validation_fraction=0.25, seed=4)
     assert data.class_names == ("cat", "dog")
@@ -137,7 +211,7 @@ def test_image_folder_with_three_folders_uses_each_for_what_it_is_called(flat, t
     paint(root / beside / "dog" / "only.png", (200, 201, 7), (40, 40))
     assert load("image-folder", root).fingerprint != data.fingerprint
     paint(root / ("val" if beside == "validation" else "validation") / "cat" / "0.png", 0, (40, 40))
-    with pytest.raises(UserError, match=r"val/ or validation/ .*but got both"):
+    with pytest.raises(UserError, match=r"val/ or validation/ next to train/, but got both"):
         load("image-folder", root)
 
 

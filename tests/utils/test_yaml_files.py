@@ -301,7 +301,7 @@ def test_a_wrong_field_of_a_study_is_named_with_file_and_line(load, right, wrong
     ("right", "wrong", "named"),
     [
         ("baseline: A", "baseline: C", "baseline .*'C'"),
-        ("name: B", "name: A", "'A' is there twice"),
+        ("name: B", "name: A", "'A' is used more than once"),
         ("seeds: [0, 1]", "seeds: [1, 1]", "seeds must be distinct"),
     ],
 )
@@ -313,7 +313,7 @@ def test_a_study_that_contradicts_itself_is_named(load, right, wrong, named):
 @pytest.mark.parametrize(
     ("right", "wrong", "named"),
     [
-        ("supernet: EE_D", "supernet: EE_X", "arm 'B'.*EE_X"),
+        ("supernet: EE_D", "supernet: EE_X", "arms.1.supernet.*EE_X"),
         ("supernet: EE_D", "supernet: EE_D\n    teacher: tutor", "arm 'B'.*tutor"),
         ("supernet: EE_D", 'supernet: EE_D\n    overrides: ["batch_sise=1"]', "arm 'B'.*batch_sise"),
         ("dataset: fashion-mini", "dataset: fashion-maxi", "fashion-maxi.*fashion-mini"),
