@@ -11,16 +11,16 @@ from ..errors import UserError
 from .app import console, data_app
 
 
-@data_app.command()
+@data_app.command(epilog="Example: ofav2 data fetch tiny-imagenet --to data")
 def fetch(
     name: Annotated[str, typer.Argument(help="tiny-imagenet.")],
-    to: Annotated[Path, typer.Option(help="The folder to put it in.")],
-    url: Annotated[str | None, typer.Option(help="Another address.")] = None,
+    to: Annotated[Path, typer.Option(help="The folder to unpack it into.")],
+    url: Annotated[str | None, typer.Option(help="Download from this address instead of the official one.")] = None,
     sha256: Annotated[
-        str | None, typer.Option(help="The digest of what is there, where it is not the official one.")
+        str | None, typer.Option(help="The SHA-256 digest of the file at --url, if it differs from the official one.")
     ] = None,
 ) -> None:
-    """Download and unpack a dataset; stopped or broken off, the next call continues."""
+    """Download and unpack a dataset; an interrupted download is continued by the next call."""
     from dataclasses import replace
 
     from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
