@@ -34,7 +34,7 @@ def watch(
         typer.echo(json.dumps([run.to_dict() for run in _runs(folder)], indent=1))
         return
     if once:
-        console.print(_view(folder, _runs(folder)))
+        console.print(_view(folder, _runs(folder)), soft_wrap=True)
         return
     with Live(console=console, auto_refresh=False) as live:
         while True:

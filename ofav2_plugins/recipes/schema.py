@@ -158,19 +158,25 @@ class Augmentation(StrictModel):
 class Evaluation(StrictModel):
     """How many subnets are measured, and how.
 
-    `latency_batch` also measures each subnet's latency on a batch of that size; do not combine it with `--workers`,
-    because processes on the same machine disturb the measurement.
+    `max_subnets` limits the networks measured after each step, `final_trunks` those after the last one, where every
+    height of a trunk is measured. `latency_batch` also measures the latency of each subnet on a batch of that size;
+    do not combine it with `--workers`, because processes on the same machine disturb the measurement.
     """
 
     batch_size: BatchSize = 200
     bn_images: BatchSize = 1000
     selection_draws: Count = 32
     max_subnets: Count | None = None
+    final_trunks: Count | None = None
     latency_batch: Count | None = None
 
 
 class Recipe(StrictModel):
-    """All settings of a training. `paper.yaml` has the published values."""
+    """All settings of a training. `paper.yaml` has the published values.
+
+    `idle_parameters` says what an optimizer step does to a parameter that has no gradient in it: `keep` skips it,
+    `momentum` takes the gradient as zero once the parameter has had one, so momentum and weight decay still move it.
+    """
 
     description: str = ""
     width_mult: Positive = 1.0
@@ -185,6 +191,7 @@ class Recipe(StrictModel):
     kd_ratio: AtLeast0 = 1.0
     exit_weights: ExitWeights = ExitWeights()
     optimizer: Optimizer = Optimizer()
+    idle_parameters: Literal["keep", "momentum"] = "keep"
     augmentation: Augmentation = Augmentation()
     evaluation: Evaluation = Evaluation()
     phases: dict[
