@@ -14,6 +14,7 @@ from . import (  # noqa: F401 - each adds its command
     data,
     doctor,
     export,
+    finetune,
     plan,
     plugins,
     predict,
