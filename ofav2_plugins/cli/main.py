@@ -18,9 +18,11 @@ from . import (  # noqa: F401 - each adds its command
     plan,
     plugins,
     predict,
+    recipe,
     report,
     search,
     train,
+    watch,
 )
 from .app import app
 
