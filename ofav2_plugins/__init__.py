@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .errors import UserError
+    from .evaluation.cost import Cost, cost, costs
     from .execution.open_run import OpenRun, open_run
     from .models.layers.accelerate import accelerate
     from .models.layers.depthwise import reference_layers
@@ -29,6 +30,9 @@ _WHERE = {
     "SearchSpace": "space",
     "Subnet": "models.subnet",
     "build_subnet": "models.subnet",
+    "Cost": "evaluation.cost",
+    "cost": "evaluation.cost",
+    "costs": "evaluation.cost",
     "Supernet": "models.supernet",
     "build_supernet": "models.supernet",
     "VARIANTS": "models.spec",
@@ -37,6 +41,7 @@ _WHERE = {
 
 __all__ = [
     "VARIANTS",
+    "Cost",
     "OpenRun",
     "PluginError",
     "SearchSpace",
@@ -47,6 +52,8 @@ __all__ = [
     "accelerate",
     "build_subnet",
     "build_supernet",
+    "cost",
+    "costs",
     "open_run",
     "reference_layers",
 ]

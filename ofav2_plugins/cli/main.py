@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 
 from ..errors import UserError
-from . import ablate, data, doctor, plan, plugins, report, search, train  # noqa: F401 - each adds its command
+from . import ablate, data, doctor, plan, plugins, profile, report, search, train  # noqa: F401 - each adds its command
 from .app import app
 
 
