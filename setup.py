@@ -45,6 +45,18 @@ ENTRY_POINTS = {
         "tiny-imagenet = ofav2_plugins.data.tiny_imagenet:TinyImageNet",
         "image-folder = ofav2_plugins.data.image_folder:ImageFolder",
     ],
+    "ofav2.exit_rules": [
+        "max_prob = ofav2_plugins.exit_rules.max_prob:MaxProbability",
+        "entropy = ofav2_plugins.exit_rules.entropy:Entropy",
+        "margin = ofav2_plugins.exit_rules.margin:Margin",
+        "patience = ofav2_plugins.exit_rules.patience:Patience",
+    ],
+    "ofav2.exporters": [
+        "onnx = ofav2_plugins.exporters.onnx:Onnx",
+        "torch_export = ofav2_plugins.exporters.torch_export:TorchExport",
+        "executorch = ofav2_plugins.exporters.executorch:ExecuTorch",
+        "openvino = ofav2_plugins.exporters.openvino:OpenVino",
+    ],
     "ofav2.predictors": [
         "gbm = ofav2_plugins.predictors.gbm:GradientBoosting",
         "mlp = ofav2_plugins.predictors.mlp:MultiLayerPerceptron",
@@ -70,6 +82,7 @@ REQUIRES = [
     "ruamel.yaml>=0.18",
     "filelock>=3.12",
     "numpy>=1.26",
+    "scipy>=1.11",
     "lightning-fabric>=2.4",
     "torchmetrics>=1.4",
     "pydantic>=2.6",
@@ -100,6 +113,8 @@ EXTRAS = {
     ],
     "search": SEARCH,
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
+    "executorch": ["executorch>=1.0"],
+    "openvino": ["openvino>=2025.0"],
     "energy": ["codecarbon>=2.7"],
     "tensorboard": ["tensorboard>=2.16"],
 }

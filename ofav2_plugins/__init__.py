@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .deploy.bundle import load_bundle
     from .errors import UserError
     from .evaluation.cost import Cost, cost, costs
     from .execution.open_run import OpenRun, open_run
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # Loaded at first use: `ofav2 --help` and whoever needs only the search space do without torch.
 _WHERE = {
     "UserError": "errors",
+    "load_bundle": "deploy.bundle",
     "accelerate": "models.layers.accelerate",
     "reference_layers": "models.layers.depthwise",
     "OpenRun": "execution.open_run",
@@ -54,6 +56,7 @@ __all__ = [
     "build_supernet",
     "cost",
     "costs",
+    "load_bundle",
     "open_run",
     "reference_layers",
 ]

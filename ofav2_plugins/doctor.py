@@ -1,30 +1,33 @@
-"""What is wrong with an environment, a dataset or a run folder, and how to mend it."""
+"""What is wrong with an environment, a dataset or a run folder, and how to fix it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from lightning_fabric import Fabric
 from packaging.requirements import Requirement
 
-from .errors import UserError
+from .errors import RunError, UserError
 from .execution.provenance import current_provenance
-from .execution.run_folder import difference
-from .execution.training_run import TRAINED, load_data, read_trained
+from .execution.records import FINAL, MEASURED, METRICS, TRAINED, metrics_differ, read_measured, read_trained
+from .execution.run_folder import difference, read_run_file
+from .execution.training_run import load_data
 from .registry import describe
 from .study.results import RESULTS, load_results
 from .training.checkpoints import StepFiles
-from .utils.files import read_json
+from .utils.meters import read_metrics
 from .utils.tensor_files import load_checkpoint
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `problem` says what is wrong and how to mend it, None that all is well."""
+    """One check; `problem` says what is wrong and how to fix it, None that nothing is."""
 
     what: str
     found: str
@@ -32,7 +35,7 @@ class Finding:
 
 
 def examine(dataset: str | None, root: Path | None, run: Path | None, fabric: Fabric) -> Iterator[Finding]:
-    """Look at the environment, and at a dataset and a run folder where they are given.
+    """Check the environment, and a dataset and a run folder if they are given.
 
     Args:
         dataset: A plugin of `ofav2.datasets`.
@@ -45,7 +48,7 @@ def examine(dataset: str | None, root: Path | None, run: Path | None, fabric: Fa
     yield _checked("upstream patches", _patches)
     for row in describe():
         if row.problem:
-            yield Finding(f"plugin {row.name}", row.distribution, f"{row.problem}; mend or uninstall it")
+            yield Finding(f"plugin {row.name}", row.distribution, f"{row.problem}; fix or uninstall it")
     yield Finding("plugins", f"{len(describe())} registered")
     yield _cache()
     if dataset is not None:
@@ -69,19 +72,19 @@ def _device(fabric: Fabric) -> Finding:
 
 
 def _requirements() -> Iterator[Finding]:
-    """Every declared requirement, against what is installed."""
+    """Every declared requirement, compared with what is installed."""
     for text in importlib.metadata.requires("ofav2-plugins") or []:
         needed = Requirement(text)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
-        mend = f"pip install '{needed.name}{needed.specifier}'"
+        remedy = f"pip install '{needed.name}{needed.specifier}'"
         try:
             version = importlib.metadata.version(needed.name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(needed.name, "not installed", mend)
+            yield Finding(needed.name, "not installed", remedy)
             continue
         wrong = not needed.specifier.contains(version, prereleases=True)
-        yield Finding(needed.name, version, f"must be {needed.specifier}: {mend}" if wrong else None)
+        yield Finding(needed.name, version, f"must be {needed.specifier}: {remedy}" if wrong else None)
 
 
 def _patches() -> str:
@@ -89,8 +92,10 @@ def _patches() -> str:
 
     from . import upstream  # noqa: F401 - applies them
 
-    needed = [patch.name for patch in upstream_patches.patches() if patch.module.needed()]
-    return f"{len(needed)} needed by this ofa, all applied"
+    patches = upstream_patches.patches()
+    if missing := [patch.name for patch in patches if patch.module.needed()]:
+        raise UserError(f"{', '.join(missing)} could not be applied to this version of ofa")
+    return f"{len(patches)} known; all that ofa {importlib.metadata.version('ofa')} needs are applied"
 
 
 def _cache() -> Finding:
@@ -112,28 +117,28 @@ def _dataset(dataset: str, root: Path | None) -> str:
 
 
 def _run(run: Path, fabric: Fabric) -> Iterator[Finding]:
-    """The mark of a run, every step's files, and parts that a killed process has left."""
+    """The run file, the files of every step, the results, and partial files that a killed process has left."""
     try:
-        mark = read_json(run / "run.json")
-        held = mark["provenance"]
-    except (UserError, KeyError, TypeError) as error:
+        file = read_run_file(run)
+    except RunError as error:
         yield Finding(f"run {run}", "", f"{error}; is it the folder of a run?")
         return
-    other = difference(held, {name: current_provenance(fabric).get(name) for name in held})
+    provenance = file["provenance"]
+    other = difference(provenance, {name: current_provenance(fabric).get(name) for name in provenance})
     yield Finding(
         f"run {run}",
-        f"of `ofav2 {mark.get('kind')}`",
-        f"begun otherwise: {other}; go back to what it was, or resume with --accept-changes" if other else None,
+        f"of `ofav2 {file['kind']}`",
+        f"begun differently: {other}; go back to the earlier value, or resume with --accept-changes" if other else None,
     )
     for folder in sorted((run / "steps").glob("*")):
         yield _step(folder)
     if (run / RESULTS).exists():
-        yield _checked(RESULTS, lambda: f"{len(load_results(run / RESULTS)['rows'])} rows")
+        yield _checked(RESULTS, lambda: _results(run))
     for part in sorted(run.rglob(".*.tmp")):
         writer = part.name.split(".")[-2]  # .<file>.<process>.tmp
         if writer.isdigit() and _is_running(int(writer)):
             continue
-        yield Finding(str(part), "part of a file", f"left by a killed process; remove it: rm {part}")
+        yield Finding(str(part), "partial file", f"left by a killed process; remove it: rm {shlex.quote(str(part))}")
 
 
 def _is_running(pid: int) -> bool:
@@ -144,22 +149,41 @@ def _is_running(pid: int) -> bool:
     return True
 
 
+def _results(run: Path) -> str:
+    def no_digest(problem: str) -> NoReturn:
+        raise RunError(f"{problem}; --resume rebuilds it from the finished steps")
+
+    return f"{len(load_results(run, no_digest)['rows'])} rows"
+
+
 def _step(folder: Path) -> Finding:
     files = StepFiles(folder, say=lambda text: None)
+    trained = (folder / TRAINED).exists()
+    checks: dict[Path, Callable[[], object]] = {
+        files.best: files.load_best,
+        files.state: lambda: load_checkpoint(files.state),
+        files.previous: lambda: load_checkpoint(files.previous),
+        folder / TRAINED: lambda: read_trained(folder),
+        folder / MEASURED: lambda: read_measured(folder),
+        folder / FINAL: lambda: read_measured(folder, FINAL),
+        folder / METRICS: lambda: _metrics(folder),
+    }
+    required = (files.best, folder / TRAINED, folder / METRICS) if trained else ()
     problems = []
-    done = (folder / TRAINED).exists()
-    looks: list[tuple[Path, Callable[[], object]]] = [
-        (files.best, files.load_best),
-        (files.state, lambda: load_checkpoint(files.state)),
-        (files.previous, lambda: load_checkpoint(files.previous)),
-        (folder / TRAINED, lambda: read_trained(folder)),
-    ]
-    for path, look in looks:
-        if path.exists() or (done and path == files.best):
+    for path, check in checks.items():
+        if path.exists() or path in required:
             try:
-                look()
+                check()
             except UserError as error:
                 problems.append(str(error))
-    mend = "; --resume falls back to what is whole and trains the rest again"
-    state = "trained" if done else "in training" if files.state.exists() else "begun"
-    return Finding(f"step {folder.name}", state, "; ".join(problems) + mend if problems else None)
+    remedy = "; --resume falls back to undamaged files, and computes again what is lost"
+    state = "trained" if trained else "in training" if files.state.exists() else "begun"
+    return Finding(f"step {folder.name}", state, "; ".join(problems) + remedy if problems else None)
+
+
+def _metrics(folder: Path) -> None:
+    """Raises RunError if metrics.jsonl is damaged or differs from the record of a finished step."""
+    metrics = read_metrics(folder / METRICS)
+    different = (folder / TRAINED).exists() and metrics_differ(folder, read_trained(folder)["history"])
+    if metrics is None or different:
+        raise RunError(f"{folder / METRICS} is missing, damaged, or not what {TRAINED} records")

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.commands import ofav2, overrides
 
 from ofav2_plugins.errors import UserError
+from ofav2_plugins.utils.files import read_json, write_record
 from ofav2_plugins.utils.meters import EnergyMeter
 
 SMALL = ["width_mult=0.25", "resolutions=[16]", "batch_size=512", "evaluation.bn_images=64", "evaluation.max_subnets=1",
          "phases={full: {epochs: 2}, sandwich: {epochs: 1}}"]  # fmt: skip
 
 
-def ofav2(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "ofav2_plugins", *map(str, arguments)], capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    settings = [part for setting in SMALL for part in ("--set", setting)]
     seen = ("--tensorboard", "--energy", "DEU")
-    done = ofav2("train", "--supernet", "EE_B", "--out", out, "--threads", 1, *seen, *settings)
+    done = ofav2("train", "--supernet", "EE_B", "--out", out, "--threads", 1, *seen, *overrides(*SMALL))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -39,24 +37,22 @@ def test_a_healthy_machine_dataset_and_run(run):
         assert words in done.stdout
 
 
-def test_what_is_broken_is_named_with_its_mend(run, tmp_path):
-    [best] = run.glob("steps/sandwich-*/best.safetensors")
-    whole, mark = best.read_bytes(), (run / "run.json").read_text()
-    best.write_bytes(whole[:-10])
-    (run / ".results.json.4194305.tmp").write_text("a part")
-    (run / "run.json").write_text(mark.replace('"device": "cpu"', '"device": "cuda"'))
-    try:
-        done = ofav2("doctor", "--dataset", "tiny-imagenet", "--root", tmp_path / "none", "--run", run)
-    finally:
-        best.write_bytes(whole)
-        (run / ".results.json.4194305.tmp").unlink()
-        (run / "run.json").write_text(mark)
+def test_what_is_broken_is_named_with_its_remedy(run, tmp_path):
+    broken = tmp_path / "run"
+    shutil.copytree(run, broken)
+    [best] = broken.glob("steps/sandwich-*/best.safetensors")
+    best.write_bytes(best.read_bytes()[:-10])
+    (broken / ".results.json.4194305.tmp").write_text("a part")
+    content = read_json(broken / "run.json")
+    content["provenance"]["device"] = "cuda"
+    write_record(broken / "run.json", content)
+    done = ofav2("doctor", "--dataset", "tiny-imagenet", "--root", tmp_path / "none", "--run", broken)
     assert done.returncode == 1
     wrong = [line for line in done.stdout.splitlines() if line.startswith("wrong")]
     for words in (str(tmp_path / "none"), "sandwich-", "rm ", "device was 'cuda', but got 'cpu'"):
         assert any(words in line for line in wrong), words
-    assert "4 to mend" in done.stdout
-    assert "is it the folder of a run?" in ofav2("doctor", "--run", tmp_path).stdout
+    assert "4 problems found" in done.stdout
+    assert "is it the folder of a run?" in ofav2("doctor", "--run", tmp_path / "none").stdout
 
 
 def test_metrics_come_as_lines_and_as_tensorboard(run):
@@ -82,7 +78,7 @@ def test_each_phase_has_its_cost(run):
 
 PEAK = """
 import torch
-from ofav2_plugins.utils.meters import peak_memory_mib, reset_peak_memory
+from ofav2_plugins.utils.memory import peak_memory_mib, reset_peak_memory
 cpu = torch.device("cpu")
 reset_peak_memory(cpu)
 before = peak_memory_mib(cpu)
@@ -111,8 +107,7 @@ def test_energy_of_no_country_is_refused():
 
 def test_the_plan_estimates_hours(run):
     plan = ["plan", "--supernet", "EE_B", "--recipe", "quick", "--dataset", "fashion-mini", "--json"]
-    settings = [part for setting in SMALL for part in ("--set", setting)]
-    done = ofav2(*plan, *settings)
+    done = ofav2(*plan, *overrides(*SMALL))
     assert done.returncode == 0, done.stderr
     estimated = sum(entry["hours"] for entry in json.loads(done.stdout)) * 3600
     [row] = json.loads((run / "results.json").read_text())["rows"]

@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: download one.")
 app.add_typer(data_app, name="data")
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)  # paths and names are text, whatever they contain
 
 
 @app.callback(invoke_without_command=True)

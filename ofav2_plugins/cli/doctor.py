@@ -14,12 +14,12 @@ from .options import DeviceOption, RootOption
 
 @app.command()
 def doctor(
-    dataset: Annotated[str | None, typer.Option(help="Also look at this dataset.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Also check this dataset.")] = None,
     root: RootOption = None,
-    run: Annotated[Path | None, typer.Option(help="Also look at this run's folder.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Also check this run's folder.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Check the environment, upstream's repairs, plugins, a dataset, a run folder; say what to mend."""
+    """Check the environment, upstream patches, plugins, a dataset, a run folder; say how to fix what is wrong."""
     from ..doctor import examine
     from ..utils.distributed import make_fabric
 
@@ -30,5 +30,5 @@ def doctor(
         console.print(mark, Text(": ".join(word for word in words if word)), soft_wrap=True)
         problems += finding.problem is not None
     if problems:
-        console.print(f"{problems} to mend")
+        console.print(f"{problems} problem{'s' if problems > 1 else ''} found")
         raise typer.Exit(1)

@@ -7,7 +7,21 @@ import sys
 from rich.console import Console
 
 from ..errors import UserError
-from . import ablate, data, doctor, plan, plugins, profile, report, search, train  # noqa: F401 - each adds its command
+from ..utils.progress import say
+from . import (  # noqa: F401 - each adds its command
+    ablate,
+    bench,
+    data,
+    doctor,
+    export,
+    plan,
+    plugins,
+    predict,
+    profile,
+    report,
+    search,
+    train,
+)
 from .app import app
 
 
@@ -15,11 +29,11 @@ def main() -> None:
     """The console script: errors are one line and a non-zero exit code; --debug shows where they came from."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = Console(stderr=True)
     try:
         code = app(args=arguments, prog_name="ofav2", standalone_mode=False) or 0
         if code == 130:  # typer's word for Ctrl-C
-            errors.print("stopped", style="yellow")
+            say(errors, "stopped", "yellow")
         sys.exit(code)
     except BrokenPipeError:
         sys.exit(1)
@@ -35,5 +49,5 @@ def main() -> None:
             message = str(error)
         else:
             message = f"{type(error).__name__}: {error} (an unexpected error; --debug shows where)"
-        errors.print(f"error: {' '.join(message.split())}", style="red", markup=False)
+        say(errors, f"error: {' '.join(message.split())}", "red")
         sys.exit(2 if usage is not None else 1)

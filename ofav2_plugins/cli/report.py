@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError
+from ..utils.progress import say
 from .app import app, console
 
 
@@ -17,11 +18,15 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the first folder.")] = None,
 ) -> None:
     """Rebuild the report of a run, or merge several runs into one."""
-    from ..report.page import write_report
+    from ..report.page import is_report, write_report
     from ..study.results import load_results, merge_results
 
     target = out or (folders[0] if folders[0].is_dir() else folders[0].parent)
-    if (target / "report.html").exists() and not (target / "results.json").exists():
-        raise UserError(f"{target} holds a report.html of something else; choose another --out")
-    written = write_report(merge_results([load_results(folder) for folder in folders]), target)
-    console.print(f"report: {written}")
+    if (target / "report.html").exists() and not is_report(target / "report.html"):
+        raise UserError(f"{target} contains a report.html that ofav2 has not written; choose another --out")
+    results = [load_results(folder, _warn) for folder in folders]
+    say(console, f"report: {write_report(merge_results(results), target)}")
+
+
+def _warn(text: str) -> None:
+    say(console, f"warning: {text}", "yellow")

@@ -6,6 +6,7 @@ from ..errors import RunError
 from ..report.console import print_table
 from ..report.page import write_report
 from ..study.session import Session, SessionOptions, run_session
+from ..utils.progress import say
 from .app import console
 from .options import stopped
 
@@ -20,7 +21,7 @@ def run_and_report(session: Session, options: SessionOptions) -> None:
         results = run_session(session, options, console)
     if results.fabric.is_global_zero:
         print_table(results.content, console)
-        console.print(f"report: {write_report(results.content, options.out)}", soft_wrap=True, markup=False)
+        say(console, f"report: {write_report(results.content, options.out)}")
     if results.failed:
         raise RunError(
             f"{len(results.failed)} of {len(session.arms)} arms failed, see above; --resume tries them again"

@@ -17,7 +17,7 @@ from ..space import SearchSpace
 from ..training.checkpoints import StepFiles
 from ..training.plan import PlannedStep
 from ..training.run_config import RunConfig
-from ..utils.files import read_json
+from .run_folder import read_run_file
 from .training_run import TRAINED, load_data
 
 
@@ -164,7 +164,7 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
         UserError: `arm` and `seed` do not name exactly one training; lists what there is.
     """
     folder = Path(path)
-    content = read_json(folder / "run.json")
+    content = read_run_file(folder)
     try:
         stored = _RunFile.model_validate(content)
     except ValidationError as error:

@@ -1,22 +1,40 @@
-"""The folder of a run: whose it is, what it was made with, and whether this run may go on in it."""
+"""The folder of a run: which run it belongs to, what it was computed with, and who works in it."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
+from pydantic import BaseModel, ConfigDict
 
 from ..errors import RunError
-from ..utils.files import read_json, write_json
+from ..utils.files import check_fields, read_json, read_record, write_record
+from ..utils.validation import short
 from .provenance import current_provenance
 
+RUN_FILE = "run.json"
+
 ORPHANS_SECONDS = 60
-"""How long workers of a process that was killed may take to notice, to save and to end."""
+"""How long the workers of a killed process may take to notice, to save and to exit."""
+
+
+class _RunFile(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    kind: str
+    settings: dict[str, Any]
+    provenance: dict[str, str]
+    details: dict[str, Any] | None = None
+
+
+def read_run_file(out: Path) -> dict[str, Any]:
+    """The content of a run folder's run.json. Raises RunError if it is missing, damaged or something else."""
+    return read_record(out / RUN_FILE, _RunFile)
 
 
 def open_run_folder(
@@ -27,114 +45,149 @@ def open_run_folder(
     resume: bool,
     accept_changes: bool = False,
     details: Mapping[str, Any] | None = None,
-) -> None:
-    """Make `out` this run's folder, or check that it is.
+) -> bool:
+    """Make `out` the folder of this run, or check that it is; returns whether it already was.
 
     Args:
         out: The folder.
         kind: The command, "train" or "ablate".
-        settings: What makes it this run.
+        settings: What identifies the run: everything that its results depend on.
         fabric: The device and precision that it is computed with.
-        resume: Whether it may hold this run already.
-        accept_changes: Go on although other code, or on another device, began the run.
-        details: What `open_run` needs besides the settings; the newest call's are kept.
+        resume: Whether the folder may contain this run already.
+        accept_changes: Continue although other code, or another device, began the run, or run.json is damaged.
+        details: What `open_run` needs besides the settings; those of the newest call are kept.
 
     Raises:
-        RunError: It holds something else, another run, this run begun by other code, or this run and `resume` is not
-            asked for; nothing in it has changed then.
+        RunError: It contains something else, another run, this run begun by other code, or this run without
+            `resume`; nothing in it has changed then.
     """
-    mark = out / "run.json"
     if out.exists() and not out.is_dir():
         raise RunError(f"--out must be a folder, but {out} is a file")
-    if mark.exists():
+    new: dict[str, Any] = {
+        "kind": kind,
+        "provenance": current_provenance(fabric),
+        "settings": settings,
+        "details": details,
+    }
+    if (out / RUN_FILE).exists():
         try:
-            held = read_json(mark)
+            earlier = read_run_file(out)
         except RunError as error:
-            raise RunError(f"{error}; choose another --out; steps copied into its steps/ are found again") from error
-        if not (isinstance(held, dict) and "kind" in held and isinstance(held.get("settings"), dict)):
-            raise RunError(f"{out} is not empty and its run.json is no run of ofav2; choose another --out")
-        if held.get("kind") != kind:
-            raise RunError(
-                f"{out} holds a run of `ofav2 {held.get('kind')}`, not of `ofav2 {kind}`; choose another --out"
-            )
-        changed = difference(held["settings"], json.loads(json.dumps(settings)))
-        if changed:
-            raise RunError(f"{out} holds another run: {changed}; choose another --out or repeat the old settings")
+            if not (resume and accept_changes and _is_run_folder(out)):
+                raise _unreadable(out, error) from error
+            earlier = new
+        _check_same_run(out, earlier, new)
         if not resume:
-            raise RunError(f"{out} holds this run already; add --resume to continue it, or choose another --out")
-        provenance = held.get("provenance", {})
-        other = difference(provenance, {name: current_provenance(fabric).get(name) for name in provenance})
-        if other and not accept_changes:
-            by = f" by --threads {provenance['threads']}" if other.startswith("threads ") else ""
-            raise RunError(
-                f"{out} was begun otherwise: {other}; finished steps and new ones would not be of one making; "
-                f"go back to what it was{by}, choose another --out, or add --accept-changes"
-            )
-        if held.get("details") != details:
-            write_json(mark, {**held, "details": details})
-        return
+            raise RunError(f"{out} contains this run already; add --resume to continue it, or choose another --out")
+        if not accept_changes:
+            _check_same_code(out, earlier["provenance"], new["provenance"])
+        if earlier is new or earlier.get("details") != details:
+            write_record(out / RUN_FILE, {**earlier, "details": details})
+        return True
     if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} is not empty and holds no run of ofav2; choose another --out")
+        raise RunError(f"{out} is not empty and contains no run of ofav2; choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"--out {out} cannot be made: {error.strerror}") from error
-    provenance = current_provenance(fabric)
-    write_json(mark, {"kind": kind, "provenance": provenance, "settings": settings, "details": details})
+        raise RunError(f"--out {out} cannot be created: {error.strerror}") from error
+    write_record(out / RUN_FILE, new)
+    return False
+
+
+def _is_run_folder(out: Path) -> bool:
+    """Whether a folder with a damaged run.json is a run's nevertheless."""
+    return (out / "steps").is_dir()
+
+
+def _unreadable(out: Path, error: RunError) -> RunError:
+    if _is_run_folder(out):
+        return RunError(
+            f"{error}; --resume --accept-changes writes it again and continues with the finished steps, although the "
+            "versions that computed them are no longer known; or choose another --out"
+        )
+    try:
+        check_fields(out / RUN_FILE, read_json(out / RUN_FILE), _RunFile)
+    except RunError:
+        return RunError(f"{out} is not empty and its {RUN_FILE} is not that of a run of ofav2; choose another --out")
+    return RunError(f"{error}; choose another --out")
+
+
+def _check_same_run(out: Path, earlier: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    if earlier["kind"] != new["kind"]:
+        raise RunError(
+            f"{out} contains a run of `ofav2 {earlier['kind']}`, not of `ofav2 {new['kind']}`; choose another --out"
+        )
+    changed = difference(earlier["settings"], json.loads(json.dumps(new["settings"])))
+    if changed:
+        raise RunError(f"{out} contains another run: {changed}; choose another --out or repeat the earlier settings")
+
+
+def _check_same_code(out: Path, earlier: Mapping[str, str], new: Mapping[str, str]) -> None:
+    other = difference(earlier, {name: new.get(name) for name in earlier})
+    if other:
+        by = f" by --threads {earlier['threads']}" if other.startswith("threads ") else ""
+        raise RunError(
+            f"{out} was begun differently: {other}; continuing would mix results of different code or hardware; "
+            f"go back to the earlier value{by}, choose another --out, or add --accept-changes"
+        )
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Within it no other process of this machine works in the folder, but this one's workers.
+    """Keep every other process of this machine, except workers of this one, from working in the folder.
 
     Raises:
-        RunError: Another one does; or workers of one that was killed do, and did not end within `ORPHANS_SECONDS`.
+        RunError: Another process works there, or workers of a killed one do and did not exit within
+            `ORPHANS_SECONDS`.
     """
-    words = f"another process works in {out}; wait for it, or stop it"
-    with _lock(out / ".lock", words):
-        deadline = time.monotonic() + ORPHANS_SECONDS
-        while True:
-            try:
-                with _lock(out / ".workers.lock", f"workers of a run that was killed still work in {out}; stop them"):
-                    break
-            except RunError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+    with _exclusive(out / ".lock", 0, f"another process works in {out}; wait for it, or stop it"):
+        words = f"workers of a run that was killed still work in {out}; stop them"
+        with _exclusive(out / ".workers.lock", ORPHANS_SECONDS, words):
+            pass
         yield
+
+
+@contextmanager
+def _exclusive(path: Path, seconds: float, words: str) -> Iterator[None]:
+    """Hold a file's exclusive lock. Raises RunError with `words` if it is not free within `seconds`."""
+    lock = FileLock(path, timeout=seconds)
+    try:
+        lock.acquire(poll_interval=0.2)
+    except Timeout as error:
+        raise RunError(words) from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be locked: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
 def working_in(out: Path) -> Iterator[None]:
-    """What a worker is in as long as it works in the folder."""
-    with _lock(out / ".workers.lock", f"another process takes {out}; wait for it", shared=True):
-        yield
-
-
-@contextmanager
-def _lock(path: Path, words: str, shared: bool = False) -> Iterator[None]:
-    with open(path, "a+") as file:  # readable too, which network file systems want for a shared lock
+    """Hold the lock that the workers of one process share as long as they work in the folder."""
+    with open(out / ".workers.lock", "a+") as file:  # network file systems require read access for a shared lock
         try:
             import fcntl
         except ImportError:  # Windows
             yield
             return
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunError(words) from error
+            raise RunError(f"another process is taking over {out}; wait for it") from error
         yield
 
 
-def difference(held: Any, now: Any, where: str = "") -> str:
-    """The first value in which two JSON values differ, in words; "" where they are equal."""
-    if isinstance(held, dict) and isinstance(now, dict):
-        for key in [*held, *(key for key in now if key not in held)]:
-            found = difference(held.get(key), now.get(key), f"{where}.{key}" if where else str(key))
+def difference(earlier: Any, now: Any, where: str = "") -> str:
+    """The first value in which two JSON values differ, as a phrase; "" if they are equal."""
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        for key in [*earlier, *(key for key in now if key not in earlier)]:
+            found = difference(earlier.get(key), now.get(key), f"{where}.{key}" if where else str(key))
             if found:
                 return found
         return ""
-    if isinstance(held, list) and isinstance(now, list) and len(held) == len(now):
-        pairs = enumerate(zip(held, now, strict=True))
+    if isinstance(earlier, list) and isinstance(now, list) and len(earlier) == len(now):
+        pairs = enumerate(zip(earlier, now, strict=True))
         return next((d for i, pair in pairs if (d := difference(*pair, f"{where}.{i}"))), "")
-    return "" if held == now else f"{where} was {held!r}, but got {now!r}"
+    return "" if earlier == now else f"{where} was {short(earlier)}, but got {short(now)}"

@@ -7,10 +7,10 @@ mistaken for the old one, and arms of a study that share a step (the same full p
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from .. import registry
 from ..data.base import DataSplits
 from ..data.batches import steps_per_epoch
 from ..errors import RunError, UserError
-from ..evaluation.accuracy import Evaluator, Measured
-from ..evaluation.candidates import Candidate, candidates
+from ..evaluation.accuracy import Evaluator
+from ..evaluation.candidates import Candidate, by_trunk
 from ..exits.weights import exit_weights, only_trained
 from ..models.supernet import Supernet
 from ..plugin import describe_reference
@@ -34,12 +34,25 @@ from ..training.plan import INIT, NONE, PlannedStep
 from ..training.run_config import RunConfig
 from ..training.trainer import StepTrainer, batch_work
 from ..utils.distributed import any_rank, check_batch_size, map_over_ranks
-from ..utils.files import read_json, write_json
+from ..utils.meters import write_metrics
 from ..utils.tensor_files import load_checkpoint
 from .cache_key import step_folder_names
+from .measuring import measured_before, measured_candidates, measuring_settings
 from .provenance import code_versions
+from .records import (
+    FINAL,
+    MEASURED,
+    METRICS,
+    TRAINED,
+    metrics_differ,
+    phase_result,
+    read_trained,
+    write_measured,
+    write_trained,
+)
 
-TRAINED, MEASURED = "trained.json", "measured.json"
+SAVE_SECONDS = 10
+"""Measured subnets are written at most this often: thousands of them make a large file."""
 
 
 class TrainingRun:
@@ -101,9 +114,12 @@ class TrainingRun:
                     self._train(planned, files, context)
                 else:
                     context.reporter.skip(self._training_work(planned))
+                    self._restore_metrics(files)
                 yield self._measured(planned, files, context)
         finally:
-            self.__dict__.pop("net", None)  # a study has many arms, and shall not keep all their networks
+            # A study has many arms and must not keep the networks and images of all of them.
+            self.__dict__.pop("net", None)
+            self.evaluator.release()
 
     def _train(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> None:
         self._load(planned.starts_from or INIT)
@@ -125,9 +141,16 @@ class TrainingRun:
             resolutions, n_images = self.evaluator.resolutions, len(self.data.train)
             macs = training_macs(self.net, planned, self.config.recipe, n_images, resolutions, self.config.seed)
             trained = {**vars(progress), "training_macs": macs, "plan": planned.to_dict(), "code": code_versions()}
-            write_json(files.folder / TRAINED, trained)
+            write_trained(files.folder, trained)
             files.drop_states()
         self.fabric.barrier()
+
+    def _restore_metrics(self, files: StepFiles) -> None:
+        """Write a finished step's metrics again if they are not those of its record."""
+        history = read_trained(files.folder)["history"]
+        if self.fabric.is_global_zero and metrics_differ(files.folder, history):
+            write_metrics(files.folder / METRICS, history)
+            files.say(f"{files.folder / METRICS} was missing or damaged; it is written again")
 
     def _best(self, step: str) -> Mapping[str, torch.Tensor]:
         if step == INIT:
@@ -166,36 +189,42 @@ class TrainingRun:
         return trained
 
     def _measured(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> dict[str, Any]:
-        """The step's entry of a results row: measured now, or what is left of it, or read."""
-        chosen = measured_candidates(self.config, planned, self.evaluator)
-        recipe = self.config.recipe
-        settings = {
-            **recipe.evaluation.model_dump(exclude_none=True),
-            **recipe.augmentation.model_dump(),
-            **({"output": recipe.exit_weights.output} if len(self.exits) > 1 else {}),
-        }
-        held = measured_before(files.folder / MEASURED, settings)
-        context.reporter.skip((len(held["subnets"]) + ("exits" in held)) * self.evaluator.images_per_candidate)
-        left = chosen[len(held["subnets"]) :]
-        exits_left = [None] if len(self.exits) > 1 and "exits" not in held else []
+        """The step's entry of a results row; what an earlier run has measured is read, the rest is measured now."""
+        groups = by_trunk(self._candidates(planned))
+        name = FINAL if self._is_last(planned) else MEASURED
+        settings = measuring_settings(self.config.recipe, len(self.exits))
+        record, n_done = measured_before(files, name, settings, groups)
+        context.reporter.skip((n_done + ("exits" in record)) * self.evaluator.images_per_candidate)
+        left = groups[n_done:]
+        exits_left = [None] if len(self.exits) > 1 and "exits" not in record else []
         if left or exits_left:
             self._load(planned.name)
-        started, before = time.monotonic(), held["seconds"]
+        started, before, saved = time.monotonic(), record["seconds"], -math.inf
         for exits in map_over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), exits_left):
-            held.update(exits)
+            record.update(exits)
             context.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
             if self.fabric.is_global_zero:
-                write_json(files.folder / MEASURED, held)
-        for subnet in map_over_ranks(self.fabric, lambda c: self.evaluator.measure(self.net, c).to_dict(), left):
-            held["subnets"].append(subnet)
-            held["seconds"] = before + time.monotonic() - started
-            note = f"measuring subnet {len(held['subnets'])}/{len(chosen)}"
+                write_measured(files.folder, record, name)
+        n_subnets = sum(map(len, groups))
+        for subnets in map_over_ranks(self.fabric, partial(self.evaluator.measure_trunk, self.net), left):
+            record["subnets"] += [subnet.to_dict() for subnet in subnets]
+            record["seconds"] = before + time.monotonic() - started
+            note = f"measuring subnet {len(record['subnets'])}/{n_subnets}"
             context.reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
-            if self.fabric.is_global_zero:
-                write_json(files.folder / MEASURED, held)
-            if any_rank(self.fabric, context.stop.asked):
+            stopping = any_rank(self.fabric, context.stop.asked)
+            finished = len(record["subnets"]) == n_subnets
+            if self.fabric.is_global_zero and (stopping or finished or time.monotonic() - saved > SAVE_SECONDS):
+                write_measured(files.folder, record, name)
+                saved = time.monotonic()
+            if stopping:
                 raise KeyboardInterrupt
-        return summary(planned.name, held, read_trained(files.folder))
+        return phase_result(planned.name, record, read_trained(files.folder))
+
+    def _candidates(self, planned: PlannedStep) -> list[Candidate]:
+        return measured_candidates(self.config, planned, self.evaluator, self._is_last(planned))
+
+    def _is_last(self, planned: PlannedStep) -> bool:
+        return planned.name == self.plan[-1].name
 
     def _training_work(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
@@ -204,24 +233,12 @@ class TrainingRun:
         return epochs * n_batches * batch_work(planned, min(batch_size, len(self.data.train)))
 
     def _evaluation_work(self, planned: PlannedStep) -> float:
-        networks = len(measured_candidates(self.config, planned, self.evaluator)) + (len(self.exits) > 1)
-        return networks * self.evaluator.images_per_candidate
-
-
-def measured_candidates(arm: RunConfig, planned: PlannedStep, evaluator: Evaluator) -> list[Candidate]:
-    """The networks that are measured after a step: the whole grid, or a seeded draw of it."""
-    return candidates(
-        planned.space,
-        evaluator.resolutions,
-        full=tuple(planned.unlocks) if planned.phase.whole_grid else (),
-        ensemble=planned.phase.multi_exit_loss,
-        limit=arm.recipe.evaluation.max_subnets,
-        seed_parts=(arm.seed, planned.name, "measure"),
-    )
+        passes = len(by_trunk(self._candidates(planned))) + (len(self.exits) > 1)
+        return passes * self.evaluator.images_per_candidate
 
 
 def finished(files: StepFiles) -> bool:
-    """Whether a step is trained and its best weights are whole; if they are damaged, it is trained again."""
+    """Whether a step is trained and its record and best weights are undamaged; otherwise it is trained again."""
     if not (files.folder / TRAINED).exists():
         return False
     try:
@@ -229,60 +246,10 @@ def finished(files: StepFiles) -> bool:
         files.load_best()
     except RunError as error:
         files.say(f"{error}; this step is trained again")
-        for name in (TRAINED, MEASURED):
+        for name in (TRAINED, MEASURED, FINAL):
             (files.folder / name).unlink(missing_ok=True)
         return False
     return True
-
-
-def read_trained(folder: Path) -> dict[str, Any]:
-    """What a finished step recorded. Raises RunError where it is missing, damaged or something else."""
-    held = read_json(folder / TRAINED)
-    known = isinstance(held, dict) and isinstance(held.get("history"), list)
-    if not (known and {"seconds", "training_macs"} <= set(held)):
-        raise RunError(f"{folder / TRAINED} is damaged: it must hold the history of a training")
-    return held
-
-
-def measured_before(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run has measured with the same settings: a part, all or nothing."""
-    nothing: dict[str, Any] = {"settings": settings, "subnets": [], "seconds": 0.0}
-    try:
-        held = read_json(path) if path.exists() else nothing
-        subnets = [Measured(**subnet).to_dict() for subnet in held["subnets"]]
-        return {**held, "subnets": subnets} if held["settings"] == settings and held["seconds"] >= 0 else nothing
-    except (RunError, KeyError, TypeError):  # damaged: measured again
-        return nothing
-
-
-def summary(name: str, measured: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-    """One `phases` entry of a results row: accuracies in percent on the test set, and what the step cost.
-
-    `best_top1` is the test accuracy of the subnet best on validation; nothing is chosen by the test set but
-    `test_max_top1`, which is what the paper charts. Energy is an estimate, there where it was asked for.
-    """
-    subnets = measured["subnets"]
-    tops = [subnet["top1"] for subnet in subnets]
-    speeds = [entry["images_per_second"] for entry in trained["history"] if entry["images_per_second"]]
-    costs = {
-        key: sum(entry[key] for entry in trained["history"] if key in entry)
-        for key in ("energy_kwh", "co2_kg")
-        if any(key in entry for entry in trained["history"])
-    }
-    return {
-        "name": name,
-        "best_top1": max(subnets, key=lambda subnet: subnet["val_top1"])["top1"],
-        "test_max_top1": max(tops),
-        "mean_top1": sum(tops) / len(tops),
-        "min_top1": min(tops),
-        **{key: measured[key] for key in ("exits", "ensemble_top1", "ensemble_val_top1") if key in measured},
-        "training_macs": trained["training_macs"],
-        "seconds": trained["seconds"] + measured["seconds"],
-        "images_per_second": statistics.median(speeds) if speeds else None,
-        "peak_memory_mib": max(entry["peak_memory_mib"] for entry in trained["history"]),
-        **costs,
-        "subnets": subnets,
-    }
 
 
 def load_data(dataset: Any, root: Path | None, validation_fraction: float) -> DataSplits:

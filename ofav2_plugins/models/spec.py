@@ -40,7 +40,9 @@ class SupernetSpec:
             raise UserError(f"branches must have distinct names other than {MBCONV!r}, but got {branches!r}")
         for part in ("skip", "exits"):
             if not is_reference(getattr(self, part)):
-                raise UserError(f"{part} must be a plugin's name or its name and settings, but got {getattr(self, part)!r}")
+                raise UserError(
+                    f"{part} must be a plugin's name or its name and settings, but got {getattr(self, part)!r}"
+                )
         object.__setattr__(self, "branches", tuple(branches))
 
     @property

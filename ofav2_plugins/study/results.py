@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ..errors import UserError
+from ..errors import RunError, UserError
+from ..utils.files import DIGEST, check_fields, content_digest
 
 RESULTS = "results.json"
 FORMAT = "ofav2-results-1"
+
+
+def _percent(value: float | None) -> float | None:
+    if value is not None and not (math.isnan(value) or 0 <= value <= 100):
+        raise ValueError("an accuracy must be in 0..100 percent")
+    return value
+
+
+Percent = Annotated[float | None, AfterValidator(_percent)]
+"""An accuracy; null and NaN mean that there is none."""
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
+class _Network(_Part):
+    val_top1: Percent = None
+    top1: Percent = None
+
+
 class _Phase(_Part):
     name: str
-    best_top1: float | None = None
-    test_max_top1: float | None = None
-    mean_top1: float | None = None
-    min_top1: float | None = None
+    best_top1: Percent = None
+    test_max_top1: Percent = None
+    mean_top1: Percent = None
+    min_top1: Percent = None
+    ensemble_top1: Percent = None
+    ensemble_val_top1: Percent = None
     seconds: float | None = None
-    subnets: list[dict[str, Any]] | None = None
-    exits: list[dict[str, Any]] | None = None
+    subnets: list[_Network] | None = None
+    exits: list[_Network] | None = None
 
 
 class _Row(_Part):
@@ -57,29 +75,37 @@ class FormatError(UserError):
     """Results that another version has written."""
 
 
-def load_results(path: Path) -> dict[str, Any]:
+def load_results(path: Path, warn: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """The results of a run folder, or of a results.json.
+
+    Args:
+        path: The folder or the file.
+        warn: Called with a line about a file without a digest, such as one that was merged by hand.
 
     Raises:
         FormatError: Another version has written it.
-        UserError: There is none, or it is damaged, or it is something else; names the file.
+        UserError: It is missing or something else; names the file.
+        RunError: It is damaged or was changed since it was written; names file and field.
     """
-    file = path / "results.json" if path.is_dir() else path
+    file = path / RESULTS if path.is_dir() else path
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is missing or damaged: {error}; give a run folder or its file") from error
+        raise UserError(f"{file} is missing or damaged: {error}; give a run folder or its {RESULTS}") from error
     if isinstance(results, dict) and results.get("format", FORMAT) != FORMAT:
         raise FormatError(
             f"{file} must have the format {FORMAT!r}, but has {results['format']!r}: another version of ofav2-plugins "
             "has written it; use that one, or another folder"
         )
-    try:
-        _Results.model_validate(results)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, first["loc"]))) or "the whole"
-        raise UserError(f"{file} is not a results file of ofav2: {where}: {first['msg']}") from error
+    digest = results.pop(DIGEST, None) if isinstance(results, dict) else None
+    if digest is None:
+        warn(f"{file} has no digest: it cannot be checked whether its numbers are those that were measured")
+    elif digest != content_digest(results):
+        raise RunError(
+            f"{file} is damaged: its digest does not match its content; run the command that wrote it again with "
+            "--resume, which rebuilds it from the finished steps"
+        )
+    check_fields(file, results, _Results)
     return results
 
 

@@ -1,95 +1,115 @@
-"""The results of a study as they come: rows of arms and seeds, written after every phase."""
+"""The results of a study as they arrive: rows of arms and seeds, in results.json."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning_fabric import Fabric
 
-from ..errors import UserError
+from ..errors import RunError, UserError
 from ..execution.provenance import environment
 from ..execution.training_run import TrainingRun
 from ..models.spec import supernet_label
 from ..plugin import describe_reference
 from ..training.run_config import RunConfig
-from ..utils.files import write_json
+from ..utils.files import write_record
 from ..utils.progress import Reporter, duration
 from .results import FORMAT, RESULTS, FormatError, joined_environments, load_results
 
+WRITING_SHARE = 0.1
+"""The largest share of the time that writing intermediate results may take."""
+
 
 class StudyResults:
-    """What `results.json` holds; an earlier session's rows stay until they are renewed.
+    """The content of `results.json`; rows of an earlier session stay until they are replaced.
 
     Args:
         runs: Every arm and seed of the study, in its order.
         out: The run folder.
-        fabric: What it is computed with.
+        fabric: The devices and processes that compute.
         study: The description that results and report carry.
-        reporter: Told of every phase, when it is written.
+        reporter: Prints a line for every phase.
 
     Raises:
-        FormatError: The folder's results are another version's; they stay as they are.
+        FormatError: Another version has written the folder's results; they are not changed.
     """
 
     def __init__(
         self, runs: Sequence[TrainingRun], out: Path, fabric: Fabric, study: dict[str, Any], reporter: Reporter
     ):
-        self.arms, self.out, self.fabric, self.reporter = [run.config for run in runs], out, fabric, reporter
-        held: dict[str, Any] = {"environment": None, "rows": []}
-        if (out / RESULTS).exists():
-            try:
-                held = load_results(out / RESULTS)
-            except FormatError:
-                raise
-            except UserError as error:
-                reporter.line(f"{error}; it is made again from the steps")
-        now = environment(fabric)
-        before = held.get("environment")
+        self.configs, self.out, self.fabric, self.reporter = [run.config for run in runs], out, fabric, reporter
+        earlier = self._earlier()
+        now, before = environment(fabric), earlier.get("environment")
         self._before = before or now
         self._sessions = [before, now] if before else [now]
-        self._rows = {(row["arm"], row["seed"]): row for row in held["rows"]}
+        self._rows = {(row["arm"], row.get("seed")): row for row in earlier["rows"]}
         self._done: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+        self._next_write = 0.0
         self.failed: list[str] = []
         self.content: dict[str, Any] = {"format": FORMAT, "study": study, "environment": self._before, "rows": []}
 
+    def _earlier(self) -> dict[str, Any]:
+        """The results of an earlier session; none if they are damaged."""
+        if (self.out / RESULTS).exists():
+            try:
+                return load_results(self.out / RESULTS, warn=_reject)
+            except FormatError:
+                raise
+            except UserError as error:
+                self.reporter.line(f"{error}; it is rebuilt from the finished steps")
+        return {"rows": []}
+
     def add_phase(self, run: TrainingRun, phase: dict[str, Any]) -> None:
-        """Take in what an arm's next phase gave, write everything, and say it."""
-        arm = run.config
-        done = self._done.setdefault((arm.name, arm.seed), {})
+        """Add the result of a run's next step and print it."""
+        config = run.config
+        done = self._done.setdefault((config.name, config.seed), {})
         done[phase["name"]] = phase
-        self._renew(run, phases=[*done.values(), *self._phases_before(arm)[len(done) :]])
-        seed = f", seed {arm.seed}" if len({other.seed for other in self.arms}) > 1 else ""
+        self._replace(run, phases=[*done.values(), *self._phases_before(config)[len(done) :]])
+        seed = f", seed {config.seed}" if len({other.seed for other in self.configs}) > 1 else ""
         top1s = f"best {phase['best_top1']:4.1f} %, mean {phase['mean_top1']:4.1f} %"
         took = f"took {duration(phase['seconds'])}"
-        self.reporter.line(f"{arm.name}{seed}: {phase['name']:9s} {top1s}, {took}{self.reporter.eta()}")
+        self.reporter.line(f"{config.name}{seed}: {phase['name']:9s} {top1s}, {took}{self.reporter.eta()}")
 
     def add_failure(self, run: TrainingRun, reason: str) -> None:
-        """Note that an arm ended early, and why; what it had done stays."""
-        arm = run.config
-        done = self._done.get((arm.name, arm.seed), {})
-        self._renew(run, phases=[*done.values(), *self._phases_before(arm)[len(done) :]], error=reason)
-        self.failed.append(arm.name)
-        self.reporter.line(f"{arm.name}, seed {arm.seed}, failed: {reason}")
+        """Record that a run has failed, and why; its finished steps stay."""
+        config = run.config
+        done = self._done.get((config.name, config.seed), {})
+        self._replace(run, phases=[*done.values(), *self._phases_before(config)[len(done) :]], error=reason)
+        self.failed.append(config.name)
+        self.reporter.line(f"{config.name}, seed {config.seed}, failed: {reason}")
 
-    def _phases_before(self, arm: RunConfig) -> list[dict[str, Any]]:
-        """What the file already held of an arm."""
-        return self._rows.get((arm.name, arm.seed), {}).get("phases") or []
+    def write(self) -> None:
+        """Write results.json."""
+        if self.fabric.is_global_zero and self.content["rows"]:
+            started = time.monotonic()
+            write_record(self.out / RESULTS, self.content)
+            ended = time.monotonic()
+            self._next_write = ended + (ended - started) / WRITING_SHARE
 
-    def _renew(self, run: TrainingRun, **more: Any) -> None:
-        arm = run.config
-        self._rows[arm.name, arm.seed] = {
-            "arm": arm.name,
-            "supernet": supernet_label(arm.supernet),
-            "teacher": describe_reference(arm.recipe.teacher),
-            "seed": arm.seed,
+    def _phases_before(self, config: RunConfig) -> list[dict[str, Any]]:
+        """The phases of a run in the results of an earlier session."""
+        return self._rows.get((config.name, config.seed), {}).get("phases") or []
+
+    def _replace(self, run: TrainingRun, **more: Any) -> None:
+        config = run.config
+        self._rows[config.name, config.seed] = {
+            "arm": config.name,
+            "supernet": supernet_label(config.supernet),
+            "teacher": describe_reference(config.recipe.teacher),
+            "seed": config.seed,
             "steps": [planned.name for planned in run.plan],
             **more,
         }
-        keys = [(other.name, other.seed) for other in self.arms]
+        keys = [(other.name, other.seed) for other in self.configs]
         self.content["rows"] = [self._rows[key] for key in keys if key in self._rows]
-        # A session that only finds finished work has measured nothing.
+        # A session that only finds finished steps has measured nothing.
         self.content["environment"] = joined_environments(self._sessions if self.reporter.worked else [self._before])
-        if self.fabric.is_global_zero:
-            write_json(self.out / RESULTS, self.content)
+        if time.monotonic() >= self._next_write:
+            self.write()
+
+
+def _reject(problem: str) -> NoReturn:
+    raise RunError(problem)

@@ -104,7 +104,13 @@ class StepFiles:
             momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
             if momentum is not None:
                 tensors[f"momentum.{name}"] = momentum
-        meta = {"kind": "state", "written_by": self.folder.name, "precision": precision, "progress": asdict(progress)}
+        meta = {
+            "kind": "state",
+            "written_by": self.folder.name,
+            "precision": precision,
+            "progress": asdict(progress),
+            "with_gradient": [name for name, parameter in net.named_parameters() if parameter.grad is not None],
+        }
         save_checkpoint(self.state, tensors, meta, previous=self.previous)
 
     def load_state(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Any]] | None:
@@ -119,6 +125,9 @@ class StepFiles:
                 continue
             net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
             for name, parameter in net.named_parameters():
+                # Its value does not matter, the next optimizer step zeroes it: with `idle_parameters: momentum` a
+                # parameter that has a gradient keeps moving.
+                parameter.grad = torch.zeros_like(parameter) if name in meta["with_gradient"] else None
                 if f"momentum.{name}" in tensors:
                     # In the parameter's own layout, as if it had grown here: a layout decides on a kernel's rounding.
                     momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])

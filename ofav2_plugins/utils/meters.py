@@ -52,8 +52,16 @@ class EnergyMeter:
 
 
 def write_metrics(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    """One JSON object per epoch and line."""
+    """Write the metrics of each epoch as one line of JSON."""
     write_atomically(path, "".join(json.dumps(entry) + "\n" for entry in history).encode())
+
+
+def read_metrics(path: Path) -> list[Any] | None:
+    """What `write_metrics` wrote; None if the file is missing or not JSON."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 class TensorBoard:

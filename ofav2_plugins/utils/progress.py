@@ -1,4 +1,4 @@
-"""What one sees while long work runs: a live bar with an ETA on a terminal, plain lines elsewhere."""
+"""What a user sees while long work runs: a live bar with an ETA on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 QUIET_SECONDS = 60
-"""Where there is no terminal, and so no bar, a line says at least so often how far the work is."""
+"""Without a terminal, and so without a bar, at most this many seconds pass between two lines about the progress."""
 
 SURE_SECONDS = 10
-"""Before that the speed is not known well enough to say how long the rest takes."""
+"""Before that the speed is not known well enough to estimate how long the rest takes."""
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print a line as it is: brackets are not markup, and it is not broken at the console's width."""
+    console.print(Text(text, style), soft_wrap=True)
 
 
 class Reporter:
-    """Progress over a whole plan in work of work (images through a network), with a line per finished step.
+    """Progress over a whole plan, measured in images through a network, with a line per finished step.
 
     Args:
         console: Where it is printed.
-        total: Units of the whole plan.
+        total: The work of the whole plan.
     """
 
     def __init__(self, console: Console, total: float):
@@ -33,12 +38,12 @@ class Reporter:
         self._started: float | None = None
         self._last_line = time.monotonic()
         self._live = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.percentage:>3.0f}%", markup=False),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
-            TextColumn("[cyan]{task.fields[eta]}"),
+            TextColumn("{task.fields[eta]}", style="cyan", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -54,7 +59,7 @@ class Reporter:
 
     def advance(self, work: float, description: str, note: str = "") -> None:
         """Count work that was done now."""
-        if self._started is None:  # not sooner: loading and looking for finished steps is not this work
+        if self._started is None:  # not earlier: loading data and finding finished steps is not this work
             self._started = time.monotonic()
         self.done += work
         self._update(description, note)
@@ -62,27 +67,27 @@ class Reporter:
             self.line(f"{description}: {note}{self.eta()}")
 
     def skip(self, work: float) -> None:
-        """Count work that an earlier run has done: it says nothing about the speed of this one."""
+        """Count work that an earlier run has done, which does not count for the speed of this one."""
         self.done += work
         self._skipped += work
 
     @property
     def worked(self) -> bool:
-        """Whether any work was done now, not only by earlier runs."""
+        """Whether this run has done any work, not only earlier ones."""
         return self.done > self._skipped
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._last_line = time.monotonic()
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(self.console, text)
 
     def time_for(self, work: float) -> str:
-        """How long that much work takes at the speed so far, for people; "" until it can be told."""
+        """How long that much work takes at the speed so far, as text; "" as long as that is not known."""
         fresh, seconds = self.done - self._skipped, time.monotonic() - (self._started or math.inf)
         return duration(max(work, 0) * seconds / fresh) if fresh > 0 and seconds > SURE_SECONDS else ""
 
     def eta(self) -> str:
-        """How long it takes to the end, as the end of a line."""
+        """The time left, as the end of a line."""
         left = self.time_for(self.total - self.done)
         return left and f"; {left} left"
 
@@ -91,8 +96,8 @@ class Reporter:
             self._task,
             completed=self.done,
             total=self.total,
-            description=escape(description),
-            note=escape(note),
+            description=description,
+            note=note,
             eta=self.eta().removeprefix("; "),
         )
 

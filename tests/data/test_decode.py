@@ -109,8 +109,8 @@ def cached_pixels(cache: Path) -> Path:
 def test_the_cache_is_built_once_and_again_where_a_file_changes(flat, cache, monkeypatch):
     files = sorted(flat.glob("*/*.png"))
     decoded: list[Path] = []
-    original = decoding._decode_one
-    monkeypatch.setattr(decoding, "_decode_one", lambda path, size: decoded.append(path) or original(path, size))
+    original = decoding.decode_image
+    monkeypatch.setattr(decoding, "decode_image", lambda path, size: decoded.append(path) or original(path, size))
     first = decode(files, 32).copy()
     assert sorted(decoded) == files
     assert (decode(files, 32) == first).all() and len(decoded) == 10

@@ -121,7 +121,7 @@ def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, t
         results = StudyResults(runs, out, fabric, {"baseline": "a"}, reporter)
         setup = WorkerSetup("fashion-mini", None, out, "cpu", "32-true", 1, LoggingOptions())
         with stop_on_signals(lambda _: None) as request:
-            run_in_workers(runs, results, RunContext(reporter, request, setup.watch), setup, 2, limit_gib)
+            run_in_workers(runs, results, RunContext(reporter, request, setup.logging), setup, 2, limit_gib)
         assert stopped == ([] if limit_gib is None else [("b", True, 0)])  # it had worked, saved, and ended well
         waits = "b, seed 0, waits: all workers together took more than --memory"
         assert (waits in console.file.getvalue()) == bool(stopped)

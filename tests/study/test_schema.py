@@ -30,7 +30,7 @@ def test_an_arm_may_have_exit_weights_of_its_own(study):
         study.write_text(STUDY.replace("SE_D}", f"EE_D, exit_weights: {value}}}"))
         weights = [arm.recipe.exit_weights for arm in study_arms(load_study(str(study)))]
         assert (weights[0].loss, weights[1].loss, weights[1].output) == ("ASC", loss, output)
-    with pytest.raises(UserError, match="would undo .exit_weights"):
+    with pytest.raises(UserError, match=r"would undo .exit_weights"):
         study_arms(load_study(str(study)), ["exit_weights.output=UNIF"])
     study.write_text(STUDY.replace("SE_D}", "EE_D, exit_weights: BEST}"))
     with pytest.raises(UserError, match=r"arm 'b': .*exit_weights.*must be one of"):
@@ -125,7 +125,7 @@ def test_results_of_another_version_stay_as_they_are(study, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("name: b", "name: a", "'a' is there twice"),
+        ("name: b", "name: a", "'a' is used more than once"),
         ("baseline: a", "baseline: c", "baseline must be one of the arms"),
         ("baseline: a\n", "", "baseline"),
         ("SE_D", "SE_Q", "arms.1.supernet"),

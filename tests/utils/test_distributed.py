@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import ofav2_plugins as ofav2
 from ofav2_plugins import registry
-from ofav2_plugins.utils.files import save_checkpoint
+from ofav2_plugins.utils.tensor_files import save_checkpoint
 from ofav2_plugins.data.base import make_splits, Split
 from ofav2_plugins.data.batches import train_batches
 from ofav2_plugins.utils.distributed import make_fabric, map_over_ranks
