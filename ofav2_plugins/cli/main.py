@@ -18,6 +18,7 @@ from . import (  # noqa: F401 - each adds its command
     plan,
     plugins,
     predict,
+    profile,
     recipe,
     report,
     search,
