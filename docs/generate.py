@@ -73,8 +73,8 @@ def yaml_page() -> str:
     lines = [
         "# Recipes and studies",
         "",
-        "`ofav2 recipe show NAME --schema` and `ofav2 study schema` print JSON schemas, which editors use to complete and",
-        "check files: write the schema to a file and start the YAML file with",
+        "`ofav2 recipe show NAME --schema` and `ofav2 study schema` print JSON schemas, which editors use to complete",
+        "and check files: write the schema to a file and start the YAML file with",
         "`# yaml-language-server: $schema=recipe.schema.json`.",
     ]
     models = [Recipe, recipes.StepRecipe, recipes.PhaseRecipe, recipes.ExitWeights, recipes.Optimizer]
