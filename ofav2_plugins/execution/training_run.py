@@ -18,7 +18,7 @@ import torch
 from lightning_fabric import Fabric
 
 from .. import registry
-from ..data.base import DataSplits
+from ..data.base import DataSplits, check_splits
 from ..data.batches import steps_per_epoch
 from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
@@ -256,6 +256,9 @@ def load_data(dataset: Any, root: Path | None, validation_fraction: float) -> Da
     """A dataset by reference to its plugin, split the same for every seed of a training.
 
     Raises:
-        UserError: It is unknown, missing, damaged or too small.
+        UserError: It is unknown, missing, damaged or too small, or breaks the contract of datasets.
     """
-    return registry.load(registry.DATASETS, dataset).load(root, validation_fraction=validation_fraction)
+    plugin = registry.load(registry.DATASETS, dataset)
+    with registry.calling(registry.DATASETS, plugin.name, "load", passing=UserError):
+        loaded = plugin.load(root, validation_fraction=validation_fraction)
+    return check_splits(loaded, plugin.name)
