@@ -22,7 +22,7 @@ from .deploy_options import (
 from .options import RootOption
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 export runs/ee_d --arch arch.json --out bundle")
 def export(
     run: RunArgument,
     out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],

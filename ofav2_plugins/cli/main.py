@@ -18,9 +18,12 @@ from . import (  # noqa: F401 - each adds its command
     plan,
     plugins,
     predict,
+    profile,
+    recipe,
     report,
     search,
     train,
+    watch,
 )
 from .app import app
 

@@ -107,7 +107,13 @@ class StepFiles:
             for key, value in optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     tensors[f"{OPTIMIZER_STATE[key]}.{name}"] = value
-        meta = {"kind": "state", "written_by": self.folder.name, "precision": precision, "progress": asdict(progress)}
+        meta = {
+            "kind": "state",
+            "written_by": self.folder.name,
+            "precision": precision,
+            "progress": asdict(progress),
+            "with_gradient": [name for name, parameter in net.named_parameters() if parameter.grad is not None],
+        }
         save_checkpoint(self.state, tensors, meta, previous=self.previous)
 
     def load_state(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Any]] | None:
@@ -122,6 +128,9 @@ class StepFiles:
                 continue
             net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
             for name, parameter in net.named_parameters():
+                # Its value does not matter, the next optimizer step zeroes it: with `idle_parameters: momentum` a
+                # parameter that has a gradient keeps moving.
+                parameter.grad = torch.zeros_like(parameter) if name in meta["with_gradient"] else None
                 for key, prefix in OPTIMIZER_STATE.items():
                     if (value := tensors.get(f"{prefix}.{name}")) is not None:
                         # In the parameter's own layout, as if it had grown here: a layout decides on rounding.

@@ -70,14 +70,14 @@ def train_batch(
     teacher: Teacher,
     seed_parts: Sequence[object] = (),
 ) -> float:
-    """One optimiser step: the summed losses of `archs` on one batch. Returns their mean loss.
+    """One optimizer step: the summed losses of `archs` on one batch. Returns their mean loss.
 
-    A parameter that got no gradient (it is active in none of `archs`) is not updated. Ranks average their
-    gradients once, after all architectures.
+    A parameter that is active in none of `archs` gets no gradient; the recipe's `idle_parameters` says whether the
+    optimizer then skips it. Ranks average their gradients once, after all architectures.
     """
     with fabric.autocast():
         teacher_logits = teacher.logits(images) if objective.distillation.needs_teacher else None
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=objective.recipe.idle_parameters == "keep")
     losses = []
     for i, arch in enumerate(archs):
         net.set_active_subnet(**arch)
@@ -133,6 +133,7 @@ class StepTrainer:
         self.objective = Objective(
             recipe, distillation, planned.phase.multi_exit_loss, planned.phase.inplace_distillation
         )
+        net.zero_grad(set_to_none=True)  # gradients of the step before must not count as this step's
         optimizer = fabric.setup_optimizers(self._make_optimizer())
         assert isinstance(optimizer, torch.optim.Optimizer)
         self.optimizer = optimizer
