@@ -9,7 +9,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from ..space import Arch
 from .encoding import Encoding
 from .liveness import peak_bytes
 from .memory import Wiring, places, side_by_side
-from .parts import Part, PartTable, layout
+from .parts import Part, PartIndex, PartTable, layout
 
 MIB = 2**20
 
@@ -157,36 +156,6 @@ class CostModel:
         depth = here.any(axis=3).sum(axis=2)
         stages = table.wiring.peak(depth, frees, keeps, table.inputs[of[:, :, 0, 0]], outputs[:, :, 0, 0])
         return np.maximum(sequential, stages.max(axis=1))
-
-
-class PartIndex:
-    """Which parts an architecture has and which variants of them.
-
-    Args:
-        encoding: The encoding of the architectures.
-        specs: P parts.
-    """
-
-    def __init__(self, encoding: Encoding, specs: Sequence[Any]):
-        self._encoding = encoding
-        self._conditions = encoding.conditions([spec.requires for spec in specs])
-        most = max([1, *(len(spec.genes) for spec in specs)])
-        self._columns = np.zeros((len(specs), most), dtype=np.int64)
-        self._strides = np.zeros((len(specs), most), dtype=np.int64)
-        sizes = []
-        for place, spec in enumerate(specs):
-            stride = 1
-            for number, gene in reversed([*enumerate(spec.genes)]):
-                self._columns[place, number] = encoding.column[gene]
-                self._strides[place, number] = stride
-                stride *= len(encoding.choices(gene[0]))
-            sizes.append(stride)
-        self._starts = np.cumsum([0, *sizes[:-1]])
-
-    def __call__(self, codes: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each part is present, and its variant's place in the list of all variants: both [N, P]."""
-        present = self._encoding.hold(self._conditions, codes, active)
-        return present, self._starts + (codes[:, self._columns] * self._strides).sum(axis=2)
 
 
 class _Table:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -154,6 +155,36 @@ class PartTable:
                 settings[gene] = space[requirement.dim].choices()[-1]
                 required += _requirements(space, gene)
         return {**settings, **dict(zip(self.genes[place], picked, strict=True))}
+
+
+class PartIndex:
+    """Which parts an architecture has and which variants of them.
+
+    Args:
+        encoding: The encoding of the architectures.
+        specs: P parts.
+    """
+
+    def __init__(self, encoding: Encoding, specs: Sequence[PartSpec]):
+        self._encoding = encoding
+        self._conditions = encoding.conditions([spec.requires for spec in specs])
+        most = max([1, *(len(spec.genes) for spec in specs)])
+        self._columns = np.zeros((len(specs), most), dtype=np.int64)
+        self._strides = np.zeros((len(specs), most), dtype=np.int64)
+        sizes = []
+        for place, spec in enumerate(specs):
+            stride = 1
+            for number, gene in reversed([*enumerate(spec.genes)]):
+                self._columns[place, number] = encoding.column[gene]
+                self._strides[place, number] = stride
+                stride *= len(encoding.choices(gene[0]))
+            sizes.append(stride)
+        self._starts = np.cumsum([0, *sizes[:-1]])
+
+    def __call__(self, codes: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each part is present, and its variant's place in the list of all variants: both [N, P]."""
+        present = self._encoding.hold(self._conditions, codes, active)
+        return present, self._starts + (codes[:, self._columns] * self._strides).sum(axis=2)
 
 
 def _requirements(space: SearchSpace, gene: Gene) -> tuple[Requirement, ...]:

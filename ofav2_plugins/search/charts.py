@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator
 
 SAMPLE, RANDOM, PREDICTED, FRONT = "#9AA0A6", "#E69F00", "#56B4E9", "#D55E00"
 SHOWN = 10
@@ -61,7 +61,8 @@ def _front(axes: Axes, content: dict[str, Any]) -> None:
     axes.set_xscale("log")
     for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         which(EngFormatter(sep="", places=None))
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+    axes.tick_params(axis="x", which="both", labelsize=8)
     axes.legend(fontsize=7, loc="lower right")
     axes.grid(alpha=0.3)
     axes.set_title("Front", fontsize=10)
@@ -105,7 +106,7 @@ def _grid(figure: Any, content: dict[str, Any], dims: dict[str, dict[str, Any]],
         values = np.array([_ranks(content["front"][row]["arch"].get(name), dim) for row in rows], dtype=float)
         shade = np.where(active, (1 + values) / (1 + len(dim["values"])), np.nan)
         axes.imshow(shade, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axes.set_title(f"{name} {dim['values']}", fontsize=8)
+        axes.set_title(name, fontsize=8)
         axes.set_xticks([])
         axes.set_yticks(range(len(rows)), [f"{content['front'][row]['macs'] / 1e6:.2f} M" for row in rows], fontsize=7)
         for (y, x), value in np.ndenumerate(shade):

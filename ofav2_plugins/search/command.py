@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import RunError, UserError
+from ..evaluation.latency_table import LatencyTable, check_machine, load_table
 from ..execution.open_run import OpenRun, open_run
 from ..execution.provenance import environment
 from ..execution.run_folder import locked, open_run_folder
@@ -22,6 +23,7 @@ from ..utils.memory import keep_freed_memory
 from ..utils.progress import Reporter
 from ..utils.signals import stop_on_signals
 from .page import figure, write_search
+from .profiling import this_machine
 from .results import search_content
 from .samples import SAMPLES
 from .session import CANDIDATES, Search, SearchContext
@@ -87,7 +89,7 @@ def run_search(call: SearchCall, settings: SearchSettings, console: Console) -> 
         threshold=settings.exit_threshold,
         threads=torch.get_num_threads(),
     )
-    search = Search(source, settings)
+    search = Search(source, settings, _table(call))
     fabric = make_fabric(call.device)
     open_run_folder(call.out, "search", _identity(search), fabric, call.resume, call.accept_changes)
     _take_over(call)
@@ -126,7 +128,17 @@ def _identity(search: Search) -> dict[str, Any]:
         "run": search.run.config.to_dict(),
         "measured": search.measurement_identity(),
         "search": search.settings.identity(),
+        "latency": search.table.model_dump() if search.table else None,
     }
+
+
+def _table(call: SearchCall) -> LatencyTable | None:
+    if call.latency is None:
+        return None
+    table = load_table(call.latency)
+    if not call.allow_other_machine:
+        check_machine(call.latency, table, this_machine(table.device))
+    return table
 
 
 def _take_over(call: SearchCall) -> None:

@@ -53,6 +53,7 @@ def search_content(result: SearchResult, environment: dict[str, Any]) -> dict[st
         "samples_hypervolume": volume(search.measured(result.samples)),
         "front": rows,
         "budgets": budget_rows(rows, budgets(search), settings.cost, settings.accuracy),
+        "latency_table": search.table.model_dump(exclude={"parts"}) if search.table else None,
         "points": _points(result),
         "environment": environment,
     }
@@ -151,10 +152,10 @@ def _points(result: SearchResult) -> dict[str, Any]:
 
 
 def write_archs(content: dict[str, Any], out: Path) -> list[Path]:
-    """Write `archs/<number>.json` for each architecture of the front; returns the files in its order."""
+    """Write the architectures of the front to `archs/00.json`, `archs/01.json` and so on; returns the files."""
     files = []
     for number, row in enumerate(content["front"]):
-        path = out / "archs" / f"{number:02d}-{round(row['macs'] / 1e3)}k-macs.json"
+        path = out / "archs" / f"{number:02d}.json"
         known = {key: row[key] for key in ("val_top1", "top1", "macs", "params", "memory_mib", "latency_ms")}
         write_json(path, {"arch": row["arch"], RESOLUTION: row[RESOLUTION], **known})
         files.append(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from .. import registry
 from ..errors import UserError
 from ..evaluation.encoding import Encoding
+from ..evaluation.latency_table import LatencyModel, LatencyTable
 from ..searchers.pareto import nondominated
 from ..searchers.problem import Metrics, Problem
 from ..space import Arch
@@ -23,7 +24,7 @@ from .measure import TrunkMeter
 from .samples import SAMPLES, SampleFile, Trunk, plan_trunks
 from .searching import Found, front, search, spread
 from .settings import SearchSettings
-from .targets import HEIGHT, RESOLUTION, Costs, Latency, searched_space, split_arch
+from .targets import HEIGHT, RESOLUTION, Costs, searched_space, split_arch
 from .workers import Job, MeterSource, run_jobs
 
 CANDIDATES = "candidates.jsonl"
@@ -52,7 +53,7 @@ class Search:
     Args:
         source: The training and how it is measured.
         settings: What is searched.
-        latency: Makes the latency model for an encoding; None if no latency table is given.
+        table: A latency table; without one there is no metric latency_ms.
 
     Raises:
         UserError: Settings that do not fit the supernet, limits that no architecture keeps.
@@ -62,19 +63,23 @@ class Search:
         self,
         source: MeterSource,
         settings: SearchSettings,
-        latency: Callable[[Encoding], Latency] | None = None,
+        table: LatencyTable | None = None,
     ):
         self.source, self.settings = source, settings
         self.run = source.open()
         space = self.run.unlocked_space(source.step)
-        if "latency_ms" in settings.metrics and latency is None:
+        if "latency_ms" in settings.metrics and table is None:
             raise UserError("latency needs a table: make one with `ofav2 profile` and pass it with --latency TABLE")
         if settings.early_exit and (HEIGHT not in space or len(space.unlocked_values(HEIGHT)) < 2):
             raise UserError("expected_top1 and expected_macs need a supernet with several trained exits")
         self.meter: TrunkMeter = source.meter()
         self.net = self.meter.net
         self.encoding = Encoding(searched_space(space, self.meter.evaluator.resolutions))
-        self.costs = Costs(self.net, self.encoding, latency(self.encoding) if latency else None)
+        latency = LatencyModel(self.net, self.encoding, table) if table else None
+        if latency is not None:
+            for resolution in self.meter.evaluator.resolutions:
+                latency.prepare(resolution)
+        self.table, self.costs = table, Costs(self.net, self.encoding, latency)
         self.models: dict[str, AccuracyModel] = {}
         self.problem = Problem(self.encoding, settings.objectives, settings.limits, self.costs, self._predicted)
         self._check_plugins()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from ..errors import UserError
 from ..evaluation.cost import CostModel
 from ..evaluation.encoding import Encoding
+from ..evaluation.latency_table import LatencyModel
 from ..models.supernet import Supernet
 from ..searchers.problem import Metrics
 from ..space import Arch, ElasticDim, SearchSpace
@@ -34,13 +34,6 @@ def split_arch(arch: Arch) -> tuple[Arch, int]:
     return {name: value for name, value in arch.items() if name != RESOLUTION}, arch[RESOLUTION]
 
 
-class Latency(Protocol):
-    """Predicts the latency of architectures; see `evaluation.latency_table.LatencyModel`."""
-
-    def predict(self, codes: np.ndarray, resolution: int) -> np.ndarray:
-        """Milliseconds [N] of codes [N, G] at a resolution."""
-
-
 class Costs:
     """The metrics of encoded architectures that need no prediction from samples.
 
@@ -50,7 +43,7 @@ class Costs:
         latency: Predicts "latency_ms"; None leaves it out.
     """
 
-    def __init__(self, net: Supernet, encoding: Encoding, latency: Latency | None = None):
+    def __init__(self, net: Supernet, encoding: Encoding, latency: LatencyModel | None = None):
         self._model, self._encoding, self._latency = CostModel(net, encoding), encoding, latency
         self._column = encoding.column[RESOLUTION, 0]
         self._resolutions = np.array(encoding.choices(RESOLUTION))
