@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import torch
 
@@ -55,7 +56,7 @@ def _check_dependencies(plugin: Backbone, net: Supernet, rng: random.Random) -> 
             if "level" in net.space:
                 other["level"] = net.space.max_arch()["level"]
             net.set_active_subnet(**other)
-            static = net.static_part(part, preserve_weight=False)
+            static: Any = net.static_part(part, preserve_weight=False)
             main = static.parts[plugin.main_block] if part[0] == "block" else static
             configs.add(json.dumps(main.config, sort_keys=True))
         assert len(configs) == 1, f"{plugin.name}: {part} depends on more entries than {dependencies[part]}"
