@@ -9,6 +9,8 @@ ENTRY_POINTS = {
     "console_scripts": ["ofav2 = ofav2_plugins.cli.main:main"],
     "ofav2.backbones": [
         "mobilenet_v3 = ofav2_plugins.backbones.mobilenet_v3:MobileNetV3",
+        "proxyless = ofav2_plugins.backbones.proxyless:Proxyless",
+        "resnet50 = ofav2_plugins.backbones.resnet50:ResNet50",
     ],
     "ofav2.branches": [
         "conv1x1 = ofav2_plugins.branches.conv1x1:Conv1x1",
