@@ -23,7 +23,7 @@ from ..plugin import PluginError
 from ..recipes.schema import Recipe
 from ..space import Arch
 from ..teachers.base import Teacher
-from ..utils.distributed import any_rank, average, average_gradients
+from ..utils.distributed import any_rank, average, average_gradients, synchronize
 from ..utils.memory import peak_memory_mib, reset_peak_memory
 from ..utils.meters import EnergyMeter, TensorBoard, write_metrics
 from ..utils.seeding import forked_torch, python_rng
@@ -167,7 +167,7 @@ class StepTrainer:
             self._finish_epoch({**entry, **energy.stop()})
             board.write(self.progress.history[-1])
         board.close()
-        self.fabric.barrier()  # one rank has written the best weights, all read them
+        synchronize(self.fabric)  # one rank has written the best weights, all read them
         self.net.load_state_dict(self.files.load_best()[0])
         return self.progress
 
