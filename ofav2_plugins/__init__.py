@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .deploy.bundle import load_bundle
     from .errors import UserError
+    from .evaluation.cost import Cost, cost, costs
     from .execution.open_run import OpenRun, open_run
     from .models.layers.accelerate import accelerate
     from .models.layers.depthwise import reference_layers
@@ -31,6 +32,9 @@ _WHERE = {
     "SearchSpace": "space",
     "Subnet": "models.subnet",
     "build_subnet": "models.subnet",
+    "Cost": "evaluation.cost",
+    "cost": "evaluation.cost",
+    "costs": "evaluation.cost",
     "Supernet": "models.supernet",
     "build_supernet": "models.supernet",
     "VARIANTS": "models.spec",
@@ -39,6 +43,7 @@ _WHERE = {
 
 __all__ = [
     "VARIANTS",
+    "Cost",
     "OpenRun",
     "PluginError",
     "SearchSpace",
@@ -49,6 +54,8 @@ __all__ = [
     "accelerate",
     "build_subnet",
     "build_supernet",
+    "cost",
+    "costs",
     "load_bundle",
     "open_run",
     "reference_layers",

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import registry
 from ..plugin import Plugin, PluginError, construct, reference_name
-from . import data, deployment, models, training
+from . import data, deployment, models, search, training
 
 CHECKS: dict[str, Callable[[Any], None]] = {
     registry.BRANCHES: models.check_branch,
@@ -20,6 +20,8 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     registry.DATASETS: data.check_dataset,
     registry.EXIT_RULES: deployment.check_exit_rule,
     registry.EXPORTERS: deployment.check_exporter,
+    registry.PREDICTORS: search.check_predictor,
+    registry.SEARCHERS: search.check_searcher,
 }
 """Namespace -> check of one plugin."""
 
