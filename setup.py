@@ -83,7 +83,6 @@ REQUIRES = [
     "ruamel.yaml>=0.18",
     "filelock>=3.12",
     "numpy>=1.26",
-    "scipy>=1.11",
     "lightning-fabric>=2.4",
     "torchmetrics>=1.4",
     "pydantic>=2.6",
