@@ -23,7 +23,7 @@ class StepSettings:
         epochs: Epochs of the cosine schedule.
         lr: Base learning rate.
         warmup_epochs: Epochs at the constant base rate before the cosine, on top of `epochs`.
-        subnets_per_step: Architectures whose losses are summed in one optimiser step.
+        subnets_per_step: Architectures whose losses are summed in one optimizer step.
         dropout: Rate before each classifier.
     """
 
@@ -46,7 +46,7 @@ class Phase(Plugin, ABC):
     """A phase says what unlocks; the recipe says how long and how fast, the phase's defaults fill the gaps."""
 
     after: tuple[str, ...] = ()
-    """Phases that come before this one, where they take part at all."""
+    """Phases that come before this one if the recipe has them."""
     distills: bool = True
     """Whether a teacher takes part."""
     multi_exit_loss: bool = False
@@ -73,16 +73,16 @@ class Phase(Plugin, ABC):
         """
 
     def archs(self, space: SearchSpace, rng: random.Random, n: int) -> list[Arch]:
-        """The `n` architectures of one optimiser step, drawn from the open values of `space`."""
+        """The `n` architectures of one optimizer step, drawn from the unlocked values of `space`."""
         return [space.sample(rng) for _ in range(n)]
 
 
 def one_by_one(values: Sequence[int]) -> list[tuple[int, ...]]:
-    """Grades unlocked one at a time from the largest: (2, 3, 4) gives [(3, 4), (2, 3, 4)]."""
+    """Values unlocked one at a time from the largest: (2, 3, 4) gives [(3, 4), (2, 3, 4)]."""
     return [tuple(values[-n:]) for n in range(2, len(values) + 1)]
 
 
 def phase_steps(dim: str, unlocked: Sequence[tuple[int, ...]], defaults: Sequence[StepSettings]) -> list[PhaseStep]:
-    """Steps of one dimension; where there are more steps than defaults the last default repeats."""
+    """Steps of one dimension; if there are more steps than defaults, the last default repeats."""
     last = len(defaults) - 1
     return [PhaseStep({dim: values}, defaults[min(i, last)]) for i, values in enumerate(unlocked)]

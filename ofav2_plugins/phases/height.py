@@ -7,7 +7,7 @@ from .base import Phase, PhaseStep, StepSettings, one_by_one, phase_steps
 
 
 class Height(Phase):
-    """Opens the exits one by one from the last to the first."""
+    """Unlocks the exits one by one from the last to the first."""
 
     after = ("full", "kernel", "level")
 

@@ -7,7 +7,7 @@ from .base import Phase, PhaseStep, StepSettings
 
 
 class Kernel(Phase):
-    """Opens all kernel sizes at once."""
+    """Unlocks all kernel sizes at once."""
 
     after = ("full",)
     selection_dims = ("ks",)

@@ -7,7 +7,7 @@ from .base import Phase, PhaseStep, StepSettings, phase_steps
 
 
 class Level(Phase):
-    """Opens the numbers of active parallel blocks: first all and all but one, then any."""
+    """Unlocks the numbers of active parallel blocks: first all and all but one, then any."""
 
     after = ("full", "kernel")
 

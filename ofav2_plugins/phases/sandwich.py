@@ -12,7 +12,7 @@ from .base import Phase, PhaseStep, StepSettings
 
 
 class Sandwich(Phase):
-    """Opens every dimension at once; each step trains the largest, the smallest and random subnets (BigNAS)."""
+    """Unlocks every dimension at once; each step trains the largest, the smallest and random subnets (BigNAS)."""
 
     after = ("full",)
     distills = False

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Width(Phase):
-    """Opens the expand ratios one by one from the largest, the most important channels first."""
+    """Unlocks the expand ratios one by one from the largest, the most important channels first."""
 
     after = ("full", "kernel", "level", "height", "depth")
 
