@@ -14,9 +14,9 @@ ORDER = """
     __init__
     errors plugin utils registry space upstream
     branches skips exits models
-    distillation phases teachers
+    distillation phases teachers exit_rules exporters
     data recipes evaluation training execution executors
-    study report testing doctor cli __main__
+    predictors searchers search deploy study report testing doctor cli __main__
 """.split()
 """The package's modules and folders; each may import, wherever it does, those before it. Within a folder there is
 no order, but no circle either."""

@@ -7,10 +7,10 @@ mistaken for the old one, and arms of a study that share a step (the same full p
 
 from __future__ import annotations
 
-import json
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ import torch
 from lightning_fabric import Fabric
 
 from .. import registry
-from ..data.base import DataSplits
+from ..data.base import DataSplits, check_splits
 from ..data.batches import steps_per_epoch
 from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
-from ..evaluation.candidates import Candidate, candidates
+from ..evaluation.candidates import Candidate, by_trunk
 from ..exits.weights import exit_weights, only_trained
 from ..models.supernet import Supernet
 from ..plugin import describe_reference
@@ -37,18 +37,22 @@ from ..utils.distributed import any_rank, check_batch_size, from_rank_zero, map_
 from ..utils.meters import write_metrics
 from ..utils.tensor_files import load_checkpoint
 from .cache_key import step_folder_names
+from .measuring import measured_before, measured_candidates, measuring_settings
 from .provenance import code_versions
 from .records import (
+    FINAL,
     MEASURED,
     METRICS,
     TRAINED,
     metrics_differ,
     phase_result,
-    read_measured,
     read_trained,
     write_measured,
     write_trained,
 )
+
+SAVE_SECONDS = 10
+"""Measured subnets are written at most this often: thousands of them make a large file."""
 
 
 class TrainingRun:
@@ -68,6 +72,7 @@ class TrainingRun:
         self.space, self.exits = net.space, [*map(int, net.exits), net.n_stages]
         self.plan = config.plan(net.space)
         self.distillation = registry.load(registry.DISTILLATION, config.recipe.distillation)
+        self.evaluator = Evaluator(data, config.recipe, fabric, config.seed)
         self._check()
         names = step_folder_names(config, self.plan, self.space, data.fingerprint)
         self.folders = {step: steps_folder / name for step, name in names.items()}
@@ -92,11 +97,6 @@ class TrainingRun:
         """The supernet: built when it is first needed, freed when the run has ended."""
         return self._placed(self.config.build(self.data.n_classes))
 
-    @cached_property
-    def evaluator(self) -> Evaluator:
-        """Measures subnets. Its calibration images are freed when the run has ended."""
-        return Evaluator(self.data, self.config.recipe, self.fabric, self.config.seed)
-
     def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device, memory_format=torch.channels_last)
 
@@ -116,8 +116,9 @@ class TrainingRun:
                     self._tidy(files)
                 yield self._measured(planned, files, context)
         finally:
-            for part in ("net", "evaluator"):  # a study has many runs: their memory must not add up
-                self.__dict__.pop(part, None)
+            # A study has many runs and must not keep the networks and images of all of them.
+            self.__dict__.pop("net", None)
+            self.evaluator.release()
 
     def _train(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> None:
         self._load(planned.starts_from or INIT)
@@ -190,44 +191,42 @@ class TrainingRun:
         return trained
 
     def _measured(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> dict[str, Any]:
-        """The step's entry of a results row; what an earlier run has measured is not measured again."""
-        chosen = measured_candidates(self.config, planned, self.evaluator)
-        measured = from_rank_zero(self.fabric, measured_before(files, self._measuring_settings(), chosen))
-        done, work = len(measured["subnets"]), self.evaluator.images_per_candidate
-        context.reporter.skip((done + ("exits" in measured)) * work)
-        exits_missing = [None] if len(self.exits) > 1 and "exits" not in measured else []
-        if exits_missing or done < len(chosen):
+        """The step's entry of a results row; what an earlier run has measured is read, the rest is measured now."""
+        groups = by_trunk(self._candidates(planned))
+        name = FINAL if self._is_last(planned) else MEASURED
+        settings = measuring_settings(self.config.recipe, len(self.exits))
+        record, n_done = from_rank_zero(self.fabric, measured_before(files, name, settings, groups))
+        context.reporter.skip((n_done + ("exits" in record)) * self.evaluator.images_per_candidate)
+        left = groups[n_done:]
+        exits_left = [None] if len(self.exits) > 1 and "exits" not in record else []
+        if left or exits_left:
             self._load(planned.name)
-        before, started = measured["seconds"], time.monotonic()
-        saved = started
-        for exits in map_over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), exits_missing):
-            measured.update(exits)
-            context.reporter.advance(work, planned.name, "measuring every exit")
+        started, before, saved = time.monotonic(), record["seconds"], -math.inf
+        for exits in map_over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), exits_left):
+            record.update(exits)
+            context.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
             if self.fabric.is_global_zero:
-                write_measured(files.folder, measured)
-        subnets = map_over_ranks(self.fabric, lambda c: self.evaluator.measure(self.net, c).to_dict(), chosen[done:])
-        for number, subnet in enumerate(subnets, start=done + 1):
-            measured["subnets"].append(subnet)
-            now = time.monotonic()
-            measured["seconds"] = before + now - started
-            context.reporter.advance(work, planned.name, f"measuring subnet {number}/{len(chosen)}")
-            stop = any_rank(self.fabric, context.stop.asked)
-            due = stop or number == len(chosen) or now - saved > context.options.save_seconds
-            if due and self.fabric.is_global_zero:
-                write_measured(files.folder, measured)
-                saved = now
-            if stop:
+                write_measured(files.folder, record, name)
+        n_subnets = sum(map(len, groups))
+        for subnets in map_over_ranks(self.fabric, partial(self.evaluator.measure_trunk, self.net), left):
+            record["subnets"] += [subnet.to_dict() for subnet in subnets]
+            record["seconds"] = before + time.monotonic() - started
+            note = f"measuring subnet {len(record['subnets'])}/{n_subnets}"
+            context.reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
+            stopping = any_rank(self.fabric, context.stop.asked)
+            finished = len(record["subnets"]) == n_subnets
+            if self.fabric.is_global_zero and (stopping or finished or time.monotonic() - saved > SAVE_SECONDS):
+                write_measured(files.folder, record, name)
+                saved = time.monotonic()
+            if stopping:
                 raise KeyboardInterrupt
-        return phase_result(planned.name, measured, read_trained(files.folder))
+        return phase_result(planned.name, record, read_trained(files.folder))
 
-    def _measuring_settings(self) -> dict[str, Any]:
-        """What of the recipe the measured numbers depend on."""
-        recipe = self.config.recipe
-        return {
-            **recipe.evaluation.model_dump(exclude_none=True),
-            **recipe.augmentation.model_dump(),
-            **({"output": recipe.exit_weights.output} if len(self.exits) > 1 else {}),
-        }
+    def _candidates(self, planned: PlannedStep) -> list[Candidate]:
+        return measured_candidates(self.config, planned, self.evaluator, self._is_last(planned))
+
+    def _is_last(self, planned: PlannedStep) -> bool:
+        return planned.name == self.plan[-1].name
 
     def _training_work(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
@@ -236,20 +235,8 @@ class TrainingRun:
         return epochs * n_batches * batch_work(planned, min(batch_size, len(self.data.train)))
 
     def _evaluation_work(self, planned: PlannedStep) -> float:
-        networks = len(measured_candidates(self.config, planned, self.evaluator)) + (len(self.exits) > 1)
-        return networks * self.evaluator.images_per_candidate
-
-
-def measured_candidates(arm: RunConfig, planned: PlannedStep, evaluator: Evaluator) -> list[Candidate]:
-    """The networks that are measured after a step: the whole grid, or a seeded draw of it."""
-    return candidates(
-        planned.space,
-        evaluator.resolutions,
-        full=tuple(planned.unlocks) if planned.phase.whole_grid else (),
-        ensemble=planned.phase.multi_exit_loss,
-        limit=arm.recipe.evaluation.max_subnets,
-        seed_parts=(arm.seed, planned.name, "measure"),
-    )
+        passes = len(by_trunk(self._candidates(planned))) + (len(self.exits) > 1)
+        return passes * self.evaluator.images_per_candidate
 
 
 def finished(files: StepFiles) -> bool:
@@ -261,32 +248,19 @@ def finished(files: StepFiles) -> bool:
         files.load_best()
     except RunError as error:
         files.say(f"{error}; this step is trained again")
-        for name in (TRAINED, MEASURED):
+        for name in (TRAINED, MEASURED, FINAL):
             (files.folder / name).unlink(missing_ok=True)
         return False
     return True
-
-
-def measured_before(files: StepFiles, settings: dict[str, Any], chosen: Sequence[Candidate]) -> dict[str, Any]:
-    """What an earlier run has measured of the chosen networks with the same settings: all, a part, or nothing."""
-    nothing: dict[str, Any] = {"settings": settings, "subnets": [], "seconds": 0.0}
-    if not (files.folder / MEASURED).exists():
-        return nothing
-    try:
-        measured = read_measured(files.folder)
-    except RunError as error:
-        files.say(f"{error}; the subnets of this step are measured again")
-        return nothing
-    found = [(subnet["arch"], subnet["resolution"], subnet["ensemble"]) for subnet in measured["subnets"]]
-    wanted = [(candidate.arch, candidate.resolution, candidate.ensemble) for candidate in chosen]
-    same = measured["settings"] == json.loads(json.dumps(settings)) and found == wanted[: len(found)]
-    return measured if same else nothing
 
 
 def load_data(dataset: Any, root: Path | None, validation_fraction: float) -> DataSplits:
     """A dataset by reference to its plugin; every seed of a training has the same splits.
 
     Raises:
-        UserError: It is unknown, missing, damaged or too small.
+        UserError: It is unknown, missing, damaged or too small, or breaks the contract of datasets.
     """
-    return registry.load(registry.DATASETS, dataset).load(root, validation_fraction=validation_fraction)
+    plugin = registry.load(registry.DATASETS, dataset)
+    with registry.calling(registry.DATASETS, plugin.name, "load", passing=UserError):
+        loaded = plugin.load(root, validation_fraction=validation_fraction)
+    return check_splits(loaded, plugin.name)

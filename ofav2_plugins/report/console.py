@@ -1,4 +1,4 @@
-"""The table that a study prints when it ends."""
+"""The tables and the headline that a study prints at its end."""
 
 from __future__ import annotations
 
@@ -10,35 +10,37 @@ from rich.table import Table
 from rich.text import Text
 
 from ..study.summary import Summary
-from .tables import DataTable, accuracy_table, final_results_table
+from .data_table import DataTable
+from .headline import headline
+from .tables import accuracy_table, outcomes_table
 
 WIDTH = 100
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:
-    """Accuracy of each arm after each phase, and how the arms end, within 100 columns and never cut off."""
+    """Print each arm's accuracy after each phase, its outcome, and the headline, within 100 columns, never cut off."""
     summary = Summary(results)
     width = min(console.width, WIDTH)
-    accuracy, ends = accuracy_table(summary), final_results_table(summary)
-    arms, *phases = _columns(accuracy)
-    phases = [[_broken(name), *cells] for name, *cells in phases]
-    for part in _that_fit(phases, width - min(24, max(map(len, arms)) + 1)):
-        _print(console, accuracy.caption, [arms, *part], width)
-    _print(console, ends.caption, _columns(ends), width)
+    for table in (accuracy_table(summary), outcomes_table(summary)):
+        arms, *columns = _columns(table)
+        columns = [[_broken(name), *cells] for name, *cells in columns]
+        for part in _groups_that_fit(columns, width - min(24, max(map(cell_len, arms)) + 1)):
+            _print(console, table.caption, [arms, *part], width)
     for note in summary.notes:
         console.print(Text(note, style="yellow"), width=width)
+    console.print(Text(headline(summary), style="bold"), width=width)
 
 
 def _columns(table: DataTable) -> list[list[str]]:
     return [list(column) for column in zip(table.header, *table.formatted(), strict=True)]
 
 
-def _broken(phase: str) -> str:
-    """A numbered phase's name on two lines, so that a dozen of them fit beside each other."""
-    return "\n-".join(phase.rsplit("-", 1))
+def _broken(name: str) -> str:
+    """A numbered phase's name, or one of several words, on two lines: a dozen of them fit next to each other."""
+    return "\n-".join(name.rsplit("-", 1)) if "-" in name else name.replace(" ", "\n", 1)
 
 
-def _that_fit(columns: list[list[str]], room: int) -> list[list[list[str]]]:
+def _groups_that_fit(columns: list[list[str]], room: int) -> list[list[list[str]]]:
     groups: list[list[list[str]]] = []
     used = 0
     for column in columns:
@@ -54,7 +56,7 @@ def _that_fit(columns: list[list[str]], room: int) -> list[list[list[str]]]:
 def _print(console: Console, title: str, columns: list[list[str]], width: int) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for i, column in enumerate(columns):
-        # Text: a name such as "[red]" is no markup here
+        # Text: a name such as "[red]" is not markup
         table.add_column(Text(column[0]), justify="right" if i else "left", overflow="fold")
     for cells in list(zip(*columns, strict=True))[1:]:
         table.add_row(*map(Text, cells))

@@ -1,4 +1,4 @@
-"""Reading results, merging runs, and the report: a console table, one HTML page, charts, CSV and TeX."""
+"""Writing a report: one HTML page, its charts as PNG, its tables as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..recipes.schema import load_recipe
+from ..study.composition import common_parts
 from ..study.summary import Summary
 from ..utils.files import write_atomically
-from .charts import chart_data, draw_charts
-from .tables import all_tables, subnets_table
+from .chart_data import chart_data
+from .charts import draw_charts
+from .headline import details, headline
+from .tables import all_tables, difference_text, outcome_differences_matrix, subnets_table
 
 
 def write_report(results: dict[str, Any], out: Path) -> Path:
     """Write `out/report.html`, `out/charts/*.png`, `out/tables/*.csv` and `*.tex`; returns the page's path.
 
     Raises:
-        RunError: A file cannot be written; each file is whole or as it was.
+        UserError: The results contradict themselves (an unknown baseline, two different rows of one arm and seed).
+        RunError: A file cannot be written; each file is complete or as it was.
     """
     summary = Summary(results)
     data = chart_data(summary)
@@ -41,17 +45,24 @@ def is_report(page: Path) -> bool:
 
 
 def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", errors="replace")  # half a surrogate pair is valid JSON, but no text
+    return text.encode("utf-8", errors="replace")  # half a surrogate pair is valid JSON, but not text
 
 
 def render_page(summary: Summary, data: dict[str, Any]) -> str:
-    """The page: one HTML file that asks for nothing outside itself."""
+    """The page: one HTML file that loads nothing from outside itself."""
     loader = PackageLoader("ofav2_plugins.report")
     jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     jinja.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-    tables = {table.name: table for table in all_tables(summary)}
+    jinja.filters["difference"] = difference_text
     return jinja.get_template("report.html.j2").render(
-        summary=summary, tables=tables, data=data, paper=is_paper(summary)
+        summary=summary,
+        headline=headline(summary),
+        details=details(summary),
+        tables={table.name: table for table in all_tables(summary)},
+        matrix=outcome_differences_matrix(summary),
+        common=common_parts(summary.compositions),
+        data=data,
+        paper=is_paper(summary),
     )
 
 

@@ -1,137 +1,154 @@
-"""Arms against the baseline, seed by seed: after the same phases, and after the same compute."""
+"""Paired comparison of arms with the baseline, seed by seed: after the same phases, or after the same compute."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from .stats import bootstrap_interval, number, phase_order, spread
+from .rows import Row, accuracies, has_failed, is_finished, phase_entries, phase_order, plan_end, plan_of
+from .stats import MIN_SEEDS, number, spread, t_interval
 
-Row = Mapping[str, Any]
-_End = tuple[float, str, float]
-"""Where an arm stood after a phase: compute so far (MACs), the phase, best accuracy (%)."""
+_State = tuple[float, str, float]
+"""A run after a phase: compute so far (MACs), the phase's name, best accuracy (%)."""
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """An arm against the baseline, seed by seed, in points of `best_top1`.
+class Difference:
+    """One run minus another of the same seed, for several seeds.
 
     Args:
-        arm: The arm.
-        phase: Where the arm stands in it (several seeds may stand at several); None where they share none.
-        by_seed: Seed -> the arm's accuracy minus the baseline's.
-        baseline_phase: Where the baseline stands in it.
-        baseline_top1: The baseline's accuracy there (%), mean over these seeds.
-        share: What the arm had computed by then, as a share of what the baseline had; None where it was not asked.
+        by_seed: Seed -> difference.
     """
 
-    arm: str
-    phase: str | None
-    by_seed: Mapping[Any, float]
-    baseline_phase: str | None = None
-    baseline_top1: float | None = None
-    share: float | None = None
+    by_seed: Mapping[Any, float] = field(default_factory=dict)
 
     @property
-    def where(self) -> str | None:
-        """The phase that is compared, in words where the baseline stands in another."""
-        same = self.share is not None or self.phase == self.baseline_phase
-        return self.phase if same else f"{self.phase}, the baseline at {self.baseline_phase}"
+    def n(self) -> int:
+        """The number of seeds that both have."""
+        return len(self.by_seed)
 
     @property
     def mean(self) -> float | None:
-        """Mean over the seeds."""
-        held = spread(self.by_seed.values())
-        return held.mean if held else None
+        """Mean over the seeds; None without any."""
+        found = spread(self.by_seed.values())
+        return found.mean if found else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % bootstrap interval of the mean; None with fewer than two seeds."""
-        return bootstrap_interval(list(self.by_seed.values())) if len(self.by_seed) > 1 else None
+        """95 % Student-t interval of the mean; None with fewer than three seeds."""
+        return t_interval(list(self.by_seed.values())) if self.n >= MIN_SEEDS else None
+
+    @property
+    def direction(self) -> int:
+        """1 or -1 if the interval lies above or below zero; 0 if it includes zero or there is none."""
+        low, high = self.interval or (0.0, 0.0)
+        return (low > 0) - (high < 0)
 
 
-def plan_end(row: Row) -> str | None:
-    """The last step of a row's plan; None where it does not say."""
-    return (row.get("steps") or [None])[-1]
+@dataclass(frozen=True)
+class PairedDifference(Difference):
+    """An arm minus the baseline, seed by seed, in points of accuracy.
 
+    Args:
+        by_seed: Seed -> the arm's accuracy minus the baseline's.
+        arm: The arm.
+        phase: The phase after which the arm is compared (several, joined, if seeds differ); None if there is none.
+        baseline_phase: The phase after which the baseline is compared.
+        baseline_top1: The baseline's accuracy there (%), mean over these seeds.
+        compute_share: The arm's training compute by then, relative to the baseline's; only at equal compute.
+    """
 
-def is_whole(row: Row) -> bool:
-    """Whether an arm came to the end of its plan, with an accuracy there (it may have failed when it was run again)."""
-    return plan_end(row) in _accuracies(row)
+    arm: str = ""
+    phase: str | None = None
+    baseline_phase: str | None = None
+    baseline_top1: float | None = None
+    compute_share: float | None = None
+
+    @property
+    def compared_at(self) -> str | None:
+        """The phase that is compared; names the baseline's too if it differs."""
+        same = self.compute_share is not None or self.phase == self.baseline_phase
+        return self.phase if same else f"{self.phase}, the baseline at {self.baseline_phase}"
 
 
 def paired_differences(rows: Sequence[Row], baseline: str) -> list[PairedDifference]:
-    """Every arm but the baseline against the baseline, paired by seed.
+    """Every other arm against the baseline, paired by seed.
 
-    Where both have come to their ends, whatever these are called, the ends are compared; else the last phase that
-    both have.
+    If both have finished with some seeds, their final accuracies are compared, whatever the last phases are called;
+    otherwise those after the last phase that both have. Failed runs are excluded.
     """
+    order = phase_order(map(plan_of, rows))
     arms: dict[str, dict[Any, Row]] = {}
     for row in rows:
-        arms.setdefault(row["arm"], {})[row.get("seed")] = row
+        by_seed = arms.setdefault(row["arm"], {})
+        if not has_failed(row):
+            by_seed[row.get("seed")] = row
     base = arms.pop(baseline, {})
-    return [_against(name, by_seed, base) for name, by_seed in arms.items()]
+    return [_compare(arm, by_seed, base, order) for arm, by_seed in arms.items()]
 
 
-def _against(name: str, arm: Mapping[Any, Row], base: Mapping[Any, Row]) -> PairedDifference:
-    pairs = {seed: (_accuracies(row), _accuracies(base[seed])) for seed, row in arm.items() if seed in base}
-    ends = [(arm[s]["steps"][-1], base[s]["steps"][-1]) for s in pairs if is_whole(arm[s]) and is_whole(base[s])]
-    shared = phase_order(phase for own, others in pairs.values() for phase in own if phase in others)
-    if not ends and not shared:
-        return PairedDifference(name, None, {})
-    phase, other = ends[0] if ends else (shared[-1], shared[-1])
-    both = {s: (own[phase], others[other]) for s, (own, others) in pairs.items() if phase in own and other in others}
-    base_top1 = math.fsum(of_base for _, of_base in both.values()) / len(both)
-    return PairedDifference(name, phase, {s: own - of_base for s, (own, of_base) in both.items()}, other, base_top1)
-
-
-def _accuracies(row: Row) -> dict[str, float]:
-    """Phase -> best accuracy, of the phases that have one."""
-    held = {phase["name"]: number(phase.get("best_top1")) for phase in row.get("phases") or []}
-    return {name: top1 for name, top1 in held.items() if top1 is not None}
+def _compare(arm: str, runs: Mapping[Any, Row], base: Mapping[Any, Row], order: Sequence[str]) -> PairedDifference:
+    pairs = {seed: (row, base[seed]) for seed, row in runs.items() if seed in base}
+    finished = [(plan_end(a), plan_end(b)) for a, b in pairs.values() if is_finished(a) and is_finished(b)]
+    shared = {phase for a, b in pairs.values() for phase in accuracies(a) if phase in accuracies(b)}
+    if not finished and not shared:
+        return PairedDifference(arm=arm)
+    last = max(shared, key=order.index, default=None)
+    phase, base_phase = finished[0] if finished else (last, last)
+    values = {s: (accuracies(a).get(str(phase)), accuracies(b).get(str(base_phase))) for s, (a, b) in pairs.items()}
+    both = {seed: (a, b) for seed, (a, b) in values.items() if a is not None and b is not None}
+    return PairedDifference(
+        by_seed={seed: a - b for seed, (a, b) in both.items()},
+        arm=arm,
+        phase=phase,
+        baseline_phase=base_phase,
+        baseline_top1=math.fsum(b for _, b in both.values()) / len(both),
+    )
 
 
 def equal_compute_differences(rows: Sequence[Row], baseline: str) -> list[PairedDifference]:
-    """Every arm against the whole baseline, where the arm had computed no more (training MACs) than it.
+    """Every arm against the finished baseline, after the arm's last phase that needs no more compute in total.
 
-    An arm that computes less than the baseline in all its phases stands at its last one. Left out are seeds at which
-    it has computed more after its first phase already, it could afford more than it has come to so far, or the
-    baseline is not whole.
+    Compute is the multiply-accumulates spent in training. Excluded are failed runs, seeds at which the arm exceeds the
+    baseline's compute in its first phase, and seeds at which it could go on within that compute.
     """
-    whole = [row for row in rows if row["arm"] == baseline and is_whole(row)]
-    budgets = {row.get("seed"): ends[-1] for row in whole if (ends := _ends(row)) and ends[-1][1] == plan_end(row)}
-    stands: dict[str, list[tuple[Any, _End, _End]]] = {}
+    budgets = {}
+    for row in rows:
+        states = _states(row) if row["arm"] == baseline and is_finished(row) else []
+        if states and states[-1][0] > 0 and states[-1][1] == plan_end(row):
+            budgets[row.get("seed")] = states[-1]
+    found: dict[str, dict[Any, tuple[_State, _State]]] = {}
     for row in rows:
         budget = budgets.get(row.get("seed"))
-        if row["arm"] == baseline or not budget or not budget[0]:
+        if row["arm"] == baseline or budget is None or has_failed(row):
             continue
-        ends = _ends(row)
-        affordable = [end for end in ends if end[0] <= budget[0] * (1 + 1e-9)]
-        if affordable and (len(affordable) < len(ends) or is_whole(row)):
-            stands.setdefault(row["arm"], []).append((row.get("seed"), affordable[-1], budget))
+        states = _states(row)
+        affordable = [state for state in states if state[0] <= budget[0] * (1 + 1e-9)]
+        if affordable and (len(affordable) < len(states) or is_finished(row)):
+            found.setdefault(row["arm"], {})[row.get("seed")] = (affordable[-1], budget)
     return [
         PairedDifference(
-            arm,
-            " / ".join(dict.fromkeys(phase for _, (_, phase, _), _ in held)),
-            {seed: top1 - of_base for seed, (_, _, top1), (_, _, of_base) in held},
-            " / ".join(dict.fromkeys(phase for _, _, (_, phase, _) in held)),
-            math.fsum(of_base for _, _, (_, _, of_base) in held) / len(held),
-            math.fsum(macs / budget for _, (macs, _, _), (budget, _, _) in held) / len(held),
+            by_seed={seed: state[2] - base[2] for seed, (state, base) in pairs.items()},
+            arm=arm,
+            phase=" / ".join(dict.fromkeys(state[1] for state, _ in pairs.values())),
+            baseline_phase=" / ".join(dict.fromkeys(base[1] for _, base in pairs.values())),
+            baseline_top1=math.fsum(base[2] for _, base in pairs.values()) / len(pairs),
+            compute_share=math.fsum(state[0] / base[0] for state, base in pairs.values()) / len(pairs),
         )
-        for arm, held in stands.items()
+        for arm, pairs in found.items()
     ]
 
 
-def _ends(row: Row) -> list[_End]:
-    """(compute so far, phase, best accuracy) after each phase, up to the first that lacks one of them."""
-    ends: list[_End] = []
+def _states(row: Row) -> list[_State]:
+    """A run's state after each phase, up to the first phase without compute or accuracy."""
+    states: list[_State] = []
     total = 0.0
-    for phase in row.get("phases") or []:
-        macs, top1 = number(phase.get("training_macs")), number(phase.get("best_top1"))
+    for entry in phase_entries(row):
+        macs, top1 = number(entry.get("training_macs")), number(entry.get("best_top1"))
         if macs is None or top1 is None or not math.isfinite(total + macs):
             break
         total += macs
-        ends.append((total, phase["name"], top1))
-    return ends
+        states.append((total, entry["name"], top1))
+    return states

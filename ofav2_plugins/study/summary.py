@@ -1,4 +1,4 @@
-"""What a study's numbers say: the summary of results, from which report, charts and tables are made. No torch here."""
+"""The summary of a study's results: the source of the report, its charts and its tables. No torch here."""
 
 from __future__ import annotations
 
@@ -10,17 +10,33 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-from .comparison import PairedDifference, Row, equal_compute_differences, paired_differences, plan_end
-from .stats import CANONICAL, Spread, number, phase_order, spearman, spread
+from ..errors import UserError
+from .comparison import PairedDifference, equal_compute_differences, paired_differences
+from .composition import compositions
+from .outcomes import Measure, final_entry, macs_budgets, measures, outcomes
+from .rows import (
+    Row,
+    distinct_rows,
+    has_failed,
+    is_finished,
+    phase_entries,
+    phase_order,
+    plan_end,
+    plan_of,
+    subnets_of,
+    with_plans,
+)
+from .statements import Statement, check_statements
+from .stats import Spread, number, spearman, spread
 
 COSTS = ("macs", "params", "latency_ms")
 
 
 def subnet_key(subnet: Row) -> str:
-    """What makes two measured subnets of different supernets the same network.
+    """Identifies a measured network across supernets.
 
-    The last exit of an early-exit net and a block of which only the MB block is active are what a net without
-    exits and branches has anyway, so these entries are left out.
+    The last exit of an early-exit supernet, and a position at which only the MB block is active, are what a supernet
+    without exits and branches has everywhere; these entries are omitted.
     """
     arch = dict(subnet.get("arch") or {})
     depths = arch.get("d")
@@ -43,92 +59,167 @@ class RankCorrelation:
 
 
 @dataclass(frozen=True)
-class FinalResult:
-    """Where an arm stands: its last phase and, at it, best, mean and worst accuracy over seeds."""
+class ArmState:
+    """How far an arm has come.
+
+    Args:
+        arm: The arm.
+        phase: The last phase of the run that came furthest; None if no phase has finished.
+        goal: The last step of the plan.
+        seeds: Runs that have an accuracy for that phase.
+        runs: All runs of the arm.
+        failed: Whether a run failed before the end of its plan.
+        best: Accuracy (%) of the subnet best on validation after that phase.
+    """
 
     arm: str
     phase: str | None
-    finished: bool
+    goal: str | None
     seeds: int
+    runs: int
+    failed: bool
     best: Spread | None
-    mean: Spread | None
-    worst: Spread | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether at least one run came to the end of its plan."""
+        return self.best is not None and self.phase == self.goal
 
 
 class Summary:
-    """A results dict, summed up. Everything that report, charts and tables show comes from here."""
+    """The results of a study, summarised.
+
+    Args:
+        results: The content of results.json.
+
+    Raises:
+        UserError: The baseline is not one of the arms, or an arm and seed has two different rows.
+    """
 
     def __init__(self, results: Mapping[str, Any]):
         given = {key: value for key, value in (results.get("study") or {}).items() if value is not None}
-        self.study: Mapping[str, Any] = {
-            "description": "",
-            "dataset": "",
-            "command": "",
-            "recipes": {},
-            "factors": {},
-            **given,
-        }
+        defaults: dict[str, Any] = {"description": "", "dataset": "", "command": "", "recipes": {}, "factors": {}}
+        self.study: Mapping[str, Any] = {**defaults, **given}
         self.environment: Mapping[str, Any] = results.get("environment") or {}
-        self.rows: list[Row] = _with_last_steps(list(results.get("rows") or []))
+        self.rows: list[Row] = with_plans(distinct_rows(results.get("rows") or []))
         self.baseline: str = self.study.get("baseline") or ""
         self.arms = list(dict.fromkeys([*(row["arm"] for row in self.rows), *self.study["recipes"]]))
+        if self.arms and self.baseline not in self.arms:
+            raise UserError(
+                f"the baseline must be one of the arms {', '.join(self.arms)}, but got {self.baseline!r}; correct "
+                "study.baseline in results.json"
+            )
         self.seeds = list(dict.fromkeys(row.get("seed") for row in self.rows))
-        self.phases = phase_order(p["name"] for row in self.rows for p in row.get("phases") or [])
+        reached = {entry["name"] for row in self.rows for entry in phase_entries(row)}
+        self.phases = [phase for phase in phase_order(map(plan_of, self.rows)) if phase in reached]
 
-    def of(self, arm: str) -> list[Row]:
+    def runs(self, arm: str) -> list[Row]:
         """The rows of an arm, one per seed."""
         return [row for row in self.rows if row["arm"] == arm]
 
     def over_seeds(self, arm: str, phase: str, key: str) -> Spread | None:
         """A number of a phase over the arm's seeds."""
-        return spread(
-            entry.get(key) for row in self.of(arm) for entry in row.get("phases") or [] if entry["name"] == phase
-        )
+        entries = [entry for row in self.runs(arm) for entry in phase_entries(row) if entry["name"] == phase]
+        return spread(entry.get(key) for entry in entries)
 
     def last_phase(self, arm: str) -> str | None:
-        """The last phase of the arm's row that came furthest."""
-        listed = [[entry["name"] for entry in row.get("phases") or []] for row in self.of(arm)]
-        longest = max(listed, key=len, default=[])
+        """The last phase of the arm's run that came furthest."""
+        names = [[entry["name"] for entry in phase_entries(row)] for row in self.runs(arm)]
+        longest = max(names, key=len, default=[])
         return longest[-1] if longest else None
 
     @cached_property
-    def final_results(self) -> list[FinalResult]:
-        """Where each arm stands; finished is one that came to the end of its plan."""
-        ends = []
+    def states(self) -> list[ArmState]:
+        """How far each arm has come."""
+        found = []
         for arm in self.arms:
-            last = self.last_phase(arm)
-            best, mean, worst = (
-                self.over_seeds(arm, last, key) if last else None for key in ("best_top1", "mean_top1", "min_top1")
-            )
-            finished = best is not None and last == self._goal(arm)
-            ends.append(FinalResult(arm, last, finished, best.n if best else 0, best, mean, worst))
-        return ends
-
-    def _goal(self, arm: str) -> str | None:
-        """The last step of the arm's plan."""
-        return next((end for row in self.of(arm) if (end := plan_end(row))), None)
+            runs, last = self.runs(arm), self.last_phase(arm)
+            best = self.over_seeds(arm, last, "best_top1") if last else None
+            goal = next((end for row in runs if (end := plan_end(row))), None)
+            failed = any(map(has_failed, runs))
+            found.append(ArmState(arm, last, goal, best.n if best else 0, len(runs), failed, best))
+        return found
 
     @cached_property
-    def gains(self) -> list[PairedDifference]:
-        """Every arm that can be compared with the baseline, against it."""
-        return [gain for gain in paired_differences(self.rows, self.baseline) if gain.by_seed]
+    def seed_counts_differ(self) -> bool:
+        """Whether means over different numbers of seeds would stand next to each other."""
+        return len({state.seeds for state in self.states if state.seeds}) > 1
+
+    # Differences from the baseline
 
     @cached_property
-    def gains_at_equal_compute(self) -> list[PairedDifference]:
-        """Every arm against the baseline, where it had computed no more; none where the compute is not recorded."""
+    def differences(self) -> list[PairedDifference]:
+        """Every arm that can be compared with the baseline, at the end of both or at the last shared phase."""
+        return [found for found in paired_differences(self.rows, self.baseline) if found.n]
+
+    @cached_property
+    def equal_compute_differences(self) -> list[PairedDifference]:
+        """Every arm at the baseline's training compute or less; empty if the compute is not recorded."""
         return equal_compute_differences(self.rows, self.baseline)
 
-    def subnets(self, arm: str, seed: Any = None) -> list[Row]:
-        """Subnets measured in the arm's last phase, of one seed or of all."""
-        last = self.last_phase(arm)
-        return [
-            subnet
-            for row in self.of(arm)
-            if seed is None or row.get("seed") == seed
-            for entry in row.get("phases") or []
-            if entry["name"] == last
-            for subnet in entry.get("subnets") or []
+    @cached_property
+    def final_differences(self) -> list[PairedDifference]:
+        """The arms that are compared with the baseline at the end of both, the largest mean difference first."""
+        goals = {state.arm: state.goal for state in self.states if state.finished}
+        found = [
+            difference
+            for difference in self.differences
+            if goals.get(difference.arm) == difference.phase and goals.get(self.baseline) == difference.baseline_phase
         ]
+        return sorted(found, key=lambda difference: -(difference.mean or 0.0))
+
+    # Outcomes of finished runs
+
+    @cached_property
+    def budgets(self) -> list[int]:
+        """MACs budgets, ascending: quartiles of the baseline's subnets."""
+        return macs_budgets(self.runs(self.baseline))
+
+    @cached_property
+    def measures(self) -> list[Measure]:
+        """What finished runs are compared by."""
+        return measures(self.budgets, any(map(self.has_exits, self.arms)))
+
+    @cached_property
+    def outcomes(self) -> dict[tuple[str, Any], dict[str, float]]:
+        """(arm, seed) -> measure -> value (%), for finished runs."""
+        return {(row["arm"], row.get("seed")): outcomes(row, self.budgets) for row in self.rows if is_finished(row)}
+
+    def outcome(self, arm: str, measure: Measure) -> Spread | None:
+        """A measure over the arm's finished runs."""
+        return spread(values.get(measure.key) for (name, _), values in self.outcomes.items() if name == arm)
+
+    def outcome_difference(self, arm: str, measure: Measure) -> PairedDifference:
+        """The arm minus the baseline in a measure, for the seeds that both have finished."""
+        by_seed = {
+            seed: values[measure.key] - base[measure.key]
+            for (name, seed), values in self.outcomes.items()
+            if name == arm and measure.key in values
+            if measure.key in (base := self.outcomes.get((self.baseline, seed), {}))
+        }
+        return PairedDifference(by_seed=by_seed, arm=arm)
+
+    def has_exits(self, arm: str) -> bool:
+        """Whether the arm has measured several exits after its last step."""
+        return any(len(final_entry(row).get("exits") or []) > 1 for row in self.runs(arm))
+
+    @cached_property
+    def statements(self) -> list[Statement]:
+        """The paper's statements for which the study has arms."""
+        return check_statements(self.rows, self.study["recipes"])
+
+    @cached_property
+    def compositions(self) -> dict[str, dict[str, str]]:
+        """Arm -> part -> plugin or setting."""
+        return compositions(self.rows, self.study["recipes"])
+
+    # Subnets
+
+    def subnets(self, arm: str) -> list[Row]:
+        """Subnets measured in the arm's last phase, of all seeds."""
+        last = self.last_phase(arm)
+        entries = [entry for row in self.runs(arm) for entry in phase_entries(row) if entry["name"] == last]
+        return [subnet for entry in entries for subnet in subnets_of(entry)]
 
     @cached_property
     def costs(self) -> list[str]:
@@ -145,130 +236,112 @@ class Summary:
             shared = [key for key in means[a] if key in means[b]]
             if self.last_phase(a) == self.last_phase(b) and shared:
                 rho = spearman([means[a][k] for k in shared], [means[b][k] for k in shared])
-                # two points are always perfectly ranked, one way or the other: nothing to report
+                # the order of two points always agrees or disagrees perfectly: nothing to report
                 found.append(RankCorrelation(a, b, number(rho) if len(shared) > 2 else None, len(shared)))
         return found
 
     def _accuracy_by_subnet(self, arm: str) -> dict[str, float]:
-        accuracies: dict[str, list[Any]] = {}
+        values: dict[str, list[Any]] = {}
         for subnet in self.subnets(arm):
-            accuracies.setdefault(subnet_key(subnet), []).append(subnet.get("top1"))
-        spreads = {key: spread(values) for key, values in accuracies.items()}
-        return {key: held.mean for key, held in spreads.items() if held}
+            values.setdefault(subnet_key(subnet), []).append(subnet.get("top1"))
+        spreads = {key: spread(listed) for key, listed in values.items()}
+        return {key: found.mean for key, found in spreads.items() if found}
 
-    def ensemble(self, arm: str) -> Spread | None:
-        """Accuracy of all exits together, after the arm's last phase."""
-        last = self.last_phase(arm)
-        return self.over_seeds(arm, last, "ensemble_top1") if last else None
+    # Exits
 
     @cached_property
     def exits(self) -> dict[str, tuple[str | None, dict[int, Spread]]]:
         """Arm -> (phase, height -> accuracy), for arms with at least two exits.
 
-        Where any arm has measured exits (of the maximal network), these, after its last phase. Else the subnet
-        best on validation among those that end at each exit, after the phase that measured the most exits, the
-        later of equals.
+        If any arm has measured the exits of its maximal network, these, after its last phase. Otherwise the subnet
+        best on validation among those that end at each exit, after the phase that measured the most exits (the latest
+        of several).
         """
-        for find in (self._exits_measured, self._exits_by_subnet):
-            found = {arm: held for arm in self.arms if len((held := find(arm))[1]) > 1}
+        for find in (self._measured_exits, self._best_subnets_by_exit):
+            found = {arm: exits for arm in self.arms if len((exits := find(arm))[1]) > 1}
             if found:
                 return found
         return {}
 
     @cached_property
     def exits_are_measured(self) -> bool:
-        """Whether `exits` are those of the maximal network, not of the best subnets that end there."""
-        return any(len(self._exits_measured(arm)[1]) > 1 for arm in self.arms)
-
-    @cached_property
-    def ranked(self) -> list[tuple[FinalResult, float]]:
-        """Finished arms by their paired gain over the baseline at the end, the best first; the baseline's is 0."""
-        last = self.last_phase(self.baseline)
-        gains = {
-            gain.arm: gain.mean
-            for gain in self.gains
-            if gain.phase == self.last_phase(gain.arm) and gain.baseline_phase == last
-        }
-        gains[self.baseline] = 0.0
-        found = [(end, gain) for end in self.final_results if end.finished and (gain := gains.get(end.arm)) is not None]
-        return sorted(found, key=lambda pair: -pair[1])
+        """Whether `exits` are those of the maximal networks, not of the best subnets that end there."""
+        return any(len(self._measured_exits(arm)[1]) > 1 for arm in self.arms)
 
     def exits_after(self, arm: str, phase: str | None) -> dict[int, Spread]:
-        """Height -> accuracy of each exit of the maximal network, as measured after a phase."""
-        return _joined(_measured_exits(row, phase) for row in self.of(arm))
+        """Height -> accuracy of each exit of the maximal network after a phase."""
+        return _spread_by_height(_measured_exits(row, phase) for row in self.runs(arm))
 
-    def _exits_measured(self, arm: str) -> tuple[str | None, dict[int, Spread]]:
+    def _measured_exits(self, arm: str) -> tuple[str | None, dict[int, Spread]]:
         last = self.last_phase(arm)
         return last, self.exits_after(arm, last)
 
-    def _exits_by_subnet(self, arm: str) -> tuple[str | None, dict[int, Spread]]:
+    def _best_subnets_by_exit(self, arm: str) -> tuple[str | None, dict[int, Spread]]:
         best: tuple[str | None, dict[int, Spread]] = (None, {})
-        entries = [entry for row in self.of(arm) for entry in row.get("phases") or []]
+        entries = [entry for row in self.runs(arm) for entry in phase_entries(row)]
         for phase in dict.fromkeys(entry["name"] for entry in entries):
-            held = _joined(_best_by_height(entry) for entry in entries if entry["name"] == phase)
-            if len(held) >= len(best[1]):
-                best = (phase, held)
+            found = _spread_by_height(_best_by_height(entry) for entry in entries if entry["name"] == phase)
+            if len(found) >= len(best[1]):
+                best = (phase, found)
         return best
 
-    def total(self, arm: str, key: str) -> Spread | None:
-        """An additive number of all the arm's phases (or of its row, where the phases lack it) over seeds."""
+    # What the runs cost, and what is missing
+
+    def total(self, arm: str, key: str, finished: bool = False) -> Spread | None:
+        """The sum of a number over a run's phases (or the row's own number, if no phase has it), over seeds.
+
+        Args:
+            arm: The arm.
+            key: The number.
+            finished: Whether only runs count that came to the end of their plan.
+        """
         totals = []
-        for row in self.of(arm):
-            held = [number(entry.get(key)) for entry in row.get("phases") or []]
-            known = [value for value in held if value is not None]
+        for row in self.runs(arm):
+            if finished and not is_finished(row):
+                continue
+            values = [number(entry.get(key)) for entry in phase_entries(row)]
+            known = [value for value in values if value is not None]
             totals.append(math.fsum(known) if known else row.get(key))
         return spread(totals)
 
     def peak(self, arm: str, key: str) -> Spread | None:
-        """The largest of a number over the arm's phases (or its row's), over seeds."""
+        """The largest of a number over the arm's phases (or the row's own), over seeds."""
         peaks = []
-        for row in self.of(arm):
-            held = [number(held.get(key)) for held in [*(row.get("phases") or []), row]]
-            peaks.append(max((value for value in held if value is not None), default=None))
+        for row in self.runs(arm):
+            values = [number(part.get(key)) for part in [*phase_entries(row), row]]
+            peaks.append(max((value for value in values if value is not None), default=None))
         return spread(peaks)
 
     @cached_property
     def notes(self) -> list[str]:
         """What is missing, one sentence each: arms that failed, did not start, or are not finished."""
-        notes = []
-        for row in self.rows:
-            if row.get("error"):
-                notes.append(f"{row['arm']}, seed {row.get('seed')}, failed: {row['error']}")
-        for end in self.final_results:
-            if end.phase is None:
-                failed = any(row.get("error") for row in self.of(end.arm))
-                notes += [] if failed else [f"{end.arm} has no finished phase."]
-            elif end.best is None:
-                notes.append(f"{end.arm} has no accuracy for its last phase, {end.phase}.")
-            elif not end.finished:
-                notes.append(f"{end.arm} is not finished: its last phase is {end.phase}, not {self._goal(end.arm)}.")
-            elif end.seeds < len(self.of(end.arm)):
-                notes.append(f"{end.arm} has {end.phase} for {end.seeds} of {len(self.of(end.arm))} seeds.")
+        notes = [
+            f"{row['arm']}, seed {row.get('seed')}, failed: {row['error']}" for row in self.rows if row.get("error")
+        ]
+        for state in self.states:
+            if state.phase is None:
+                failed = any(row.get("error") for row in self.runs(state.arm))
+                notes += [] if failed else [f"{state.arm} has no finished phase."]
+            elif state.best is None:
+                notes.append(f"{state.arm} has no accuracy for its last phase, {state.phase}.")
+            elif not state.finished:
+                goal = f", not {state.goal}" if state.goal else ""
+                notes.append(f"{state.arm} is not finished: its last phase is {state.phase}{goal}.")
+            elif state.seeds < state.runs:
+                notes.append(f"{state.arm} has {state.phase} for {state.seeds} of {state.runs} seeds.")
         return notes
 
 
-def _with_last_steps(rows: list[Row]) -> list[Row]:
-    """The rows, each with `steps`: one that does not tell its plan ends where any arm came furthest, or beyond."""
-    lasts = [row["phases"][-1]["name"] if row.get("phases") else None for row in rows]
-    order = phase_order(last for last in lasts if last)
-    known = [name for name in order if name.split("-")[0] in CANONICAL] or order
-    beyond = order[order.index(known[-1]) :] if known else []
-    ends = [last if last in beyond else known[-1] if known else None for last in lasts]
-    return [
-        row if row.get("steps") or end is None else {**row, "steps": [end]} for row, end in zip(rows, ends, strict=True)
-    ]
-
-
-def _joined(accuracies: Iterable[Mapping[int, float]]) -> dict[int, Spread]:
-    """Accuracies by height, seed by seed, as spreads."""
-    listed = list(accuracies)
-    heights = sorted({height for held in listed for height in held})
-    return {h: s for h in heights if (s := spread(held.get(h) for held in listed))}
+def _spread_by_height(runs: Iterable[Mapping[int, float]]) -> dict[int, Spread]:
+    """Accuracies by height, one mapping per seed, as spreads."""
+    listed = list(runs)
+    heights = sorted({height for found in listed for height in found})
+    return {height: s for height in heights if (s := spread(found.get(height) for found in listed))}
 
 
 def _best_by_height(entry: Row) -> dict[int, float]:
     best: dict[int, tuple[float, float]] = {}
-    for subnet in entry.get("subnets") or []:
+    for subnet in subnets_of(entry):
         height: Any = (subnet.get("arch") or {}).get("height")
         validation, top1 = number(subnet.get("val_top1")), number(subnet.get("top1"))
         if not isinstance(height, int) or subnet.get("ensemble") or validation is None or top1 is None:
@@ -279,7 +352,7 @@ def _best_by_height(entry: Row) -> dict[int, float]:
 
 
 def _measured_exits(row: Row, phase: str | None) -> dict[int, float]:
-    """Height -> accuracy, as one of a row's phases has measured them."""
-    exits = [e for entry in row.get("phases") or [] if entry["name"] == phase for e in entry.get("exits") or []]
+    """Height -> accuracy, as measured after one of a run's phases."""
+    exits = [e for entry in phase_entries(row) if entry["name"] == phase for e in entry.get("exits") or []]
     accuracies = {entry.get("height"): number(entry.get("top1")) for entry in exits}
     return {height: top1 for height, top1 in accuracies.items() if isinstance(height, int) and top1 is not None}

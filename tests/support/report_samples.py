@@ -1,4 +1,4 @@
-"""Results to report on, and a parser that reads the report as a browser would."""
+"""Results to report on, and a parser that reads a report's page as a browser does."""
 
 from __future__ import annotations
 
@@ -77,8 +77,17 @@ def two(**study):
     return results(row("OFA"), row("OFAv2", base=71.5, names=EE), **study)
 
 
-def seeds():
-    return results(*(row(a, s, b, n) for s in (0, 1) for a, b, n in (("OFA", 70.0, SE), ("OFAv2", 71.5, EE))))
+def seeds(n=2):
+    """The two arms with several seeds; the differences are 5.5 points at each."""
+    return results(*(row(a, s, b, names) for s in range(n) for a, b, names in (("OFA", 70.0, SE), ("OFAv2", 71.5, EE))))
+
+
+def shifted(value, arm, *shifts):
+    """The same results, in which the arm's final accuracy is shifted, seed by seed."""
+    rows = [each for each in value["rows"] if each["arm"] == arm]
+    for each, shift in zip(rows, shifts, strict=True):
+        each["phases"][-1]["best_top1"] += shift
+    return value
 
 
 def no_numbers():
@@ -86,13 +95,13 @@ def no_numbers():
     for each in value["rows"]:
         for entry in each["phases"]:
             entry.update(dict.fromkeys(("best_top1", "mean_top1", "min_top1", "test_max_top1", "seconds"), math.nan))
-            for held in entry["subnets"]:
-                held.update(top1=math.nan, macs=math.inf, val_top1=None)
+            for measured in entry["subnets"]:
+                measured.update(top1=math.nan, macs=math.inf, val_top1=None)
     return value
 
 
 def bare():
-    """Nothing that may be left out."""
+    """Only what is required."""
     return {
         "study": {"baseline": "OFA"},
         "rows": [{"arm": "OFA", "phases": [{"name": "full"}]}, {"arm": "B"}],
@@ -108,25 +117,28 @@ EDGES = {
     "no rows": results(),
     "no numbers": no_numbers(),
     "bare": bare(),
-    "no baseline": results(row("B"), row("C")),
+    "failed arms": results(
+        row("OFA"), {**row("B", names=SE[:3], steps=SE), "error": "disk full"}, {"arm": "C", "error": "x"}
+    ),
     "own phases": results(row("OFA", names=["warm", "up"]), row("B", names=["up", "warm"])),
 }
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser makes of the page: tags with attributes, scripts and styles, text, tables by id."""
+    """A parsed page: tags with attributes, scripts and styles, text, tables by id."""
 
     VOID = ("meta", "link", "br", "img", "input", "hr")
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
-        self.tags, self.open, self.tables = [], [], {}
+        self.tags, self.texts, self.open, self.tables = [], [], [], {}
         self.text, self.code, self.data = "", "", ""
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        self.texts.append("")
         if tag not in self.VOID:
             self.open.append((tag, dict(attrs)))
         if tag == "table":
@@ -140,6 +152,8 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop()[0] == tag
 
     def handle_data(self, data):
+        if self.texts:
+            self.texts[-1] += data  # of the tag that was opened last
         inside, attributes = self.open[-1] if self.open else ("", {})
         if attributes.get("id") == "data":
             self.data += data

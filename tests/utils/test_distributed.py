@@ -108,7 +108,7 @@ def test_metrics_are_those_of_the_whole_batch_and_the_same_on_all_ranks(trained)
 
 def test_a_whole_training_in_two_processes_is_resumed_by_one(tmp_path):
     settings = ["width_mult=0.25", "resolutions=[12, 16]", "batch_size=512", "evaluation.bn_images=64",
-                "evaluation.max_subnets=3",
+                "evaluation.max_subnets=3", "evaluation.final_trunks=3",
                 "phases={full: {epochs: 1}, height: {epochs: 1, warmup_epochs: 0}}"]  # fmt: skip
     out = tmp_path / "run"
     train = ["-m", "ofav2_plugins", "train", "--supernet", "EE_B", "--out", str(out), "--threads", "1",

@@ -94,4 +94,10 @@ function subnetTable(host) {
 }
 
 if (document.getElementById("subnet-table")) subnetTable(document.getElementById("subnet-table"));
+
+// Tables that are wider than their box get a note that they scroll.
+const boxes = new ResizeObserver((entries) => requestAnimationFrame(() => {
+  for (const { target } of entries) target.toggleAttribute("data-more", target.scrollWidth > target.clientWidth + 1);
+}));
+for (const box of document.querySelectorAll(".wide")) boxes.observe(box);
 document.documentElement.dataset.ready = "true";
