@@ -97,6 +97,8 @@ REQUIRES = [
 
 SEARCH = ["lightgbm>=4.3", "scikit-learn>=1.4", "pymoo>=0.6.1.6"]
 
+EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"]
+
 EXTRAS = {
     "test": [
         "pytest>=8.0",
@@ -112,9 +114,10 @@ EXTRAS = {
         "codecarbon>=2.7",
         "tensorboard>=2.16",
         *SEARCH,
+        *EXPORT,
     ],
     "search": SEARCH,
-    "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
+    "export": EXPORT,
     "executorch": ["executorch>=1.0"],
     "openvino": ["openvino>=2025.0"],
     "energy": ["codecarbon>=2.7"],

@@ -28,7 +28,7 @@ from .options import (
 )
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 finetune runs/ee_d --arch arch.json --out runs/tuned")
 def finetune(
     run: RunArgument,
     out: OutOption,

@@ -72,7 +72,6 @@ class TrainingRun:
         self.space, self.exits = net.space, [*map(int, net.exits), net.n_stages]
         self.plan = config.plan(net.space)
         self.distillation = registry.load(registry.DISTILLATION, config.recipe.distillation)
-        self.evaluator = Evaluator(data, config.recipe, fabric, config.seed)
         self._check()
         names = step_folder_names(config, self.plan, self.space, data.fingerprint)
         self.folders = {step: steps_folder / name for step, name in names.items()}
@@ -97,6 +96,11 @@ class TrainingRun:
         """The supernet: built when it is first needed, freed when the run has ended."""
         return self._placed(self.config.build(self.data.n_classes))
 
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Measures subnets. Its calibration images are freed when the run has ended."""
+        return Evaluator(self.data, self.config.recipe, self.fabric, self.config.seed)
+
     def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device, memory_format=torch.channels_last)
 
@@ -116,9 +120,8 @@ class TrainingRun:
                     self._tidy(files)
                 yield self._measured(planned, files, context)
         finally:
-            # A study has many runs and must not keep the networks and images of all of them.
-            self.__dict__.pop("net", None)
-            self.evaluator.release()
+            for part in ("net", "evaluator"):  # a study has many runs: their memory must not add up
+                self.__dict__.pop(part, None)
 
     def _train(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> None:
         self._load(planned.starts_from or INIT)

@@ -11,52 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from support.deployment import assert_refused, command
 
 import ofav2_plugins as ofav2
 from ofav2_plugins.data.batches import eval_batches
 from ofav2_plugins.deploy.bundle import open_bundle
 from ofav2_plugins.models.batch_norm import recalibrate_bn
 
-RECIPE = [
-    "width_mult=0.25", "resolutions=[16]", "batch_size=128", "evaluation.bn_images=128",
-    "evaluation.selection_draws=1", "evaluation.max_subnets=1", "evaluation.batch_size=500",
-    "phases={full: {epochs: 3, lr: 0.1}, height: {epochs: 1, warmup_epochs: 0}, depth: {epochs: 1, warmup_epochs: 0}}",
-]  # fmt: skip
 ARCH = {"d": 2, "height": 3}
 SCRIPT = Path(__file__).parents[2] / "examples" / "predict_standalone.py"
-
-
-def command(*arguments: object) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "ofav2_plugins", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True)
-
-
-def assert_refused(*arguments: object, words: tuple[str, ...]) -> None:
-    done = command(*arguments)
-    assert done.returncode == 1, done.stdout + done.stderr
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: ") and "unexpected" not in line, line
-    for word in words:
-        assert word in line, line
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory) -> Path:
-    """A folder with a trained run, an architecture and photographs."""
-    folder = tmp_path_factory.mktemp("deploy")
-    overrides = [part for override in RECIPE for part in ("--set", override)]
-    done = command("train", "--supernet", "EE_D", "--out", folder / "run", "--threads", 1, *overrides)
-    assert done.returncode == 0, done.stderr
-    (folder / "arch.json").write_text(json.dumps({"arch": ARCH, "resolution": 16}))
-    (folder / "photos").mkdir()
-    rng = np.random.default_rng(0)
-    for i, (size, mode) in enumerate([((300, 200), "RGB"), ((90, 333), "L"), ((20, 17), "RGBA"), ((28, 28), "L")]):
-        picture = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize(size).convert(mode)
-        turned = Image.Exif()
-        turned[0x0112] = 1 + i
-        picture.save(folder / "photos" / f"{i}.png", exif=turned)
-    return folder
 
 
 @pytest.fixture(scope="module")
