@@ -109,6 +109,8 @@ def load_initial(path: Path) -> InitialWeights:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch raises of damage is of many kinds
         reason = str(error).partition("\n")[0]
+        if "weights_only" in str(error):  # torch advises to load it nevertheless, which could execute code in it
+            reason = "it contains other objects than tensors, which are not loaded because they could execute code"
         raise UserError(f"--init-from {path} is damaged or holds more than weights: {reason}") from error
     weights = _state_dict(held)
     if weights is None:
