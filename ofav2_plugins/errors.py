@@ -14,3 +14,16 @@ class RunError(UserError):
 
 class DiskError(RunError):
     """A file cannot be written: the disk is full or not writable."""
+
+
+class RankError(RunError):
+    """Another process of the same training has failed."""
+
+
+def error_message(error: BaseException) -> str:
+    """An exception as one line: what a `UserError` says, of others the type too."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # the exception of a plugin may itself be broken
+        message = "an exception without a message"
+    return message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"

@@ -92,8 +92,8 @@ def test_the_order_is_checked_inside_functions_but_not_for_type_checkers(tmp_pat
         "from typing import TYPE_CHECKING\n"
         "from .errors import UserError\n"
         "if TYPE_CHECKING:\n    from .cli import main\n"
-        "def f():\n if 1:\n  from .execution.training_run import TrainingRun\n"
-        "  from . import doctor\n from .errors import RunError\n"
+        "def f():\n if 1:\n  from .execution.training_run import TrainingRun\n  from . import doctor\n"
+        " from .errors import RunError\n"
     )
     assert upward(f"{ROOT}.models.supernet", imported(f"{ROOT}.made", made, inside=True)) == [
         f"{ROOT}.doctor",

@@ -14,7 +14,7 @@ from .app import app, console
 from .deploy_options import BundleArgument
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 bench bundle")
 def bench(
     bundle: BundleArgument,
     formats: Annotated[str | None, typer.Option(help="Formats of the bundle: onnx,torch; default: all.")] = None,

@@ -9,7 +9,6 @@ import typer
 
 from .app import app, console
 from .deploy_options import (
-    ArchOption,
     ArmOption,
     EntryOption,
     ExitRuleOption,
@@ -23,11 +22,14 @@ from .deploy_options import (
 from .options import RootOption
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 export runs/ee_d --arch arch.json --out bundle")
 def export(
     run: RunArgument,
     out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
-    arch: ArchOption,
+    arch: Annotated[
+        Path | None,
+        typer.Option(help="A JSON file: an architecture or a search.json; fine-tuned folders need none."),
+    ] = None,
     formats: Annotated[str, typer.Option(help="Plugins of ofav2.exporters.")] = "onnx,torch_export",
     exits: Annotated[
         Literal["last", "ensemble", "early"],

@@ -14,13 +14,16 @@ from . import (  # noqa: F401 - each adds its command
     data,
     doctor,
     export,
+    finetune,
     plan,
     plugins,
     predict,
     profile,
+    recipe,
     report,
     search,
     train,
+    watch,
 )
 from .app import app
 

@@ -16,7 +16,7 @@ from .deploy_options import BundleArgument, FormatOption
 from .options import ThreadsOption
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 predict bundle photo.jpg")
 def predict(
     bundle: BundleArgument,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],

@@ -12,7 +12,7 @@ from .options import ThreadsOption
 from .search import ArmOption, RunArgument, RunSeedOption, StepOption
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 profile runs/ee_d --out table.json --threads 1")
 def profile(
     run: RunArgument,
     out: Annotated[Path, typer.Option(help="The file to write the latency table to.")],

@@ -29,7 +29,7 @@ StepOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 search runs/ee_d --out runs/search --objectives top1,macs --max-macs 4e6")
 def search(
     run: RunArgument,
     out: OutOption,

@@ -1,18 +1,19 @@
-"""Contract of `ofav2.datasets`, and what datasets share: splits, fingerprints. No torch here."""
+"""Contract of `ofav2.datasets`, and what datasets share: splits, checks, fingerprints. No torch here."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
-from ..plugin import Plugin
+from ..plugin import Plugin, PluginError
 from ..utils.seeding import derive_seed
+from ..utils.validation import is_integer, is_number
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -23,8 +24,8 @@ class Split:
 
     Args:
         images: uint8 [M, C, S, S] (C is 1 or 3; possibly memory-mapped), shared between splits.
-        labels: int64 [N], of the split's images alone.
-        rows: [N], which of `images` are the split's; None: all of them, in order.
+        labels: int64 [N], of the split's own images.
+        rows: [N], indices of the split's images in `images`; None: all of them, in order.
     """
 
     images: np.ndarray
@@ -49,14 +50,14 @@ class DataSplits:
 
     Args:
         name: The plugin's name.
-        train: What is trained on; batch norms are re-calibrated on it alone.
-        validation: Held out of the training images; chooses epochs and subnets.
-        test: Reported, never chosen by.
+        train: Training images; batch norms are re-calibrated on them only.
+        validation: Chooses epochs and subnets; usually held out of the training images.
+        test: For reported accuracies only.
         class_names: One per label.
         resolutions: Default elastic resolutions in pixels.
-        mean: Of each channel, for pixels in 0..1.
-        std: Of each channel.
-        fingerprint: Hash over all images, labels, class names and the split.
+        mean: Of the three channels, for pixels in 0..1 (three equal values for grayscale images).
+        std: Of the three channels.
+        fingerprint: Hash over all images, labels, class names, mean and std, and the split.
     """
 
     name: str
@@ -81,20 +82,20 @@ class DataSplits:
 
 
 class Dataset(Plugin, ABC):
-    """Where images come from."""
+    """A source of labelled images."""
 
     @abstractmethod
     def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
         """The splits.
 
         Args:
-            root: The folder the dataset is in; None where it needs none or has a usual place.
-            validation_fraction: Share of the training images held out for validation, class by class; not used
-                where the dataset has validation images of its own.
-            seed: Chooses which.
+            root: The dataset's folder; None if it needs none or has a default place.
+            validation_fraction: Fraction of each class's training images held out for validation; not used if the
+                dataset has validation images of its own.
+            seed: Chooses the images held out.
 
         Raises:
-            UserError: Missing, damaged or unusable data; names the file and how to mend it.
+            UserError: Missing, damaged or unusable data; names the file and the remedy.
         """
 
 
@@ -111,9 +112,9 @@ def make_splits(
     seed: int,
     validation: Split | None = None,
 ) -> DataSplits:
-    """Hold validation images out of `train`, check what training will need, and fingerprint it all.
+    """Hold validation images out of `train`, check classes and labels, and compute the fingerprint.
 
-    Where `validation` is given nothing is held out, and `validation_fraction` and `seed` are not used.
+    If `validation` is given, nothing is held out, and `validation_fraction` and `seed` are not used.
 
     Raises:
         UserError: One class only, a label without a class, a class with too few training images (2, or 1 where none
@@ -122,10 +123,10 @@ def make_splits(
     _check(name, train, test, validation, class_names)
     if validation is None:
         kept, held_out = stratified_split(train.labels, validation_fraction, seed)
-        fingerprint = _fingerprint((train, test), (kept, held_out), class_names)
+        fingerprint = _fingerprint((train, test), (kept, held_out), class_names, mean, std)
         train, validation = train.take(kept), train.take(held_out)
     else:
-        fingerprint = _fingerprint((train, test, validation), (), class_names)
+        fingerprint = _fingerprint((train, test, validation), (), class_names, mean, std)
     return DataSplits(
         name=name,
         train=train,
@@ -165,7 +166,67 @@ def _check(name: str, train: Split, test: Split, validation: Split | None, class
             )
 
 
-def _fingerprint(splits: Sequence[Split], parts: Sequence[np.ndarray], class_names: Sequence[str]) -> str:
+def check_splits(data: object, name: str) -> DataSplits:
+    """The splits that plugin `name` has returned, if they keep the contract.
+
+    Raises:
+        PluginError: They do not; names the plugin, the split, the rule and the value.
+    """
+    title = f"dataset {name!r}"
+    if not isinstance(data, DataSplits):
+        raise PluginError(f"{title}: load() must return DataSplits, but got {data!r}")
+
+    def require(condition: bool, rule: str, value: object) -> None:
+        if not condition:
+            raise PluginError(f"{title}: {rule}, but got {value}")
+
+    names = list(data.class_names)
+    require(len(names) >= 2, "it must have at least 2 classes", names)
+    require(isinstance(data.fingerprint, str), "the fingerprint must be a string", repr(data.fingerprint))
+    sizes = list(data.resolutions)
+    require(bool(sizes) and all(is_integer(r) and r > 0 for r in sizes), "resolutions must be positive integers", sizes)
+    for what, values, low in (("mean", data.mean, -np.inf), ("std", data.std, 0.0)):
+        wanted = "positive" if low == 0 else "finite"
+        fits = len(values) == 3 and all(is_number(value) and value > low for value in values)
+        require(fits, f"{what} must be three {wanted} numbers", tuple(values))
+    for part in ("train", "validation", "test"):
+        split = getattr(data, part)
+        require(isinstance(split, Split), f"{part} must be a Split", repr(split))
+        for rule, value in _broken_rules(split, data.n_classes, data.train.images.shape[1:]):
+            require(False, f"{part}: {rule}", value)
+    return data
+
+
+def _broken_rules(split: Split, n_classes: int, shape: tuple[int, ...]) -> Iterator[tuple[str, object]]:
+    """The rules that a split breaks, the most basic first, each with the offending value."""
+    images, labels, rows = split.images, split.labels, split.rows
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        yield "images must be an array of uint8", getattr(images, "dtype", type(images).__name__)
+    elif images.ndim != 4 or images.shape[2] != images.shape[3]:
+        yield "images must be square, [N, C, S, S]", images.shape
+    elif images.shape[1] not in (1, 3):
+        yield "images must have 1 or 3 channels, [N, C, S, S]", images.shape
+    elif images.shape[1:] != shape:
+        yield f"images must have the shape {shape} of the training images", images.shape[1:]
+    elif not isinstance(labels, np.ndarray) or labels.dtype != np.int64 or labels.ndim != 1:
+        yield "labels must be int64 [N]", f"{getattr(labels, 'dtype', type(labels).__name__)} {np.shape(labels)}"
+    elif len(labels) != len(images if rows is None else rows):
+        yield f"there must be one label for each of {len(images if rows is None else rows)} images", len(labels)
+    elif len(labels) == 0:
+        yield "there must be at least 1 image", 0
+    elif labels.min() < 0 or labels.max() >= n_classes:
+        yield f"labels must be 0 to {n_classes - 1}, one per class", f"{labels.min()} to {labels.max()}"
+    elif rows is not None and (rows.min() < 0 or rows.max() >= len(images)):
+        yield f"rows must be 0 to {len(images) - 1}", f"{rows.min()} to {rows.max()}"
+
+
+def _fingerprint(
+    splits: Sequence[Split],
+    parts: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for split in splits:
         digest.update(f"{split.images.dtype}{(len(split), *split.images.shape[1:])}".encode())
@@ -174,12 +235,12 @@ def _fingerprint(splits: Sequence[Split], parts: Sequence[np.ndarray], class_nam
         digest.update(f"{split.labels.dtype}{split.labels.shape}".encode() + split.labels.tobytes())
     for indices in parts:
         digest.update(f"{indices.dtype}{indices.shape}".encode() + indices.tobytes())
-    digest.update("\n".join(class_names).encode())
+    digest.update("\n".join([*class_names, *map(repr, (*map(float, mean), *map(float, std)))]).encode())
     return digest.hexdigest()
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and indices held out, ascending; of each class the same share, at least one held out."""
+    """Indices kept and indices held out, both ascending: the same fraction of each class, at least one image."""
     rng = np.random.default_rng(derive_seed(seed, "split"))
     held_out = []
     for label in np.unique(labels):
@@ -223,7 +284,7 @@ def check_per_class(per_class: int | None) -> None:
 
 
 def existing_folder(root: Path | None, dataset: str, hint: str) -> Path:
-    """`root`, checked. Raises UserError where it is missing or no folder; `hint` says what should be there."""
+    """`root`, checked. Raises UserError if it is missing or no folder; `hint` says what it should contain."""
     if root is None:
         raise UserError(f"dataset {dataset!r} needs --root, the folder with {hint}")
     if not root.is_dir():

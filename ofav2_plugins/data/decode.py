@@ -1,109 +1,180 @@
-"""Image files to one memory-mapped uint8 array, decoded once and kept in a cache that notices changes."""
+"""Decodes image files into one memory-mapped uint8 array, once: the result is kept in a cache that notices changes."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import math
 import os
-import shutil
+import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image, ImageOps
 
 from ..errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises of damage
-FORMAT = 3  # raise it when the same files decode to other pixels
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for damage
+FORMAT = 4  # raise it when the same files decode to other pixels, or are stored otherwise
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images in a folder, sorted. Raises UserError, naming the folder, where there is none."""
+    """The images in a folder, sorted.
+
+    Raises:
+        UserError: There is none, the folder cannot be read, or an entry with an image's name is no file: a folder, a
+            named pipe, a broken link.
+    """
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
-    if not files:
-        raise UserError(f"class folder {folder} holds no images ({', '.join(SUFFIXES)}); remove it or fill it")
-    return files
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.is_file() for entry in entries if entry.name.lower().endswith(SUFFIXES)}
+    except OSError as error:  # a link to itself too
+        raise UserError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
+    for name in sorted(found):
+        if not found[name]:
+            raise UserError(f"{folder / name} must be an image file, but is none (or a broken link); remove it")
+    if not found:
+        raise UserError(
+            f"class folder {folder} must have images ({', '.join(SUFFIXES)}), but has none; remove it or add some"
+        )
+    return [folder / name for name in sorted(found)]
 
 
 def decode(files: Sequence[Path], size: int) -> np.ndarray:
     """The images of `files` as uint8 [N, 3, size, size], memory-mapped from the cache.
 
-    Gray, CMYK, palette and transparent images become RGB, photographs that the camera marked as turned (EXIF) are
-    turned upright; the shorter side is resized to `size` (antialiased) and the centre cropped. The cache
-    (`$OFAV2_CACHE`, or ~/.cache/ofav2) is keyed by each file's path, size and time of change, so it is built again
-    where a source file changes.
+    Grayscale, CMYK, palette and transparent images become RGB; photographs are rotated as their EXIF orientation says;
+    the shorter side is resized to `size` (antialiased) and the centre cropped.
+
+    The cache (`$OFAV2_CACHE`, or ~/.cache/ofav2) has one file for each list of images. Its name consists of a hash of
+    every image's path, size and time of change, a hash of its own content, and the user's number. So a changed image
+    is decoded again and a changed entry is not used. Several users can share a cache folder: an entry is used only if
+    no other user (except root) can change it. If the folder cannot be written, ~/.cache/ofav2 is used.
 
     Raises:
-        UserError: Files that cannot be decoded: the first ones by name, and how many there are.
+        UserError: Files that cannot be decoded (the first ones by name, and how many there are), or a cache that
+            cannot be written.
     """
     if not files:
         return np.empty((0, 3, size, size), dtype=np.uint8)  # an empty file cannot be mapped
     try:
-        listing = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        listing = [(os.path.realpath(path), *_size_and_time(path)) for path in files]
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}; remove or mend it") from error
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}; remove or replace it") from error
     key = hashlib.blake2b(json.dumps([FORMAT, size, listing]).encode(), digest_size=12).hexdigest()
-    folder = cache_folder() / key
     shape = (len(files), 3, size, size)
-    held = _open(folder, shape)
-    if held is not None:
-        return held
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
-    except OSError as error:
-        raise UserError(
-            f"the image cache {folder.parent} cannot be written: {error.strerror} (see $OFAV2_CACHE)"
-        ) from error
-    try:
-        _allocate(building / "images.u8", math.prod(shape))
-        digest = _build(files, size, building / "images.u8", shape)
-        (building / "digest").write_text(digest, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+    folders = list(dict.fromkeys([cache_folder(), default_cache_folder()]))
+    for folder in folders:
+        if (images := _find(folder, key, shape)) is not None:
+            return images
+    for folder in folders:
         try:
-            building.rename(folder)
-        except OSError:  # another process has built the same in the meantime
-            pass
-    except OSError as error:
-        raise UserError(
-            f"the image cache {folder} could not be written: {error.strerror}; "
-            f"it needs {math.prod(shape) / 2**20:.0f} MiB; is the disk full? (see $OFAV2_CACHE)"
-        ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    held = _open(folder, shape)
-    if held is None:
-        raise UserError(f"the image cache {folder} could not be written; is the disk full? (see $OFAV2_CACHE)")
-    return held
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f".{key}-{_user()}.lock"):  # two processes must not decode the same images
+                found = _find(folder, key, shape)
+                return _build(files, folder, key, shape) if found is None else found
+        except OSError as error:
+            if error.errno in FORBIDDEN and folder != folders[-1]:
+                logging.getLogger(__name__).warning("%s cannot be written; using %s instead", folder, folders[-1])
+                continue
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            needed = f" (the disk is full: {math.prod(shape) / 2**20:.0f} MiB are needed)" if full else ""
+            raise UserError(
+                f"the image cache {folder} cannot be written: {error.strerror}{needed}; "
+                "set $OFAV2_CACHE to another folder"
+            ) from error
+    raise AssertionError("unreachable: the last folder returns or raises")
 
 
 def cache_folder() -> Path:
-    """Where decoded images are kept: `$OFAV2_CACHE`, or ~/.cache/ofav2."""
-    return Path(os.environ.get("OFAV2_CACHE", Path.home() / ".cache" / "ofav2"))
+    """The folder of decoded images: `$OFAV2_CACHE`; if it is not set or empty, `default_cache_folder()`."""
+    chosen = os.environ.get("OFAV2_CACHE")
+    return Path(chosen) if chosen else default_cache_folder()
 
 
-def _open(folder: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The cached array where it is whole: its size and the digest over its content are right."""
-    path = folder / "images.u8"
+def default_cache_folder() -> Path:
+    """~/.cache/ofav2. Raises UserError if there is no home folder."""
     try:
-        if path.stat().st_size != math.prod(shape):
-            return None
-        images = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
-        return images if _digest(images) == (folder / "digest").read_text(encoding="utf-8") else None
-    except (OSError, ValueError):  # ValueError: a digest that is no UTF-8
-        return None
+        return Path.home() / ".cache" / "ofav2"
+    except RuntimeError as error:
+        raise UserError(f"the image cache needs a folder: {error} Set $OFAV2_CACHE") from error
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0  # Windows has no user numbers
+
+
+def _find(folder: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The cached array, if there is an intact one that only this user or root can change."""
+    for path in _entries(folder, f"{key}-*.u8"):
+        try:
+            with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+                if not _is_trusted(status) or status.st_size != math.prod(shape):
+                    continue
+                images = np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
+        except OSError:
+            continue
+        if path.name.startswith(f"{key}-{_digest(key, images)}-"):
+            return images
+    return None
+
+
+def _entries(folder: Path, pattern: str) -> Iterator[Path]:
+    """Regular files in a folder: opening a named pipe would never return."""
+    try:
+        yield from sorted(path for path in folder.glob(pattern) if path.is_file() and not path.is_symlink())
+    except OSError:
+        return
+
+
+def _is_trusted(status: os.stat_result) -> bool:
+    if not hasattr(os, "geteuid"):
+        return True
+    return status.st_uid in (_user(), 0) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _digest(key: str, images: np.ndarray) -> str:
+    digest = hashlib.blake2b(key.encode(), digest_size=16)
+    for start in range(0, len(images), 1024):
+        digest.update(np.ascontiguousarray(images[start : start + 1024]).data)
+    return digest.hexdigest()
+
+
+def _build(files: Sequence[Path], folder: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Decode into a new entry of the cache; the caller holds its lock."""
+    for left in [*_entries(folder, f".{key}-{_user()}-*"), *_entries(folder, f"{key}-*-{_user()}.u8")]:
+        left.unlink()  # of a killed process, or a damaged entry
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{key}-{_user()}-")  # only this user can read and write it
+    os.close(descriptor)
+    building = Path(name)
+    try:
+        _allocate(building, math.prod(shape))
+        images = np.memmap(building, dtype=np.uint8, mode="r+", shape=shape)
+        _decode_all(files, images)
+        images.flush()
+        final = folder / f"{key}-{_digest(key, images)}-{_user()}.u8"
+        os.replace(building, final)
+        return np.memmap(final, dtype=np.uint8, mode="r", shape=shape)
+    finally:
+        building.unlink(missing_ok=True)
 
 
 def _allocate(path: Path, n_bytes: int) -> None:
-    """A file whose bytes have their place on the disk: to write to a map of one without, on a full disk, kills us."""
+    """Reserve space on the disk: writing to a mapped file without it, on a full disk, would kill the process."""
     with open(path, "wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, n_bytes)
@@ -113,23 +184,21 @@ def _allocate(path: Path, n_bytes: int) -> None:
             file.write(zeros[: n_bytes - start])
 
 
-def _build(files: Sequence[Path], size: int, path: Path, shape: tuple[int, ...]) -> str:
-    images = np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
+def _decode_all(files: Sequence[Path], images: np.ndarray) -> None:
+    """Decode every file into its row of `images` [N, 3, S, S]. Raises UserError, naming the broken ones."""
     broken: list[str] = []
 
-    def one(index: int) -> None:
+    def decode_row(index: int) -> None:
         try:
-            images[index] = decode_image(files[index], size)
+            images[index] = decode_image(files[index], images.shape[-1])
         except BROKEN as error:
             broken.append(f"{files[index]} ({error})")
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        list(pool.map(one, range(len(files))))
+        list(pool.map(decode_row, range(len(files))))
     if broken:
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
-        raise UserError(f"images that cannot be decoded: {', '.join(sorted(broken)[:3])}{more}; remove or mend them")
-    images.flush()
-    return _digest(images)
+        raise UserError(f"images that cannot be decoded: {', '.join(sorted(broken)[:3])}{more}; remove or replace them")
 
 
 def decode_image(path: Path, size: int, mode: str = "RGB") -> np.ndarray:
@@ -149,18 +218,11 @@ def decode_image(path: Path, size: int, mode: str = "RGB") -> np.ndarray:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says that it is looked at; damaged EXIF says nothing."""
-    image.load()  # damage of the pixels is raised here, outside of the try
+    """The image rotated and mirrored as its EXIF orientation says; unchanged if its EXIF data are damaged."""
+    image.load()  # raises for damaged pixels, outside of the try
     try:
-        image.getexif()  # from now on held by the image, so that
-        image.info.pop("exif", None)  # exif_transpose need not write it again: that fails on other tags it knows not
+        image.getexif()  # now the image keeps it, so that
+        image.info.pop("exif", None)  # exif_transpose need not write it again, which fails for unknown tags
         return ImageOps.exif_transpose(image)
-    except Exception:  # of damage to EXIF Pillow raises any kind
+    except Exception:  # for damaged EXIF data, Pillow raises exceptions of any kind
         return image
-
-
-def _digest(images: np.ndarray) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for start in range(0, len(images), 1024):
-        digest.update(np.ascontiguousarray(images[start : start + 1024]).data)
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Downloading a dataset: resumable, checked against its digest, unpacked whole or not at all."""
+"""Downloads a dataset: continues after interruptions, verifies the digest, unpacks completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import ssl
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -21,7 +23,7 @@ from ..errors import UserError
 
 CHUNK = 1 << 20
 SCRATCH = ".unpacking-"
-RETRIED = (408, 425, 429)  # answers that mean "later", not "never"
+RETRIED = (408, 425, 429)  # client errors that are worth another attempt; so are all server errors (5xx)
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Archive:
     """A published archive.
 
     Args:
-        url: Where it is.
-        sha256: Its digest.
+        url: Its address.
+        sha256: The SHA-256 of the file, 64 hexadecimal digits.
         folder: The folder inside that holds the dataset.
     """
 
@@ -59,45 +61,63 @@ def fetch(
 ) -> Path:
     """Download and unpack an archive into `target`; returns the dataset's folder.
 
-    What has arrived is kept beside it as `<name>.part` and continued by the next attempt, or the next call.
+    The download is kept in `<folder>.part` until the dataset is unpacked, and continued by the next attempt or the
+    next call. An interruption or a full disk loses nothing that has been downloaded.
 
     Args:
         archive: What to fetch.
         target: The folder to put it in.
-        progress: Told the bytes that are there, and how many there will be (None where the server does not say).
-        timeout: Seconds without a byte after which an attempt is given up.
-        attempts: Attempts without any new byte before it is given up altogether.
+        progress: Called with the number of bytes downloaded so far and in total (None if the server does not say).
+        timeout: Seconds without a byte after which an attempt has failed.
+        attempts: Consecutive attempts without any new byte after which the download has failed.
         pause: Seconds between two attempts.
 
     Raises:
-        UserError: The address does not answer, the bytes are not the published ones, or the disk is full.
+        UserError: The address is malformed or does not answer, the file has another digest, is no usable zip file, or
+            the disk is full.
     """
-    if not archive.url.startswith(("http://", "https://", "ftp://")):
-        raise UserError(f"an address must begin with http://, https:// or ftp://, but got {archive.url!r}")
+    check_url(archive.url)
     if not re.fullmatch("[0-9a-f]{64}", archive.sha256):
         raise UserError(f"a SHA-256 must be 64 hexadecimal digits, but got {archive.sha256!r}")
     dataset = target / archive.folder
     if dataset.exists():
-        raise UserError(f"{dataset} is there already; remove it to fetch it again, or give another --to")
+        raise UserError(f"{dataset} already exists; remove it to fetch the dataset again, or give another --to")
     part = target / f"{archive.folder}.part"
     try:
         target.mkdir(parents=True, exist_ok=True)
         for left in target.glob(f"{SCRATCH}*"):  # of a killed process
             shutil.rmtree(left)
-        _download(archive.url, part, progress, timeout, attempts, pause)
-        if (found := _sha256(part)) != archive.sha256:
-            part.unlink()
-            raise UserError(
-                f"{archive.url} gave a file whose SHA-256 must be {archive.sha256}, but got {found}; it was removed; "
-                "try again, or give another --url"
-            )
-        try:
-            _unpack(part, dataset)
-        finally:
-            part.unlink()
+        if not part.exists() or _sha256(part) != archive.sha256:
+            _download(archive.url, part, progress, timeout, attempts, pause)
+            if (found := _sha256(part)) != archive.sha256:
+                part.unlink()
+                raise UserError(
+                    f"{archive.url} must have the SHA-256 {archive.sha256}, but got {found}; the file was removed; "
+                    "try again, or give another --url"
+                )
+        _unpack(part, dataset)
+        part.unlink()
     except OSError as error:
-        raise UserError(f"{error.filename or target} cannot be written: {error.strerror or error}") from error
+        kept = f"; the download is kept in {part}, run again to continue" if part.exists() else ""
+        raise UserError(f"{error.filename or target} cannot be written: {error.strerror or error}{kept}") from error
     return dataset
+
+
+def check_url(url: str) -> None:
+    """Raise UserError unless `url` is a well-formed http, https or ftp address."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        parts.port  # noqa: B018 - parses it
+        (parts.hostname or "").encode("idna")
+        url.encode("ascii")
+        problem = "" if parts.scheme in ("http", "https", "ftp") and parts.hostname else "no such scheme or no host"
+        problem = "white space" if re.search(r"\s", url) else problem
+    except ValueError as error:  # UnicodeError is one
+        problem = str(error)
+    if problem:
+        raise UserError(
+            f"an address must be http://host/path, https://host/path or ftp://host/path, but got {url!r} ({problem})"
+        )
 
 
 def _download(
@@ -126,19 +146,19 @@ class _Cut(Exception):
 
 
 def _continue(url: str, part: Path, before: int, progress: Callable[[int, int | None], None], timeout: float) -> None:
-    """One attempt: append what is missing; from the start where the server cannot continue."""
+    """One attempt: append the missing bytes, or start over if the server cannot continue."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={before}-"} if before else {})
     try:
         response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and before:  # nothing is missing, or the part is not this file's: the digest tells
+        if error.code == 416 and before:  # complete, or the part of another file: the digest decides
             return
         raise
     with response:
         begins = (response.headers.get("Content-Range") or "").startswith(f"bytes {before}-")
         done = before if response.status == 206 and begins else 0
         length = response.headers.get("Content-Length")
-        total = done + int(length) if length else None
+        total = done + int(length) if length and length.isdigit() else None
         with open(part, "ab" if done else "wb") as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
@@ -157,20 +177,28 @@ def _sha256(path: Path) -> str:
 
 
 def _unpack(path: Path, dataset: Path) -> None:
-    """Unpack the one folder of the archive beside its final place, then move it there."""
+    """Unpack the dataset's folder of the archive, then move it to its final place.
+
+    Raises:
+        UserError: It is no usable zip file of this dataset; the file is removed, since it would never be usable.
+    """
     with tempfile.TemporaryDirectory(dir=dataset.parent, prefix=SCRATCH) as scratch:
         try:
             with zipfile.ZipFile(path) as packed:
                 packed.extractall(scratch)  # zipfile keeps every name below `scratch`
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{path} is no zip file: {error}") from error
-        if not (Path(scratch) / dataset.name).is_dir():
-            raise UserError(f"{path} has no folder {dataset.name}; is it another dataset's?")
+            problem = "" if (Path(scratch) / dataset.name).is_dir() else f"it has no folder {dataset.name}"
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            problem = f"it is no zip file, or a damaged one: {error}"
+        except (RuntimeError, NotImplementedError) as error:  # encrypted, or compressed by an unknown method
+            problem = str(error)
+        if problem:
+            path.unlink()
+            raise UserError(f"{path} cannot be unpacked and was removed: {problem}; give another --url and --sha256")
         os.replace(Path(scratch) / dataset.name, dataset)
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk of a folder, which need not exist yet."""
+    """Number of free bytes on the disk of a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -1,9 +1,10 @@
-"""The IDX format of MNIST and Fashion-MNIST."""
+"""The IDX files of MNIST and Fashion-MNIST, read by torchvision."""
 
 from __future__ import annotations
 
 import gzip
-import math
+import shutil
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -11,31 +12,32 @@ import numpy as np
 
 from ..errors import UserError
 
+DAMAGED = (OSError, EOFError, zlib.error, AssertionError, ValueError, RuntimeError, LookupError)  # as raised below
+
 
 def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array in an IDX file, gzipped or not. Raises UserError, naming the file, where it is damaged."""
+    """The uint8 array in an IDX file, gzipped or not. Raises UserError, naming the file, if it is damaged."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+
     try:
-        content = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); fetch it again") from error
-    if content[:3] != b"\0\0\x08" or len(content) < 4:
-        raise UserError(f"{path} is no IDX file of bytes: it starts with {content[:4]!r}; fetch it again")
-    axes = content[3]
-    if len(content) < 4 + 4 * axes:
-        raise UserError(f"{path} is damaged: it ends within its header; fetch it again")
-    shape = tuple(np.frombuffer(content, dtype=">u4", count=axes, offset=4).tolist())
-    start = 4 + 4 * axes
-    if len(content) - start != math.prod(shape):
-        raise UserError(
-            f"{path} is damaged: it must hold {math.prod(shape)} bytes of data, but got {len(content) - start}; "
-            "fetch it again"
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+        with tempfile.TemporaryDirectory() as scratch:
+            plain = path
+            if path.suffix == ".gz":  # torchvision reads plain files only
+                plain = Path(scratch) / "plain"
+                with gzip.open(path) as packed, open(plain, "wb") as file:
+                    shutil.copyfileobj(packed, file)
+            array = read_sn3_pascalvincent_tensor(str(plain)).numpy()
+    except DAMAGED as error:
+        problem = f": {error}" if str(error) else ""
+        raise UserError(f"{path} is missing, damaged or no IDX file{problem}; fetch it again") from error
+    if array.dtype != np.uint8:
+        raise UserError(f"{path} must be an IDX file of bytes, but got {array.dtype}; fetch it again")
+    return array
 
 
 def find_idx(root: Path, name: str) -> Path:
-    """The file `name` or `name`.gz in a folder. Raises UserError where there is neither."""
+    """The file `name` or `name`.gz in a folder. Raises UserError if there is neither."""
     for path in (root / name, root / f"{name}.gz"):
         if path.is_file():
             return path
-    raise UserError(f"{root} must hold {name} or {name}.gz, but has neither")
+    raise UserError(f"{root} must have {name} or {name}.gz, but has neither")

@@ -1,4 +1,4 @@
-"""Dataset `image-folder`: the user's own images, one folder a class."""
+"""Dataset `image-folder`: the user's own images, one folder per class."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ LARGEST = 256
 
 
 class ImageFolder(Dataset):
-    """Your own images: ROOT/<class>/*, or ROOT/train/<class>/* with ROOT/test, ROOT/val or both beside it.
+    """Your own images: ROOT/<class>/*, or ROOT/train/<class>/* together with ROOT/test, ROOT/val or both.
 
-    Beside train/, test/ is the test set and val/ (or validation/) the validation set, so that no training image is
-    held out; val/ without test/ is the test set. Without train/ a fifth of each class is the test set.
+    Next to train/, test/ is the test set and val/ (or validation/) the validation set, so that no training image is
+    held out; val/ without test/ is the test set. Without train/, a fifth of each class is the test set.
 
     Args:
         per_class: Number of training images of each class that are used, chosen at random by the seed of `load`;
@@ -46,7 +46,7 @@ class ImageFolder(Dataset):
         validation_files = None
         if (folder / "train").is_dir():
             train_files, classes = class_files(folder / "train")
-            test_folder, validation_folder = _beside_train(folder)
+            test_folder, validation_folder = _test_and_validation_folders(folder)
             test_files = _of_classes(test_folder, classes)
             validation_files = _of_classes(validation_folder, classes) if validation_folder else None
         else:
@@ -73,22 +73,35 @@ class ImageFolder(Dataset):
 
 
 def class_files(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """(file, label) of every image below a folder of class folders, and the classes' names, sorted."""
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """(file, label) of every image below a folder of class folders, and the classes' names, sorted.
+
+    Raises:
+        UserError: Fewer than 2 classes, a broken link, a class folder without images, or one that cannot be read.
+    """
+    try:
+        visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
+    for path in visible:
+        if path.is_symlink() and not path.exists():  # to itself, or to what was removed
+            raise UserError(f"{path} is a broken link; remove it")
+    classes = [path.name for path in visible if path.is_dir()]
     if len(classes) < 2:
         raise UserError(f"{folder} must have at least 2 class folders, but got {classes}")
     return [(p, i) for i, name in enumerate(classes) for p in image_files(folder / name)], classes
 
 
-def _beside_train(folder: Path) -> tuple[Path, Path | None]:
+def _test_and_validation_folders(folder: Path) -> tuple[Path, Path | None]:
     """The folder of the test set and that of the validation set, if there is one."""
     test, validation = folder / "test", [folder / name for name in ("val", "validation") if (folder / name).is_dir()]
     if len(validation) > 1:
-        raise UserError(f"{folder} must have val/ or validation/ beside train/, but got both; merge them or remove one")
+        raise UserError(
+            f"{folder} must have val/ or validation/ next to train/, but got both; merge them or remove one"
+        )
     if test.is_dir():
         return test, validation[0] if validation else None
     if not validation:
-        raise UserError(f"{folder} must have test/, val/ or validation/ beside train/, but got none of them; add one")
+        raise UserError(f"{folder} must have test/, val/ or validation/ next to train/, but got none of them; add one")
     return validation[0], None
 
 
@@ -102,7 +115,7 @@ def _of_classes(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
 
 
 def storage_size(files: list[Path]) -> int:
-    """The side at which images are kept: the median of their shorter sides, at most 256, a multiple of 4."""
+    """The side of the stored images: the median of their shorter sides, at most 256, a multiple of 4."""
     sides = []
     for path in files[:: max(1, len(files) // 500)]:
         try:

@@ -61,7 +61,7 @@ def _split(files: list[tuple[Path, int]]) -> Split:
 
 
 def _annotated(val: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:
-    """The annotated images of known classes; UserError names the line of one that is missing."""
+    """(file, label) of the annotated images of known classes. Raises UserError for a missing image, naming the line."""
     annotations, files = val / "val_annotations.txt", []
     for number, line in enumerate(_text(annotations).splitlines(), start=1):
         if not line.strip():
@@ -80,7 +80,7 @@ def _annotated(val: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:
 
 
 def _names(words: Path, wnids: list[str]) -> list[str]:
-    """What people call the classes; the wnids where words.txt is not there."""
+    """The classes' names in English; the wnids if words.txt is missing."""
     known = dict(line.split("\t", 1) for line in _lines(words) if "\t" in line) if words.exists() else {}
     return [known.get(wnid, wnid) for wnid in wnids]
 
@@ -90,7 +90,9 @@ def _lines(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    """What is in a file; UserError, naming it, where it cannot be read or is no UTF-8."""
+    """The content of a file. Raises UserError, naming it, if it cannot be read or is not UTF-8."""
+    if path.exists() and not path.is_file():  # reading a named pipe would never return
+        raise UserError(f"{path} cannot be read: it is not a regular file; fetch it again")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -16,9 +16,7 @@ TEMPERATURES = (0.05, 20.0)
 def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Logits [N, n_classes] to class probabilities [N, n_classes] at a temperature, in double precision."""
     scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(
-        scaled - scaled.max(axis=1, keepdims=True)
-    )  # scipy's softmax takes twice as long for one image
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))  # scipy's softmax is slow for a single image
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 

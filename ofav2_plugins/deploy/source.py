@@ -16,9 +16,11 @@ from ..data.batches import eval_batches
 from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
 from ..execution.open_run import OpenRun, open_run
+from ..execution.run_folder import read_run_file
 from ..models.batch_norm import fold_bn, recalibrate_bn
 from ..models.layers.accelerate import accelerate
 from ..models.subnet import Subnet
+from ..models.supernet import Supernet
 from ..space import Arch
 from ..utils.distributed import make_fabric
 from .architecture_file import parse_unlocked, read_architecture
@@ -30,7 +32,7 @@ class SourceOptions:
 
     Args:
         run: The folder of a run or of a fine-tuned network.
-        arch: A JSON file; see `read_architecture`.
+        arch: A JSON file; see `read_architecture`. A fine-tuned network needs none.
         entry: Which entry of a search's front.
         resolution: Width and height of the input in pixels; default: the file's, else the run's largest.
         arm: Which arm of a study.
@@ -40,7 +42,7 @@ class SourceOptions:
     """
 
     run: Path
-    arch: Path
+    arch: Path | None = None
     entry: int | None = None
     resolution: int | None = None
     arm: str | None = None
@@ -88,8 +90,33 @@ class Source:
         return exit_logits(self.chosen_with, self.data, self.data.validation, self.resolution)
 
 
-def open_source(options: SourceOptions, multi_exit: bool) -> Source:
-    """The subnet that the options name, with recalibrated batch norms.
+@dataclass(frozen=True)
+class OpenSubnet:
+    """A subnet of a run as it is in the supernet, its batch norms not recalibrated.
+
+    Args:
+        run: The run.
+        data: Its dataset.
+        root: Where the dataset is.
+        step: Whose weights.
+        arch: The architecture.
+        resolution: Width and height of the input in pixels.
+        supernet: The supernet.
+        net: The static network.
+    """
+
+    run: OpenRun
+    data: DataSplits
+    root: Path | None
+    step: str
+    arch: Arch
+    resolution: int
+    supernet: Supernet
+    net: Subnet
+
+
+def open_subnet(options: SourceOptions, multi_exit: bool) -> OpenSubnet:
+    """The subnet that the options name.
 
     Args:
         options: Which.
@@ -106,20 +133,61 @@ def open_source(options: SourceOptions, multi_exit: bool) -> Source:
             f"{options.run} is not finished ({missing[0]} is missing); continue it with --resume, or choose a finished "
             f"step with --step: {', '.join(run.finished_steps) or 'none yet'}"
         )
-    arch, resolution = read_architecture(options.arch, options.entry)
-    arch = parse_unlocked(run.unlocked_space(options.step), arch, options.arch)
+    if options.arch is None:
+        raise UserError(f"--arch must name an architecture of {options.run}, a JSON file")
+    given, resolution = read_architecture(options.arch, options.entry)
+    arch = parse_unlocked(run.unlocked_space(options.step), given, options.arch)
     supernet = run.supernet(options.step)
     if multi_exit and "height" not in supernet.space:
-        raise UserError(f"{options.run} has a supernet without early exits: --exits must be last for it")
+        raise UserError(f"{options.run} has a supernet without early exits: only its last exit can answer")
     data = run.data(options.root)
     resolution = options.resolution or resolution or max(run.config.recipe.resolutions or data.resolutions)
     supernet.set_active_subnet(**arch)
     net = supernet.get_multi_exit_subnet() if multi_exit else supernet.get_active_subnet()
-    source = Source(run, data, options.root or run.root, arch, resolution, net, net)
-    recalibrate_bn(net.eval(), source.evaluator.calibration(resolution))
     step = options.step or run.finished_steps[-1]
-    source.training = {"step": step, "epochs": _epochs(run, step)}
+    return OpenSubnet(run, data, options.root or run.root, step, arch, resolution, supernet, net.eval())
+
+
+def open_source(options: SourceOptions, multi_exit: bool) -> Source:
+    """The network that the options name, of a run or of a fine-tuning, with recalibrated batch norms.
+
+    Args:
+        options: Which.
+        multi_exit: With all exits up to the architecture's.
+
+    Raises:
+        RunError: The run is missing, damaged or not finished, or its data has changed.
+        UserError: The architecture is outside of what the run has trained, or has no early exits.
+    """
+    if read_run_file(options.run)["kind"] == "finetune":
+        source = _open_finetuned(options, multi_exit)
+    else:
+        subnet = open_subnet(options, multi_exit)
+        training = {"step": subnet.step, "epochs": _epochs(subnet.run, subnet.step)}
+        source = Source(
+            subnet.run, subnet.data, subnet.root, subnet.arch, subnet.resolution, subnet.net, subnet.net, training
+        )
+    for net in {id(net): net for net in (source.net, source.chosen_with)}.values():
+        recalibrate_bn(net, source.evaluator.calibration(source.resolution))
     return source
+
+
+def _open_finetuned(options: SourceOptions, multi_exit: bool) -> Source:
+    from .finetune import finetuned_networks
+
+    run = open_run(options.run)
+    net, chosen_with, record = finetuned_networks(options.run)
+    if multi_exit and not record["all_exits"]:
+        raise UserError(f"{options.run} was fine-tuned with its last exit alone; fine-tune it with --all-exits")
+    if options.arch is not None:
+        given = parse_unlocked(run.config.build(run.n_classes).space, read_architecture(options.arch)[0], options.arch)
+        if given != record["arch"]:
+            raise UserError(f"{options.run} was fine-tuned for another architecture than {options.arch}; omit --arch")
+    data = run.data(options.root)
+    keys = ("all_exits", "from_scratch", "distill", "adamw", "settings", "epochs", "val_top1", "top1", "step")
+    training = {"finetuned": {key: record[key] for key in keys}}
+    root = options.root or run.root
+    return Source(run, data, root, record["arch"], record["resolution"], net, chosen_with, training)
 
 
 def _epochs(run: OpenRun, last: str) -> int:

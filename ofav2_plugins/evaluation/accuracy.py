@@ -92,10 +92,6 @@ class Evaluator:
 
         return list(self._cache.get("calibration", resolution, settings.bn_images, make))
 
-    def release(self) -> None:
-        """Drop the cached images; they are prepared again if they are needed."""
-        self._cache.clear()
-
     def extract(self, net: Supernet, candidate: Candidate) -> nn.Module:
         """The candidate as a static network with re-calibrated batch norms, in evaluation mode."""
         net.set_active_subnet(**candidate.arch)

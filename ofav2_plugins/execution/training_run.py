@@ -18,7 +18,7 @@ import torch
 from lightning_fabric import Fabric
 
 from .. import registry
-from ..data.base import DataSplits
+from ..data.base import DataSplits, check_splits
 from ..data.batches import steps_per_epoch
 from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
@@ -33,7 +33,7 @@ from ..training.cost import training_macs
 from ..training.plan import INIT, NONE, PlannedStep
 from ..training.run_config import RunConfig
 from ..training.trainer import StepTrainer, batch_work
-from ..utils.distributed import any_rank, check_batch_size, map_over_ranks
+from ..utils.distributed import any_rank, check_batch_size, from_rank_zero, map_over_ranks, synchronize
 from ..utils.meters import write_metrics
 from ..utils.tensor_files import load_checkpoint
 from .cache_key import step_folder_names
@@ -56,30 +56,28 @@ SAVE_SECONDS = 10
 
 
 class TrainingRun:
-    """Trains and measures one arm; finished steps are found in `steps_folder` and not computed again.
+    """Trains and measures one run; finished steps are found in `steps_folder` and not computed again.
 
     Args:
-        arm: What to train.
+        config: What to train.
         data: The splits.
-        steps_folder: Where the steps' folders are; arms share it.
+        steps_folder: The parent of the steps' folders; the runs of a study share it.
         fabric: Device, precision, processes.
     """
 
-    def __init__(self, arm: RunConfig, data: DataSplits, steps_folder: Path, fabric: Fabric):
-        self.config, self.data, self.fabric = arm, data, fabric
-        check_batch_size(fabric, arm.recipe.batch_size, len(data.train))
-        self.steps_folder = steps_folder
-        net, self.notes = arm.start(data.n_classes)
+    def __init__(self, config: RunConfig, data: DataSplits, steps_folder: Path, fabric: Fabric):
+        self.config, self.data, self.fabric = config, data, fabric
+        check_batch_size(fabric, config.recipe.batch_size, len(data.train))
+        net, self.notes = config.start(data.n_classes)
         self.space, self.exits = net.space, [*map(int, net.exits), net.n_stages]
-        self.plan = arm.plan(net.space)
-        self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
-        self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
+        self.plan = config.plan(net.space)
+        self.distillation = registry.load(registry.DISTILLATION, config.recipe.distillation)
         self._check()
-        names = step_folder_names(arm, self.plan, self.space, data.fingerprint)
+        names = step_folder_names(config, self.plan, self.space, data.fingerprint)
         self.folders = {step: steps_folder / name for step, name in names.items()}
 
     def _check(self) -> None:
-        """Raises UserError for what would be found out only in the middle of the work."""
+        """Raises UserError for contradictions that would otherwise show only in the middle of the work."""
         recipe = self.config.recipe
         for weights in (recipe.exit_weights.loss, recipe.exit_weights.output):
             exit_weights(weights, len(self.exits))
@@ -95,18 +93,23 @@ class TrainingRun:
 
     @cached_property
     def net(self) -> Supernet:
-        """The supernet, made when it is needed first, and dropped when the arm has run."""
+        """The supernet: built when it is first needed, freed when the run has ended."""
         return self._placed(self.config.build(self.data.n_classes))
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Measures subnets. Its calibration images are freed when the run has ended."""
+        return Evaluator(self.data, self.config.recipe, self.fabric, self.config.seed)
 
     def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device, memory_format=torch.channels_last)
 
     def work(self) -> float:
-        """The work of the whole arm, in images through a network."""
+        """The work of the whole run, in images through a network."""
         return sum(self._training_work(p) + self._evaluation_work(p) for p in self.plan)
 
     def run(self, context: RunContext) -> Iterator[dict[str, Any]]:
-        """Run what is not finished; gives the `phases` of a results row one by one, as they are done."""
+        """Run the steps that are not finished; yields the `phases` of a results row, each as soon as it is done."""
         try:
             for planned in self.plan:
                 files = StepFiles(self.folders[planned.name], context.reporter.line)
@@ -114,12 +117,11 @@ class TrainingRun:
                     self._train(planned, files, context)
                 else:
                     context.reporter.skip(self._training_work(planned))
-                    self._restore_metrics(files)
+                    self._tidy(files)
                 yield self._measured(planned, files, context)
         finally:
-            # A study has many arms and must not keep the networks and images of all of them.
-            self.__dict__.pop("net", None)
-            self.evaluator.release()
+            for part in ("net", "evaluator"):  # a study has many runs: their memory must not add up
+                self.__dict__.pop(part, None)
 
     def _train(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> None:
         self._load(planned.starts_from or INIT)
@@ -143,12 +145,15 @@ class TrainingRun:
             trained = {**vars(progress), "training_macs": macs, "plan": planned.to_dict(), "code": code_versions()}
             write_trained(files.folder, trained)
             files.drop_states()
-        self.fabric.barrier()
+        synchronize(self.fabric)
 
-    def _restore_metrics(self, files: StepFiles) -> None:
+    def _tidy(self, files: StepFiles) -> None:
         """Write a finished step's metrics again if they are not those of its record."""
+        if not self.fabric.is_global_zero:
+            return
+        files.drop_states()  # the process may have been killed before it did
         history = read_trained(files.folder)["history"]
-        if self.fabric.is_global_zero and metrics_differ(files.folder, history):
+        if metrics_differ(files.folder, history):
             write_metrics(files.folder / METRICS, history)
             files.say(f"{files.folder / METRICS} was missing or damaged; it is written again")
 
@@ -161,7 +166,7 @@ class TrainingRun:
         self.net.load_state_dict(self._best(step))
 
     def bound_teacher(self, planned: PlannedStep) -> Teacher:
-        """Who teaches a step: the finished step that it names, ready to answer; the null object where nobody does."""
+        """The teacher of a step, with the weights of the finished step that it names; else the null object."""
         if planned.teacher is None:
             return registry.load(registry.TEACHERS, NONE)
         teacher, supernet = self.config.teacher(), self._placed(self.config.build(self.data.n_classes))
@@ -176,7 +181,7 @@ class TrainingRun:
         return teacher
 
     def trained_exits(self, step: str) -> set[int]:
-        """The exits that have been trained when a step is finished; others teach nothing."""
+        """The exits that have been trained when a step is finished; the ensemble that teaches omits the others."""
         every = set(self.exits)
         trained = every if self.config.initial and self.config.initial.has_exits else {self.exits[-1]}
         for planned in self.plan if step != INIT else []:
@@ -193,7 +198,7 @@ class TrainingRun:
         groups = by_trunk(self._candidates(planned))
         name = FINAL if self._is_last(planned) else MEASURED
         settings = measuring_settings(self.config.recipe, len(self.exits))
-        record, n_done = measured_before(files, name, settings, groups)
+        record, n_done = from_rank_zero(self.fabric, measured_before(files, name, settings, groups))
         context.reporter.skip((n_done + ("exits" in record)) * self.evaluator.images_per_candidate)
         left = groups[n_done:]
         exits_left = [None] if len(self.exits) > 1 and "exits" not in record else []
@@ -253,9 +258,12 @@ def finished(files: StepFiles) -> bool:
 
 
 def load_data(dataset: Any, root: Path | None, validation_fraction: float) -> DataSplits:
-    """A dataset by reference to its plugin, split the same for every seed of a training.
+    """A dataset by reference to its plugin; every seed of a training has the same splits.
 
     Raises:
-        UserError: It is unknown, missing, damaged or too small.
+        UserError: It is unknown, missing, damaged or too small, or breaks the contract of datasets.
     """
-    return registry.load(registry.DATASETS, dataset).load(root, validation_fraction=validation_fraction)
+    plugin = registry.load(registry.DATASETS, dataset)
+    with registry.calling(registry.DATASETS, plugin.name, "load", passing=UserError):
+        loaded = plugin.load(root, validation_fraction=validation_fraction)
+    return check_splits(loaded, plugin.name)

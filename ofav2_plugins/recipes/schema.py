@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from .. import registry
@@ -76,8 +85,17 @@ OneStep = Annotated[StepRecipe, Tag("<step>")]
 EveryStep = Annotated[list[StepRecipe], Tag("<steps>")]
 
 
+def _phase_schema(schema: dict[str, Any]) -> None:
+    """Add the short form, in which the fields of a single step are next to `settings`, to the JSON schema."""
+    fields = StepRecipe.model_json_schema()["properties"]
+    schema.update(properties={**schema["properties"], **fields}, additionalProperties=False)
+    schema["anyOf"] = [{"required": ["settings"]}, {"required": ["steps"]}]  # otherwise it is a step's mapping
+
+
 class PhaseRecipe(StrictModel):
     """A phase with settings for its plugin and the recipe of its steps."""
+
+    model_config = ConfigDict(json_schema_extra=_phase_schema)
 
     @model_validator(mode="before")
     @classmethod
@@ -92,8 +110,18 @@ class PhaseRecipe(StrictModel):
     steps: Annotated[OneStep | EveryStep, Discriminator(_phase_form)] = StepRecipe()
 
 
+def _exit_weights_schema(schema: dict[str, Any]) -> None:
+    """Add the name of a strategy, alone or as `name`, to the JSON schema."""
+    name = {"enum": list(STRATEGIES)}
+    both = {**schema, "properties": {"name": name, **schema["properties"]}, "additionalProperties": False}
+    schema.clear()
+    schema["anyOf"] = [name, both]
+
+
 class ExitWeights(StrictModel):
     """Weights of the exits: for the losses of the full phase and for the output of the exit ensemble."""
+
+    model_config = ConfigDict(json_schema_extra=_exit_weights_schema)
 
     loss: ExitWeightsValue = "ASC"
     output: ExitWeightsValue = "ASC"
@@ -131,8 +159,8 @@ class Evaluation(StrictModel):
     """How many subnets are measured, and how.
 
     `max_subnets` limits the networks measured after each step, `final_trunks` those after the last one, where every
-    height of a trunk is measured. `latency_batch` also measures the latency of each subnet on a batch of that size; do not combine it
-    with `--workers`, because processes on the same machine disturb the measurement.
+    height of a trunk is measured. `latency_batch` also measures the latency of each subnet on a batch of that size;
+    do not combine it with `--workers`, because processes on the same machine disturb the measurement.
     """
 
     batch_size: BatchSize = 200

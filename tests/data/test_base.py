@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from support.pictures import images_of
 from torchvision import datasets
 
 from ofav2_plugins import registry
-from ofav2_plugins.data.base import DataSplits, Split, make_splits, stratified_split
-from ofav2_plugins.data.fashion_mini import EMBEDDED, read_embedded
+from ofav2_plugins.data.base import DataSplits, Split, check_splits, make_splits, stratified_split
+from ofav2_plugins.data.fashion_mini import EMBEDDED, FashionMini, read_embedded
 from ofav2_plugins.errors import UserError
+from ofav2_plugins.execution.training_run import load_data
+from ofav2_plugins.plugin import PluginError
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(lambda v: np.array(v, dtype=np.int64))
 
@@ -81,7 +84,7 @@ def test_fingerprint_is_the_hash_of_everything_at_once():
     content = b""
     for array in (images, labels, images[:3], labels[:3], kept, held_out):
         content += f"{array.dtype}{array.shape}".encode() + array.tobytes()
-    wanted = hashlib.blake2b(content + b"a\nb\nc", digest_size=16).hexdigest()
+    wanted = hashlib.blake2b(content + b"a\nb\nc" + b"\n0.5" * 6, digest_size=16).hexdigest()
     assert build(images, labels).fingerprint == wanted
     assert build(np.asfortranarray(images), labels).fingerprint == wanted
 
@@ -163,6 +166,66 @@ def test_validation_images_of_its_own_are_kept_whole_and_checked():
         make(Split(images[:0], labels[:0]))
     with pytest.raises(UserError, match="labels of its validation images must be 0 to 1"):
         make(Split(images[3:], labels[3:] + 2))
+
+
+IMAGES, LABELS = np.zeros((6, 3, 4, 4), dtype=np.uint8), np.arange(6) % 3
+
+
+def changed(**fields) -> DataSplits:
+    return replace(build(), **fields)
+
+
+@pytest.mark.parametrize(
+    ("returned", "rule"),
+    [
+        (None, "must return DataSplits, but got None"),
+        (changed(train=None), "train must be a Split, but got None"),
+        (changed(train=Split(IMAGES / 255, LABELS)), "train: images must be an array of uint8, but got float64"),
+        (changed(test=Split(IMAGES[..., :3], LABELS)), r"test: images must be square.*but got \(6, 3, 4, 3\)"),
+        (changed(train=Split(IMAGES[:, :2], LABELS)), r"train: images must have 1 or 3 channels.*\(6, 2, 4, 4\)"),
+        (changed(test=Split(IMAGES[:, :1], LABELS)), r"test: images must have the shape \(3, 4, 4\) .*\(1, 4, 4\)"),
+        (changed(train=Split(IMAGES[0], LABELS)), "train: images must be square"),
+        (changed(train=Split(IMAGES, LABELS + 1)), "train: labels must be 0 to 2, one per class, but got 1 to 3"),
+        (changed(validation=Split(IMAGES, LABELS - 1)), "validation: labels must be 0 to 2.*but got -1 to 1"),
+        (changed(test=Split(IMAGES, LABELS.astype(float))), "test: labels must be int64"),
+        (changed(test=Split(IMAGES, LABELS[:5])), "test: there must be one label for each of 6 images, but got 5"),
+        (changed(test=Split(IMAGES[:0], LABELS[:0])), "test: there must be at least 1 image, but got 0"),
+        (changed(test=Split(IMAGES, LABELS, np.arange(6) + 1)), "test: rows must be 0 to 5, but got 1 to 6"),
+        (changed(mean=(0.5, 0.5, float("nan"))), r"mean must be three finite numbers, but got \(0.5, 0.5, nan\)"),
+        (changed(mean=(0.5,)), r"mean must be three finite numbers, but got \(0.5,\)"),
+        (changed(std=(0.5, 0.0, 0.5)), "std must be three positive numbers"),
+        (changed(std=(0.5, float("inf"), 0.5)), "std must be three positive numbers"),
+        (changed(resolutions=(32, 0)), r"resolutions must be positive integers, but got \[32, 0\]"),
+        (changed(class_names=("a",)), "at least 2 classes"),
+    ],
+)
+def test_splits_that_break_the_contract_are_refused_before_training(monkeypatch, returned, rule):
+    monkeypatch.setattr(FashionMini, "load", lambda *_, **__: returned)
+    with pytest.raises(PluginError, match=f"dataset 'fashion-mini': .*{rule}"):
+        load_data("fashion-mini", None, 0.15)
+
+
+def test_splits_that_keep_the_contract_pass_and_need_no_root():
+    data = build()
+    assert check_splits(data, "made") is data
+    assert load_data("fashion-mini", None, 0.15).n_classes == 10
+
+
+def test_an_exception_of_a_dataset_names_the_plugin(monkeypatch):
+    monkeypatch.setattr(FashionMini, "load", lambda *_, **__: {}["missing"])
+    with pytest.raises(PluginError, match=r"plugin 'fashion-mini' of ofav2\.datasets fails in load: KeyError"):
+        load_data("fashion-mini", None, 0.15)
+
+
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_mean_and_std_enter_the_fingerprint(field):
+    settings = {"class_names": ("a", "b", "c"), "resolutions": (4,), "validation_fraction": 0.5, "seed": 0}
+    values = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    made = [
+        make_splits("made", Split(IMAGES, LABELS), Split(IMAGES, LABELS), **settings, **{**values, **other}).fingerprint
+        for other in ({}, {field: (0.5, 0.5, 0.51)}, {field: (0.5, 0.5, np.float64(0.5))})
+    ]
+    assert made[0] == made[2] != made[1]
 
 
 def test_fashion_mini_is_whole_and_balanced():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,16 +105,21 @@ def test_damaged_exif_harms_no_image(tmp_path):
         assert min(np.abs(image - view).mean() for view in views) < 4
 
 
-def cached_pixels(cache: Path) -> Path:
-    (path,) = cache.glob("*/images.u8")
-    return path
+def entries(cache: Path) -> list[Path]:
+    return sorted(cache.glob("*.u8"))
 
 
-def test_the_cache_is_built_once_and_again_where_a_file_changes(flat, cache, monkeypatch):
-    files = sorted(flat.glob("*/*.png"))
-    decoded: list[Path] = []
+@pytest.fixture
+def decoded(monkeypatch) -> list[Path]:
+    """The files that are decoded, in the order in which they are."""
+    files: list[Path] = []
     original = decoding.decode_image
-    monkeypatch.setattr(decoding, "decode_image", lambda path, size: decoded.append(path) or original(path, size))
+    monkeypatch.setattr(decoding, "decode_image", lambda path, size: files.append(path) or original(path, size))
+    return files
+
+
+def test_images_are_decoded_once_and_again_if_a_file_changes(flat, decoded):
+    files = sorted(flat.glob("*/*.png"))
     first = decode(files, 32).copy()
     assert sorted(decoded) == files
     assert (decode(files, 32) == first).all() and len(decoded) == 10
@@ -120,30 +129,169 @@ def test_the_cache_is_built_once_and_again_where_a_file_changes(flat, cache, mon
     assert len(decoded) == 20
     assert changed[3, :, 0, 0].tolist() == [1, 2, 3]
     assert (np.delete(changed, 3, axis=0) == np.delete(first, 3, axis=0)).all()
-    assert decode(files, 24).shape[-1] == 24 and len(decoded) == 30  # another size is another cache
+    assert decode(files, 24).shape[-1] == 24 and len(decoded) == 30  # another size is another entry
 
 
-@pytest.mark.parametrize("name", ["images.u8", "digest"])
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
-def test_a_damaged_cache_is_built_again(flat, cache, name, damage):
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed", "renamed", "of other images"])
+def test_a_damaged_entry_is_not_used_and_built_again(flat, cache, decoded, damage):
     files = sorted(flat.glob("*/*.png"))
     wanted = decode(files, 32).copy()
-    path = cached_pixels(cache).with_name(name)
+    (path,) = entries(cache)
     content = path.read_bytes()
     middle = len(content) // 2
-    path.unlink()
     if damage == "flipped":
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :])
     elif damage == "truncated":
         path.write_bytes(content[:-1])
-    assert (decode(files, 32) == wanted).all()
-    assert path.read_bytes() == content
+    elif damage == "renamed":
+        key, digest, user = path.name.split("-")
+        path.rename(cache / f"{key}-{'0' * len(digest)}-{user}")
+    else:
+        path.unlink()
+    if damage == "of other images":  # an intact entry under the name of another: its name says another content
+        decode(files[::-1], 32)
+        (other,) = entries(cache)
+        other.rename(cache / f"{path.name.partition('-')[0]}-{other.name.partition('-')[2]}")
+    before = len(decoded)
+    assert (decode(files, 32) == wanted).all() and len(decoded) == before + 10
+    assert entries(cache) == [path] and path.read_bytes() == content
 
 
-def test_a_cache_that_cannot_be_written_is_named(flat, tmp_path, monkeypatch):
+@pytest.mark.parametrize("why", ["group", "others", "owner"])
+def test_an_entry_that_another_user_can_change_is_not_used(flat, cache, decoded, why):
+    """Even if its digest is right: that user can compute it too."""
+    files = sorted(flat.glob("*/*.png"))
+    wanted = decode(files, 32).copy()
+    (path,) = entries(cache)
+    forged = np.zeros_like(wanted)
+    path.unlink()
+    key, _, user = path.name.split("-")
+    path = cache / f"{key}-{decoding._digest(key, forged)}-{user}"
+    path.write_bytes(forged.tobytes())
+    path.chmod(0o600)
+    assert (decode(files, 32) == 0).all() and len(decoded) == 10  # of this user alone, it would be used
+    if why == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("giving a file to another user needs root")
+        os.chown(path, NOBODY, NOBODY)
+    else:
+        path.chmod(0o620 if why == "group" else 0o602)
+    assert (decode(files, 32) == wanted).all() and len(decoded) == 20
+    assert (decode(files, 32) == wanted).all() and len(decoded) == 20
+
+
+NOBODY = 65534
+
+
+def as_user(user: int, function: Callable[[], object]) -> str:
+    """What `function` returns, as text, in a process of another user; of an exception, its text."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming another user needs root")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgid(user), os.setuid(user)
+            answer = str(function())
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        os.write(writing, answer.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+@pytest.fixture
+def public(flat, tmp_path_factory) -> list[Path]:
+    """Images that every user can read."""
+    for path in [flat, *flat.parents]:
+        if path.stat().st_mode & 0o055 != 0o055 and path != Path(path.anchor):
+            path.chmod(path.stat().st_mode | 0o055)
+    return sorted(flat.glob("*/*.png"))
+
+
+@pytest.mark.parametrize("first", [0, NOBODY])
+def test_two_users_share_a_cache_folder_that_both_can_write(public, cache, first, monkeypatch):
+    for path in (cache, cache.parent, cache.parent.parent):
+        path.chmod(0o1777)
+    second = NOBODY if first == 0 else 0
+    monkeypatch.setenv("HOME", "/nonexistent")
+    for user in (first, second, first, second):
+        assert as_user(user, lambda: decode(public, 32)[:, 0, 0, 0].tolist()) == str([0] * 5 + [200] * 5)
+    assert sorted(path.stat().st_uid for path in entries(cache)) == [0, NOBODY]
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in entries(cache))
+
+
+def test_a_cache_folder_that_the_user_cannot_write_is_replaced_by_his_own(public, cache, tmp_path_factory, monkeypatch):
+    home = tmp_path_factory.mktemp("home")
+    os.chown(home, NOBODY, NOBODY)
+    monkeypatch.setenv("HOME", str(home))
+    cache.chmod(0o755)
+    assert as_user(NOBODY, lambda: decode(public, 32)[:, 0, 0, 0].tolist()) == str([0] * 5 + [200] * 5)
+    assert entries(cache) == [] and len(entries(home / ".cache" / "ofav2")) == 1
+    monkeypatch.setenv("HOME", "/nonexistent")
+    assert "UserError: the image cache /nonexistent" in as_user(NOBODY, lambda: decode(public, 32))
+
+
+@pytest.mark.parametrize("setting", [None, ""])
+def test_without_or_with_an_empty_setting_the_cache_is_in_the_home_folder(flat, tmp_path, monkeypatch, setting):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("OFAV2_CACHE")
+    if setting is not None:
+        monkeypatch.setenv("OFAV2_CACHE", setting)
+    decode(sorted(flat.glob("*/*.png")), 32)
+    assert len(entries(tmp_path / "home" / ".cache" / "ofav2")) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flat", "home"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(flat, monkeypatch):
     monkeypatch.setenv("OFAV2_CACHE", str(flat / "cat" / "0.png"))
-    with pytest.raises(UserError, match=r"0\.png"):
+    with pytest.raises(UserError, match=r"0\.png cannot be written"):
         decode(sorted(flat.glob("*/*.png")), 32)
+
+
+def test_processes_that_need_the_same_images_at_once_decode_them_once(flat, cache, monkeypatch):
+    """Each decoded file is noted in a log that all processes append to."""
+    files, log, original = sorted(flat.glob("*/*.png")), flat.parent / "log", decoding.decode_image
+
+    def slow(path: Path, size: int) -> np.ndarray:
+        with open(log, "a") as notes:
+            notes.write(f"{path}\n")
+        time.sleep(0.02)
+        return original(path, size)
+
+    monkeypatch.setattr(decoding, "decode_image", slow)
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=decode, args=(files, 32)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert sorted(log.read_text().split()) == sorted(map(str, files)) and len(entries(cache)) == 1
+
+
+def test_what_a_killed_process_has_left_is_removed(flat, cache):
+    files = sorted(flat.glob("*/*.png"))
+    decode(files, 32)
+    (path,) = entries(cache)
+    key = path.name.partition("-")[0]
+    path.rename(cache / f".{key}-{os.geteuid()}-killed")
+    decode(files, 32)
+    assert entries(cache) == [path] and not list(cache.glob(".*-killed"))
+
+
+def test_a_named_pipe_in_the_cache_is_not_opened(flat, cache):
+    files = sorted(flat.glob("*/*.png"))
+    wanted = decode(files, 32).copy()
+    (path,) = entries(cache)
+    path.unlink()
+    os.mkfifo(path)
+    assert (decode(files, 32) == wanted).all()
 
 
 FILL = """
@@ -178,5 +326,5 @@ def test_a_full_disk_under_the_cache_is_an_error_and_no_crash(flat, small_disk, 
         text=True,
     )
     assert done.returncode == 3, f"exit code {done.returncode}: {done.stderr[-300:]}"
-    assert "disk is full" in done.stdout or "disk full" in done.stdout
-    assert list(small_disk.iterdir()) == []
+    assert re.search("the disk is full: [0-9]+ MiB are needed", done.stdout)
+    assert [path.suffix for path in small_disk.iterdir()] == [".lock"]

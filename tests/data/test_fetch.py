@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -79,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 def server() -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as running:
         running.plan, running.seen = [], []
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield running
         running.shutdown()
 
@@ -129,7 +130,7 @@ def test_a_later_call_continues_what_an_earlier_one_has(server, archive, tmp_pat
 
 def test_wrong_bytes_are_removed_and_said(server, archive, tmp_path):
     server.plan = ["wrong"]
-    with pytest.raises(UserError, match="SHA-256 must be"):
+    with pytest.raises(UserError, match="must have the SHA-256"):
         quick(archive, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -142,28 +143,129 @@ def test_no_server_no_file_and_a_folder_that_is_there(server, archive, tmp_path)
         quick(Archive("http://127.0.0.1:9/x.zip", archive.sha256, "tiny"), tmp_path, attempts=2)
     with pytest.raises(UserError, match="64 hexadecimal digits, but got 'abc'"):
         quick(Archive(archive.url, "abc", "tiny"), tmp_path)
-    with pytest.raises(UserError, match="must begin with http"):
-        quick(Archive("foo", archive.sha256, "tiny"), tmp_path)
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "mine").write_text("kept")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         quick(archive, tmp_path)
     assert (tmp_path / "tiny" / "mine").read_text() == "kept"
 
 
-def test_what_is_no_zip_or_another_folder_is_named_and_nothing_is_left_half(server, archive, tmp_path, monkeypatch):
+WRONG_URLS = [
+    "foo", "", "http:", "http://", "http:///x.zip", "file:///etc/passwd", "http://[::1/x.zip", "http://host:port/x.zip",
+    "http://host:99999/x.zip", "http://host/two words.zip", "http://host/x.zip\n", "http://h\xf6st/x.zip",
+    f"http://{'a' * 70}.org/x.zip", "http://..org/x.zip", "http://host/\udcff.zip", "javascript:alert(1)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", WRONG_URLS)
+def test_a_malformed_address_is_refused_at_once(archive, tmp_path, url):
+    with pytest.raises(UserError, match="an address must be http://host/path") as caught:
+        fetch(Archive(url, archive.sha256, "tiny"), tmp_path / "data", pause=60)
+    assert "\n" not in str(caught.value) and str(caught.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+def encrypted(content: bytes) -> bytes:
+    """A zip file whose entries say that they are encrypted."""
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = 0
+        while (start := content.find(signature, start)) >= 0:
+            content = content[: start + offset] + bytes([content[start + offset] | 1]) + content[start + offset + 1 :]
+            start += 4
+    return content
+
+
+def another_method(content: bytes) -> bytes:
+    """A zip file whose last entry is compressed by an unknown method."""
+    start = content.rfind(b"PK\x01\x02") + 10
+    return content[:start] + b"\x63" + content[start + 1 :]
+
+
+def one_byte_off(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda content: b"text", "no zip file"),
+        (lambda content: content[:-1000], "no zip file"),
+        (one_byte_off, "Bad CRC-32"),
+        (encrypted, "encrypted"),
+        (another_method, "compression"),
+    ],
+    ids=["text", "truncated", "one byte off", "encrypted", "another method"],
+)
+def test_an_archive_that_can_never_be_unpacked_is_named_and_removed(archive, tmp_path, monkeypatch, change, problem):
+    content = change(CONTENT)
+    monkeypatch.setattr(sys.modules[__name__], "CONTENT", content)
+    with pytest.raises(UserError, match=rf"tiny\.part cannot be unpacked and was removed: .*{problem}"):
+        quick(Archive(archive.url, hashlib.sha256(content).hexdigest(), "tiny"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_of_another_dataset_is_named_and_removed(archive, tmp_path):
     with pytest.raises(UserError, match="no folder cifar"):
         quick(Archive(archive.url, archive.sha256, "cifar"), tmp_path)
-    monkeypatch.setattr(sys.modules[__name__], "CONTENT", b"text")
-    with pytest.raises(UserError, match="no zip"):
-        quick(Archive(archive.url, hashlib.sha256(b"text").hexdigest(), "tiny"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_while_unpacking_keeps_the_download(server, archive, make_disk):
+    disk = make_disk("5m")  # the archive has 3 MB, and so has its content
+    with pytest.raises(UserError, match=r"No space left.*; the download is kept in .*tiny\.part, run again"):
+        quick(archive, disk)
+    assert [path.name for path in disk.iterdir()] == ["tiny.part"]
+    make_disk("8m")
+    server.plan, requests = ["404"] * 9, len(server.seen)
+    assert_there(quick(archive, disk))
+    assert len(server.seen) == requests  # nothing is downloaded again
+
+
+def test_a_disk_that_is_full_while_downloading_keeps_what_has_arrived(server, archive, make_disk):
+    disk = make_disk("2m")
+    with pytest.raises(UserError, match=r"No space left.*; the download is kept in .*tiny\.part, run again"):
+        quick(archive, disk)
+    kept = (disk / "tiny.part").stat().st_size
+    assert kept >= 2**20
+    make_disk("8m")
+    assert_there(quick(archive, disk))
+    assert server.seen[-1] == f"bytes={kept}-"
+
+
+UNPACK = """
+import sys
+from pathlib import Path
+from ofav2_plugins.data.fetch import Archive, fetch
+fetch(Archive("http://127.0.0.1:9/x.zip", sys.argv[1], "tiny"), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_a_stop_while_unpacking_keeps_the_download(tmp_path, stop):
+    part = tmp_path / "tiny.part"
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as packed:
+        for i in range(15):
+            packed.writestr(f"tiny/{i}", bytes(10_000_000))
+    digest = hashlib.sha256(part.read_bytes()).hexdigest()
+    call = [sys.executable, "-c", UNPACK, digest, str(tmp_path)]
+    process = subprocess.Popen(call, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".unpacking-*/tiny/1")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(stop)
+    assert process.wait() != 0
+    assert part.exists() and not (tmp_path / "tiny").exists()
+    if stop == signal.SIGINT:
+        assert list(tmp_path.iterdir()) == [part]
+    subprocess.run(call, check=True)
+    assert len(list((tmp_path / "tiny").iterdir())) == 15 and [p.name for p in tmp_path.iterdir()] == ["tiny"]
 
 
 def test_the_command_takes_an_address_and_a_digest(archive, tmp_path):
     call = [sys.executable, "-m", "ofav2_plugins", "data", "fetch", "tiny-imagenet", "--to", str(tmp_path)]
     wrong = subprocess.run([*call, "--url", archive.url], capture_output=True, text=True)
-    assert wrong.returncode == 1 and "SHA-256 must be 6198c8ae" in wrong.stderr
+    assert wrong.returncode == 1 and "must have the SHA-256 6198c8ae" in wrong.stderr
     other = subprocess.run([*call, "--url", archive.url, "--sha256", archive.sha256], capture_output=True, text=True)
     assert other.returncode == 1 and "no folder tiny-imagenet-200" in other.stderr
     unknown = subprocess.run([*call[:-3], "imagenet", "--to", str(tmp_path)], capture_output=True, text=True)

@@ -211,7 +211,7 @@ def test_image_folder_with_three_folders_uses_each_for_what_it_is_called(flat, t
     paint(root / beside / "dog" / "only.png", (200, 201, 7), (40, 40))
     assert load("image-folder", root).fingerprint != data.fingerprint
     paint(root / ("val" if beside == "validation" else "validation") / "cat" / "0.png", 0, (40, 40))
-    with pytest.raises(UserError, match=r"val/ or validation/ .*but got both"):
+    with pytest.raises(UserError, match=r"val/ or validation/ next to train/, but got both"):
         load("image-folder", root)
 
 
