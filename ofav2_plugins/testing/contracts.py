@@ -8,20 +8,24 @@ from typing import Any
 
 from .. import registry
 from ..plugin import Plugin, PluginError, construct, reference_name
-from . import data, deployment, models, search, training
+from .data import check_dataset
+from .deployment import check_exit_rule, check_exporter
+from .models import check_branch, check_exits, check_skip
+from .search import check_predictor, check_searcher
+from .training import check_distillation, check_phase, check_teacher
 
 CHECKS: dict[str, Callable[[Any], None]] = {
-    registry.BRANCHES: models.check_branch,
-    registry.SKIPS: models.check_skip,
-    registry.EXITS: models.check_exits,
-    registry.PHASES: training.check_phase,
-    registry.DISTILLATION: training.check_distillation,
-    registry.TEACHERS: training.check_teacher,
-    registry.DATASETS: data.check_dataset,
-    registry.EXIT_RULES: deployment.check_exit_rule,
-    registry.EXPORTERS: deployment.check_exporter,
-    registry.PREDICTORS: search.check_predictor,
-    registry.SEARCHERS: search.check_searcher,
+    registry.BRANCHES: check_branch,
+    registry.SKIPS: check_skip,
+    registry.EXITS: check_exits,
+    registry.PHASES: check_phase,
+    registry.DISTILLATION: check_distillation,
+    registry.TEACHERS: check_teacher,
+    registry.DATASETS: check_dataset,
+    registry.EXIT_RULES: check_exit_rule,
+    registry.EXPORTERS: check_exporter,
+    registry.PREDICTORS: check_predictor,
+    registry.SEARCHERS: check_searcher,
 }
 """Namespace -> check of one plugin."""
 
