@@ -30,6 +30,7 @@ PHASES = "ofav2.phases"
 DISTILLATION = "ofav2.distillation"
 TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
+AUGMENTATIONS = "ofav2.augmentations"
 
 _CONTRACTS = {
     BRANCHES: ("branches", "Branch"),
@@ -39,6 +40,7 @@ _CONTRACTS = {
     DISTILLATION: ("distillation", "Distillation"),
     TEACHERS: ("teachers", "Teacher"),
     DATASETS: ("data", "Dataset"),
+    AUGMENTATIONS: ("augmentation", "Augmentation"),
 }
 """Namespace -> folder and base class of its contract, which is in the folder's base.py."""
 

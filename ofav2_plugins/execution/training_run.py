@@ -188,7 +188,7 @@ class TrainingRun:
         recipe = self.config.recipe
         settings = {
             **recipe.evaluation.model_dump(exclude_none=True),
-            **recipe.augmentation.model_dump(),
+            "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],
             **({"output": recipe.exit_weights.output} if len(self.exits) > 1 else {}),
         }
         held = measured_before(files, settings, chosen)

@@ -18,6 +18,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     registry.DISTILLATION: training.check_distillation,
     registry.TEACHERS: training.check_teacher,
     registry.DATASETS: data.check_dataset,
+    registry.AUGMENTATIONS: data.check_augmentation,
 }
 """Namespace -> check of one plugin."""
 
