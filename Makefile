@@ -4,19 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := runs/demo
-# Two files at a time, a thread each: threads that wait for each other on busy cores cost more than they bring.
+# Two files in parallel, one thread each: threads that wait for each other on busy cores are slower.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all bench-speed lint clean
+.PHONY: demo test test-all bench-speed lint docs package clean
 
-# Installed again whenever what is installed changes.
+# Installed again if the metadata changes.
 $(READY): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@
 
-# OFA against OFAv2 on the embedded photographs; a second call finds everything done and prints it again.
+# OFA against OFAv2 on the embedded images; a second call finds everything finished and prints the results again.
 demo: $(READY)
 	$(BIN)/ofav2 ablate quick --out $(DEMO) --resume
 
@@ -26,7 +26,7 @@ test: $(READY)
 test-all: $(READY)
 	$(TESTS) -m "slow or not slow"
 
-# Upstream and ours side by side, about ten minutes on a machine that does nothing else.
+# Compares upstream with this package; about ten minutes on an otherwise idle machine.
 bench-speed: $(READY)
 	$(BIN)/python benchmarks/speed.py
 
@@ -34,5 +34,17 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The documentation site, in build/site.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
+
+# The source distribution and the wheel, in dist.
+package: $(READY)
+	$(BIN)/python -m pip install --quiet -e '.[release]'
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build dist

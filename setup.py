@@ -1,5 +1,6 @@
 """Package metadata and the entry points by which every plugin is found."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -52,6 +53,29 @@ ENTRY_POINTS = {
         "mixup = ofav2_plugins.augmentation.mixup:MixUp",
         "cutmix = ofav2_plugins.augmentation.cutmix:CutMix",
     ],
+    "ofav2.exit_rules": [
+        "max_prob = ofav2_plugins.exit_rules.max_prob:MaxProbability",
+        "entropy = ofav2_plugins.exit_rules.entropy:Entropy",
+        "margin = ofav2_plugins.exit_rules.margin:Margin",
+        "patience = ofav2_plugins.exit_rules.patience:Patience",
+    ],
+    "ofav2.exporters": [
+        "onnx = ofav2_plugins.exporters.onnx:Onnx",
+        "torch_export = ofav2_plugins.exporters.torch_export:TorchExport",
+        "executorch = ofav2_plugins.exporters.executorch:ExecuTorch",
+        "openvino = ofav2_plugins.exporters.openvino:OpenVino",
+    ],
+    "ofav2.predictors": [
+        "gbm = ofav2_plugins.predictors.gbm:GradientBoosting",
+        "mlp = ofav2_plugins.predictors.mlp:MultiLayerPerceptron",
+    ],
+    "ofav2.searchers": [
+        "random = ofav2_plugins.searchers.random:Random",
+        "evolution = ofav2_plugins.searchers.evolution:Evolution",
+        "nsga2 = ofav2_plugins.searchers.nsga2:NSGA2",
+        "nsga3 = ofav2_plugins.searchers.nsga3:NSGA3",
+        "local = ofav2_plugins.searchers.local:Local",
+    ],
 }
 
 REQUIRES = [
@@ -78,6 +102,10 @@ REQUIRES = [
     "matplotlib>=3.8",
 ]
 
+SEARCH = ["lightgbm>=4.3", "scikit-learn>=1.4", "pymoo>=0.6.1.6"]
+
+EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"]
+
 EXTRAS = {
     "test": [
         "pytest>=8.0",
@@ -85,25 +113,56 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         "pandas>=2.1",  # an independent truth for the statistics
+        "jsonschema>=4.20",  # an independent truth for the JSON schemas
         "ruff>=0.6",
         "mypy>=1.11",
         "setuptools>=68",
         "wheel",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
+        *SEARCH,
+        *EXPORT,
     ],
-    "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
+    "search": SEARCH,
+    "export": EXPORT,
+    "executorch": ["executorch>=1.0"],
+    "openvino": ["openvino>=2025.0"],
     "energy": ["codecarbon>=2.7"],
     "tensorboard": ["tensorboard>=2.16"],
+    "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.25"],
+    "release": ["build>=1.0", "twine>=5.0", "pre-commit>=3.5"],
 }
+
+INIT = Path(__file__).parent / "ofav2_plugins" / "__init__.py"
+VERSION = re.findall(r'^__version__ = "(.+)"$', INIT.read_text(encoding="utf-8"), re.MULTILINE)[0]
 
 setup(
     name="ofav2-plugins",
-    version="0.1.0",
+    version=VERSION,
     description="OFAv2 as plugins for once-for-all: parallel blocks, dense skips, early exits, paired studies",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    keywords=["neural architecture search", "once-for-all", "OFAv2", "early exits", "weight sharing", "pytorch"],
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2302.01888",
+        "Upstream": "https://github.com/mit-han-lab/once-for-all",
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=["ofav2_plugins", "ofav2_plugins.*", "upstream_patches"]),
     package_data={
@@ -112,6 +171,7 @@ setup(
             "recipes/*.yaml",
             "study/studies/*.yaml",
             "report/templates/*",
+            "search/templates/*",
             "data/embedded/*",
         ],
     },

@@ -1,10 +1,10 @@
-"""The input pipeline's share of a training step: batches from the decoded cache against the step they feed.
+"""The share of the input pipeline in a training step: time for a batch from the decoded cache and for the step.
 
     python benchmarks/input_pipeline.py [--root FOLDER_OF_TINY_IMAGENET] [--threads 2]
 
-Without --root the images are noise of the same shape (the pipeline's work does not depend on what they show). Batch 64,
-resolutions 48 to 64, width multiplier 1.0, a random subnet a step (the cheapest step there is: the share of steps with
-several subnets, a teacher or the maximal network is smaller). Alternates batch and step, and prints medians.
+Without --root the images are noise of the same shape (the cost of the pipeline is the same). Batch 64,
+resolutions 48 to 64, width multiplier 1.0, one random subnet per step. This is the cheapest kind of step: with several
+subnets, a teacher or the maximal network the share is smaller. Alternates batch and step, and prints medians.
 """
 
 from __future__ import annotations

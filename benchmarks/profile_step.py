@@ -1,4 +1,4 @@
-"""Where the time of a training step goes; beside convolutions and products what the machine's matrix peak would allow.
+"""Where the time of a training step goes, and how long convolutions and products would take at the machine's peak.
 
     python benchmarks/profile_step.py [--size 64] [--threads 2]
 
@@ -31,14 +31,14 @@ ACTIVATIONS = ("aten::threshold_backward", "aten::hardswish", "aten::hardswish_b
 
 
 def kind_of(event: Any) -> str:
-    """What a profiled operation is part of."""
+    """The part of the step that a profiled operation belongs to."""
     name, shapes = event.key, [shape for shape in event.input_shapes if shape]
     if name in ("aten::mkldnn_convolution", "aten::convolution_backward"):
         weight = shapes[2] if "backward" in name else shapes[1]
-        what = "depthwise" if weight[1] == 1 else "1x1" if weight[2] == 1 else "stem"
-        if what == "stem":
+        kernel = "depthwise" if weight[1] == 1 else "1x1" if weight[2] == 1 else "stem"
+        if kernel == "stem":
             return "stem"
-        return f"{what} convolutions, {'backward' if 'backward' in name else 'forward'}"
+        return f"{kernel} convolutions, {'backward' if 'backward' in name else 'forward'}"
     if "batch_norm" in name:
         return "batch norms"
     if name in ACTIVATIONS:
@@ -51,7 +51,7 @@ def kind_of(event: Any) -> str:
 
 
 def least_seconds(event: Any, peak: dict[str, float]) -> float:
-    """What a 1x1 convolution (backward: both gradients) or a product would take at the peak; 0 for anything else."""
+    """Seconds of a 1x1 convolution (backward: both gradients) or a product at the peak; 0 for other operations."""
     shapes = [shape for shape in event.input_shapes if shape]
     flop = 0
     if "1x1" in kind_of(event):
@@ -65,15 +65,15 @@ def least_seconds(event: Any, peak: dict[str, float]) -> float:
 
 
 def profiled(work: Callable[[], object], steps: int, peak: dict[str, float]) -> dict[str, Any]:
-    """Milliseconds of a step by kind (each operation's smallest of some repeats), and of a step without profiler."""
+    """Milliseconds of a step by kind (the minimum over the repeats for each operation), and without the profiler."""
     for _ in range(3):
         work()
     wall = min(seconds(work) for _ in range(REPEATS)) / steps * 1e3
     best: dict[tuple, tuple[float, float, str]] = {}
     for _ in range(REPEATS):
-        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as held:
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded:
             work()
-        for event in held.key_averages(group_by_input_shape=True):
+        for event in recorded.key_averages(group_by_input_shape=True):
             key = (event.key, str(event.input_shapes))
             took = event.self_cpu_time_total / 1e3 / steps
             least = least_seconds(event, peak) * 1e3 * event.count / steps
@@ -82,7 +82,7 @@ def profiled(work: Callable[[], object], steps: int, peak: dict[str, float]) -> 
     for took, least, kind in best.values():
         kinds[kind][0] += took
         kinds[kind][1] += least
-    kinds["Python and what the profiler does not see"] = [wall - sum(took for took, _ in kinds.values()), 0.0]
+    kinds["Python, and time that the profiler does not see"] = [wall - sum(took for took, _ in kinds.values()), 0.0]
     return {
         "step_ms": wall,
         "kinds": {kind: {"ms": took, "roofline_ms": least} for kind, (took, least) in kinds.items()},
@@ -90,7 +90,7 @@ def profiled(work: Callable[[], object], steps: int, peak: dict[str, float]) -> 
 
 
 def main() -> None:
-    """Profile, print, write."""
+    """Profile, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)

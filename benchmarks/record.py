@@ -1,11 +1,11 @@
-"""Record a run: call `ofav2` as a process, keep its results, report, charts and tables under benchmarks/results.
+"""Record a run: call `ofav2` and copy its results, report, charts and tables to benchmarks/results.
 
     python benchmarks/record.py quick ablate quick
     python benchmarks/record.py proxy-ee_d train --supernet EE_D --teacher progressive --recipe proxy \
         --dataset tiny-imagenet --root DATA --threads 1
 
-The first word names the folder in benchmarks/results, the rest is the command without its --out. The run itself is in
-runs/<name>; a call that was stopped is continued by the next one. Prints the seconds that the process took.
+The first argument names the folder in benchmarks/results; the others are the command without --out. The run folder is
+runs/<name>; the next call continues an interrupted one. Prints the duration of the process.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Run the command into runs/<name> and copy what it wrote."""
+    """Run the command with --out runs/<name> and copy its results."""
     name, *command = sys.argv[1:]
     run, target = Path("runs") / name, Path("benchmarks/results") / name
-    os.chdir(HERE.parent)  # so that the recorded command has no path of this machine
+    os.chdir(HERE.parent)  # the recorded command must not contain a path of this machine
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "ofav2_plugins", *command, "--out", str(run), "--resume"], check=True)
     print(f"the whole process took {time.monotonic() - started:.0f} s")

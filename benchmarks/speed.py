@@ -1,10 +1,10 @@
-"""The same numbers, how much faster: upstream `ofa` and ours side by side on a CPU.
+"""The speed of this package compared with upstream `ofa` on a CPU, for the same computation.
 
     python benchmarks/speed.py [--threads 2] [--pairs 5] [--quick]
 
-Every figure is a ratio measured in one run: upstream and ours, each in a process of its own, alternate; the medians of
-the pairs are compared. Batch 64, fp32, width multiplier 1.0, 200 classes; inputs are noise, the same for both.
-Writes benchmarks/results/speed.json. `--quick` takes fewer pairs and subnets, to look at a change.
+Each figure is a ratio measured in one run: upstream and this package alternate, each in its own process, and the
+medians of the pairs are compared. Batch 64, fp32, width multiplier 1.0, 200 classes; both get the same noise as input.
+Writes benchmarks/results/speed.json. `--quick` uses fewer pairs and subnets, to check a change.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def upstream_net() -> nn.Module:
 
 
 def our_net(name: str = "SE_B") -> ofav2.Supernet:
-    """Ours, as the trainer has it."""
+    """Our supernet, in the memory format of the trainer."""
     net = ofav2.build_supernet(name, n_classes=CLASSES, dropout_rate=0)
     return net.to(memory_format=torch.channels_last)
 
 
 def trainer(net: nn.Module, loss: Callable[[nn.Module, Tensor, Tensor], Tensor], x: Tensor, y: Tensor):
-    """A function that trains one step, with the optimiser that each has in its own trainer."""
+    """A function that trains one step, with the optimizer of each package's trainer."""
     if isinstance(net, ofav2.Supernet) and loss is cross_entropy:
         optimizer = make_optimizer(net.train(), load_recipe("paper"), 1e-3)
     else:
@@ -93,14 +93,14 @@ def multi_exit_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Duration of a call in seconds."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 class Side:
-    """Upstream or ours in a process of its own, so that neither lives with the other's memory; it works when told."""
+    """Upstream or this package in its own process, so that they do not share memory; measures rows on request."""
 
     def __init__(self, whose: str, options: argparse.Namespace):
         call = [sys.executable, __file__, "--side", whose, "--threads", str(options.threads)]
@@ -109,7 +109,7 @@ class Side:
         )
 
     def measure(self, row: str) -> float:
-        """What a row's work gave: seconds, or MiB."""
+        """The measurement of a row, in seconds or MiB."""
         assert self.process.stdin and self.process.stdout
         print(row, file=self.process.stdin, flush=True)
         return float(self.process.stdout.readline())
@@ -125,7 +125,7 @@ def noise(size: int) -> tuple[Tensor, Tensor]:
 
 
 def works(whose: str, n_train: int, n_eval: int) -> dict[str, Callable[[], Callable[[], object]]]:
-    """Row -> what prepares it and gives its work, for one side."""
+    """Row -> function that prepares it and returns its work, for one side."""
     archs = [our_net().space.sample(random.Random(i)) for i in range(max(n_train, n_eval))]
     net = upstream_net if whose == "upstream" else our_net
     rows: dict[str, Callable[[], Callable[[], object]]] = {}
@@ -140,7 +140,7 @@ def works(whose: str, n_train: int, n_eval: int) -> dict[str, Callable[[], Calla
 
 
 def over_archs(net: nn.Module, size: int, archs: list[dict]) -> Callable[[], None]:
-    """A training step of each of some architectures."""
+    """A function that trains one step of each architecture."""
     step = trainer(net, cross_entropy, *noise(size))
 
     def work() -> None:
@@ -152,13 +152,13 @@ def over_archs(net: nn.Module, size: int, archs: list[dict]) -> Callable[[], Non
 
 
 def evaluation_images() -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Batches to calibrate with and to evaluate."""
+    """Batches for recalibration and for evaluation."""
     images = torch.randn(CALIBRATION + TEST, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     return images[:CALIBRATION].split(128), images[CALIBRATION:].split(128)
 
 
 def upstream_evaluation(archs: list[dict]) -> Callable[[], None]:
-    """Extracting, re-calibrating and evaluating subnets by upstream's functions."""
+    """Extract, recalibrate and evaluate subnets with upstream's functions."""
     from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
 
     net, (calibration, test) = upstream_net(), evaluation_images()
@@ -176,7 +176,7 @@ def upstream_evaluation(archs: list[dict]) -> Callable[[], None]:
 
 
 def our_evaluation(archs: list[dict]) -> Callable[[], None]:
-    """The same by ours."""
+    """Extract, recalibrate and evaluate subnets with this package."""
     net, (calibration, test) = our_net(), evaluation_images()
 
     def work() -> None:
@@ -205,7 +205,7 @@ def all_exits_of_ee_dp(plain: bool) -> Callable[[], None]:
 
 
 def peak_of(whose: str) -> float:
-    """Peak memory in MiB of three training steps of the maximal network at 64 px, above what was there before."""
+    """Peak memory in MiB of three training steps of the maximal network at 64 px, minus the memory used before."""
     net, (x, y) = upstream_net() if whose == "upstream" else our_net(), noise(64)
     cpu = torch.device("cpu")
     reset_peak_memory(cpu)
@@ -217,7 +217,7 @@ def peak_of(whose: str) -> float:
 
 
 def serve(whose: str, options: argparse.Namespace) -> None:
-    """One side's process: for each row read, do its work and print what it took."""
+    """The process of one side: execute each requested row and print its measurement."""
     if whose == "ours":
         keep_freed_memory()  # as `ofav2 train` and `ofav2 ablate` do
     if (row := sys.stdin.readline().strip()) == PEAK:
@@ -235,12 +235,12 @@ def serve(whose: str, options: argparse.Namespace) -> None:
 
 
 def sizes(options: argparse.Namespace) -> tuple[int, int, int]:
-    """Pairs, subnets trained, subnets evaluated."""
+    """Number of pairs, of trained subnets and of evaluated subnets."""
     return (2, 6, 6) if options.quick else (options.pairs, 20, 48)
 
 
 def compare(row: str, sides: dict[str, Side], pairs: int, images: int) -> dict[str, Any]:
-    """Alternate both sides; the medians of the pairs."""
+    """Measure both sides alternately; returns the medians of the pairs."""
     times = [[side.measure(row) for side in sides.values()] for _ in range(pairs)]
     theirs, ours = (statistics.median(column) for column in zip(*times, strict=True))
     target, floor = TARGETS[row]
@@ -258,7 +258,7 @@ def compare(row: str, sides: dict[str, Side], pairs: int, images: int) -> dict[s
 
 
 def memory_row(options: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory, each in a fresh process."""
+    """Peak memory of both sides, each in a new process."""
     peaks = {whose: Side(whose, options).measure(PEAK) for whose in ("upstream", "ours")}
     ratio = peaks["ours"] / peaks["upstream"]
     print(f"{PEAK + ' (MiB)':52s} {peaks['upstream']:8.1f} {peaks['ours']:8.1f} "
@@ -279,7 +279,7 @@ def roofline() -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print the table, write JSON."""
+    """Measure, print the table and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=5)

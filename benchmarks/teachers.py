@@ -1,9 +1,9 @@
-"""What the teachers of a finished study said: how right and how sure the maximal network of each step was.
+"""Accuracy and confidence of the teachers of a finished study: of the maximal network of each step.
 
     python benchmarks/teachers.py proxy runs/proxy --root DATA [--arms SE_B SE_B-pet]
 
-Every step's network answers as a teacher does in training (all exits together, batch norms by batch), on training
-batches as a student sees them, at the largest resolution. Accuracy in percent; entropy of its answers and their
+The network of each step predicts as a teacher in training (ensemble of all exits, batch statistics), on
+augmented training batches at the largest resolution. Accuracy in percent; entropy of the predictions and their
 cross-entropy with the labels in nats. Prints a table and writes it to benchmarks/results/<study>-teachers.json.
 """
 
@@ -31,8 +31,8 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @torch.no_grad()
-def said(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Accuracy (%), entropy and cross-entropy (nats) of a teacher's answers."""
+def measure(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Accuracy (%), entropy and cross-entropy (nats) of a teacher's predictions."""
     logits, labels = zip(*((teacher.logits(images), labels) for images, labels in batches), strict=True)
     scores, truth = torch.cat(logits).log_softmax(1), torch.cat(labels)
     return {
@@ -42,8 +42,8 @@ def said(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str
     }
 
 
-def answers(run: TrainingRun) -> dict[str, dict[str, float]]:
-    """Step -> what its maximal network says as a teacher."""
+def measure_steps(run: TrainingRun) -> dict[str, dict[str, float]]:
+    """Step -> the figures of its maximal network as a teacher."""
     recipe, resolution = run.config.recipe, max(run.evaluator.resolutions)
     found = {}
     for planned in run.plan:
@@ -51,12 +51,12 @@ def answers(run: TrainingRun) -> dict[str, dict[str, float]]:
         batches = train_batches(
             run.data, batch_size=recipe.batch_size, resolutions=[resolution], seed=0, phase="said", epoch=0
         )  # fmt: skip
-        found[planned.name] = said(teacher, islice(batches, BATCHES))
+        found[planned.name] = measure(teacher, islice(batches, BATCHES))
     return found
 
 
 def main() -> None:
-    """Ask, print, write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("study")
     parser.add_argument("run", type=Path)
@@ -69,9 +69,9 @@ def main() -> None:
         if arm.seed != study.seeds[0] or (options.arms and arm.name not in options.arms):
             continue
         data = load_data(study.dataset, options.root, arm.recipe.validation_fraction)
-        written[arm.name] = answers(TrainingRun(arm, data, options.run / "steps", fabric))
-        for step, held in written[arm.name].items():
-            print(f"{arm.name:10s} {step:9s}", *(f"{key} {value:6.3f}" for key, value in held.items()))
+        written[arm.name] = measure_steps(TrainingRun(arm, data, options.run / "steps", fabric))
+        for step, figures in written[arm.name].items():
+            print(f"{arm.name:10s} {step:9s}", *(f"{key} {value:6.3f}" for key, value in figures.items()))
     (RESULTS / f"{Path(options.study).stem}-teachers.json").write_text(json.dumps(written, indent=1) + "\n")
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .deploy.bundle import load_bundle
     from .errors import UserError
+    from .evaluation.cost import Cost, cost, costs
     from .execution.open_run import OpenRun, open_run
     from .models.layers.accelerate import accelerate
     from .models.layers.depthwise import reference_layers
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 # Loaded at first use: `ofav2 --help` and whoever needs only the search space do without torch.
 _WHERE = {
     "UserError": "errors",
+    "load_bundle": "deploy.bundle",
     "accelerate": "models.layers.accelerate",
     "reference_layers": "models.layers.depthwise",
     "OpenRun": "execution.open_run",
@@ -29,6 +32,9 @@ _WHERE = {
     "SearchSpace": "space",
     "Subnet": "models.subnet",
     "build_subnet": "models.subnet",
+    "Cost": "evaluation.cost",
+    "cost": "evaluation.cost",
+    "costs": "evaluation.cost",
     "Supernet": "models.supernet",
     "build_supernet": "models.supernet",
     "VARIANTS": "models.spec",
@@ -37,6 +43,7 @@ _WHERE = {
 
 __all__ = [
     "VARIANTS",
+    "Cost",
     "OpenRun",
     "PluginError",
     "SearchSpace",
@@ -47,6 +54,9 @@ __all__ = [
     "accelerate",
     "build_subnet",
     "build_supernet",
+    "cost",
+    "costs",
+    "load_bundle",
     "open_run",
     "reference_layers",
 ]

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from .errors import RunError, UserError
 from .execution.provenance import current_provenance
-from .execution.records import MEASURED, METRICS, TRAINED, metrics_differ, read_measured, read_trained
+from .execution.records import FINAL, MEASURED, METRICS, TRAINED, metrics_differ, read_measured, read_trained
 from .execution.run_folder import difference, read_run_file
 from .execution.training_run import load_data
 from .registry import describe
@@ -165,6 +165,7 @@ def _step(folder: Path) -> Finding:
         files.previous: lambda: load_checkpoint(files.previous),
         folder / TRAINED: lambda: read_trained(folder),
         folder / MEASURED: lambda: read_measured(folder),
+        folder / FINAL: lambda: read_measured(folder, FINAL),
         folder / METRICS: lambda: _metrics(folder),
     }
     required = (files.best, folder / TRAINED, folder / METRICS) if trained else ()

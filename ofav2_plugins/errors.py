@@ -1,16 +1,29 @@
-"""The one exception whose message is written for the person at the keyboard."""
+"""Exceptions whose messages are written for the user."""
 
 
 class UserError(ValueError):
-    """Something the user can mend: one line that names the thing, what is allowed, what was given, what to do.
+    """An error that the user can fix; its message is one line: the object, the allowed values, the given one, the fix.
 
-    The command line prints it without a traceback (with one under `--debug`).
+    The command line prints the message without a traceback (`--debug` shows the traceback).
     """
 
 
 class RunError(UserError):
-    """A run folder, checkpoint or disk is not in the state that the work needs."""
+    """A run folder, a checkpoint or a disk is not in the required state."""
 
 
 class DiskError(RunError):
-    """Nothing can be written: the disk is full, or not writable."""
+    """A file cannot be written: the disk is full or not writable."""
+
+
+class RankError(RunError):
+    """Another process of the same training has failed."""
+
+
+def error_message(error: BaseException) -> str:
+    """An exception as one line: what a `UserError` says, of others the type too."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # the exception of a plugin may itself be broken
+        message = "an exception without a message"
+    return message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"

@@ -1,7 +1,7 @@
-"""The base class of every plugin, its settings, and the ways in which a plugin can be named. No torch here.
+"""The base class of every plugin, its settings, and references to plugins. Does not import torch.
 
 A plugin's settings are the keyword arguments of its constructor, stored as attributes of the same names (the
-convention of scikit-learn's estimators). Anywhere a plugin is named, a mapping with settings or an instance may stand.
+convention of scikit-learn's estimators). A plugin can be given as a name, a mapping with settings, or an instance.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from .errors import UserError
 
 
 class PluginError(UserError):
-    """A plugin is unknown, ambiguous, cannot be imported, has wrong settings, or breaks its namespace's contract."""
+    """A plugin is unknown or ambiguous, cannot be imported, has wrong settings, or breaks its namespace's contract."""
 
 
 class Plugin:
-    """A named strategy with settings; the contract of every namespace derives from it."""
+    """A named strategy with settings; base class of every namespace's contract."""
 
     name: str = ""
     """The entry-point name; set by the registry."""
@@ -59,10 +59,10 @@ def _jsonable(value: Any) -> Any:
 
 
 def setting_parameters(plugin_class: type) -> dict[str, inspect.Parameter]:
-    """The settings that a plugin class takes, with annotations resolved.
+    """The settings of a plugin class, with resolved annotations.
 
     Raises:
-        PluginError: The constructor takes `*args` or `**kwargs`: such settings cannot be listed.
+        PluginError: The constructor takes `*args` or `**kwargs`, which cannot be listed.
     """
     parameters = list(inspect.signature(plugin_class).parameters.values())
     try:
@@ -79,7 +79,7 @@ def setting_parameters(plugin_class: type) -> dict[str, inspect.Parameter]:
 
 
 def describe_settings(plugin_class: type) -> dict[str, str]:
-    """Setting -> "type = default", for people."""
+    """Setting -> "type = default", for messages and tables."""
     described = {}
     for name, parameter in setting_parameters(plugin_class).items():
         kind = inspect.formatannotation(parameter.annotation).replace("typing.", "")
@@ -92,11 +92,11 @@ def construct(plugin_class: type, settings: Mapping[str, Any], title: str) -> An
 
     Args:
         plugin_class: The class.
-        settings: Setting -> value; the others keep their defaults.
-        title: How error messages call the plugin.
+        settings: Setting -> value; missing settings keep their defaults.
+        title: The plugin's title in error messages.
 
     Raises:
-        PluginError: An unknown, missing or wrong setting, or the constructor refuses; lists the settings.
+        PluginError: A setting is unknown, missing or wrong, or the constructor raises; lists the settings.
     """
     parameters = setting_parameters(plugin_class)
     described = describe_settings(plugin_class)
@@ -106,7 +106,7 @@ def construct(plugin_class: type, settings: Mapping[str, Any], title: str) -> An
         if name not in parameters:
             raise PluginError(f"{title} has no setting {name!r}; {remedy}")
         if isinstance(value, bool) and "bool" not in described[name] and parameters[name].annotation is not Any:
-            raise PluginError(f"{title}: setting {name!r} must not be a truth value, but got {value!r}; {remedy}")
+            raise PluginError(f"{title}: setting {name!r} must not be a boolean, but got {value!r}; {remedy}")
     fields: dict[str, Any] = {
         name: (p.annotation, ... if p.default is p.empty else p.default) for name, p in parameters.items()
     }
@@ -130,10 +130,10 @@ _SETTINGS_CONFIG = ConfigDict(arbitrary_types_allowed=True, protected_namespaces
 
 
 def parse_reference(plugin: Any) -> tuple[str, dict[str, Any]]:
-    """Name and settings from the ways in which a plugin can be named: a name or `{"name": ..., setting: value}`.
+    """Name and settings of a reference to a plugin: an instance, a name or `{"name": ..., setting: value}`.
 
     Raises:
-        PluginError: It is neither.
+        PluginError: `plugin` is none of these.
     """
     if isinstance(plugin, Plugin):
         return plugin.name or type(plugin).__name__, plugin.settings
@@ -145,7 +145,7 @@ def parse_reference(plugin: Any) -> tuple[str, dict[str, Any]]:
 
 
 def is_reference(plugin: Any) -> bool:
-    """Whether a value names a plugin in one of the ways of `parse_reference`."""
+    """Whether `parse_reference` accepts a value."""
     try:
         parse_reference(plugin)
     except PluginError:
@@ -159,13 +159,13 @@ def reference_name(plugin: Any) -> str:
 
 
 def to_reference(plugin: Any) -> str | dict[str, Any]:
-    """A JSON-able reference: the name alone if no settings are given, else name and settings."""
+    """A JSON-able reference: the name if no settings are given, else name and settings."""
     name, settings = parse_reference(plugin)
     return {"name": name, **settings} if settings else name
 
 
 def describe_reference(plugin: Any) -> str:
-    """A reference for people: "kl" or "kl (temperature 4)"."""
+    """A readable reference: "kl" or "kl (temperature 4)"."""
     name, settings = parse_reference(plugin)
     words = ", ".join(f"{key} {value}" for key, value in settings.items())
     return f"{name} ({words})" if words else name

@@ -1,7 +1,7 @@
-"""Plugins by entry-point name. The only file that imports stevedore.
+"""Loads plugins by entry-point name. The only module that imports stevedore.
 
-A plugin that cannot be imported, two plugins with one name, an unknown name or wrong settings: each is an error that
-names the plugin, its distribution, and what exists.
+A plugin that cannot be imported, two plugins with one name, an unknown name and wrong settings are errors that name
+the plugin, its distribution and the registered names.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ DISTILLATION = "ofav2.distillation"
 TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
 AUGMENTATIONS = "ofav2.augmentations"
+EXIT_RULES = "ofav2.exit_rules"
+EXPORTERS = "ofav2.exporters"
+PREDICTORS = "ofav2.predictors"
+SEARCHERS = "ofav2.searchers"
 
 _CONTRACTS = {
     BRANCHES: ("branches", "Branch"),
@@ -41,15 +45,19 @@ _CONTRACTS = {
     TEACHERS: ("teachers", "Teacher"),
     DATASETS: ("data", "Dataset"),
     AUGMENTATIONS: ("augmentation", "Augmentation"),
+    EXIT_RULES: ("exit_rules", "ExitRule"),
+    EXPORTERS: ("exporters", "Exporter"),
+    PREDICTORS: ("predictors", "Predictor"),
+    SEARCHERS: ("searchers", "Searcher"),
 }
-"""Namespace -> folder and base class of its contract, which is in the folder's base.py."""
+"""Namespace -> its folder and the base class in the folder's base.py that is its contract."""
 
 NAMESPACES = tuple(_CONTRACTS)
 
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """What `ofav2 plugins` prints of one plugin; `problem` is None where it loads."""
+    """One row of `ofav2 plugins`; `problem` is None if the plugin loads."""
 
     namespace: str
     name: str
@@ -62,7 +70,7 @@ class PluginInfo:
 
 
 def names(namespace: str) -> list[str]:
-    """The registered names of a namespace, sorted, without importing any plugin."""
+    """The registered names of a namespace, sorted. Imports no plugin."""
     return sorted({point.name for point in _entry_points(namespace)})
 
 
@@ -74,9 +82,8 @@ def load(namespace: str, plugin: Any) -> Any:
         plugin: A name, `{"name": ..., setting: value}`, or an instance, which is copied.
 
     Raises:
-        PluginError: The name is unknown or ambiguous, or the plugin cannot be imported or constructed, has wrong
-            settings, or is no subclass of the contract. Names the plugin, its distribution and target, and the
-            registered names.
+        PluginError: The name is unknown or ambiguous, the plugin cannot be imported or constructed, its settings are
+            wrong, or it is not a subclass of the contract.
     """
     if isinstance(plugin, Plugin):
         contract = contract_of(namespace)
@@ -92,25 +99,25 @@ def load(namespace: str, plugin: Any) -> Any:
 
 
 def load_all(namespace: str, plugins: Sequence[Any] | None = None) -> dict[str, Any]:
-    """Instances by name: those asked for (an empty list: none), or without a list all of a namespace."""
+    """Instances by name: the given plugins, or all plugins of the namespace if `plugins` is None."""
     loaded = [load(namespace, plugin) for plugin in (names(namespace) if plugins is None else plugins)]
     return {instance.name: instance for instance in loaded}
 
 
 def config_of(namespace: str, plugin: Any) -> dict[str, Any]:
-    """Name and all settings of a plugin, defaults included: what results depend on."""
+    """Name and all settings of a plugin, defaults included (a cache-key input)."""
     return load(namespace, plugin).config()
 
 
 @contextmanager
 def calling(namespace: str, name: str, method: str, passing: type[Exception] = PluginError) -> Iterator[None]:
-    """For calls into a plugin's code: its exceptions become a PluginError that names the plugin and the method.
+    """Wrap a call into a plugin's code: exceptions become a PluginError that names the plugin and the method.
 
     Args:
         namespace: The plugin's namespace.
-        name: Its name.
-        method: What is called, for the message.
-        passing: Exceptions that pass unchanged.
+        name: The plugin's name.
+        method: The called method, for the message.
+        passing: The exceptions that are re-raised unchanged.
     """
     try:
         yield
@@ -123,7 +130,7 @@ def calling(namespace: str, name: str, method: str, passing: type[Exception] = P
 
 
 def describe() -> list[PluginInfo]:
-    """Every registered plugin with where it comes from and whether it loads; imports them all."""
+    """Every registered plugin with its origin and whether it loads. Imports all of them."""
     rows = []
     for namespace in NAMESPACES:
         for point in sorted(_entry_points(namespace), key=lambda p: p.name):
@@ -151,13 +158,13 @@ def describe() -> list[PluginInfo]:
 
 
 def distributions() -> dict[str, str]:
-    """Name and version of every distribution that registers a plugin."""
+    """Name -> version of every distribution that registers a plugin."""
     found = (point.dist for namespace in NAMESPACES for point in _entry_points(namespace))
     return {dist.name: dist.version for dist in found if dist}
 
 
 def source_digests() -> dict[str, str]:
-    """For every distribution with plugins: a hash of the source of the packages that its plugins are in."""
+    """Distribution -> hash of the source code of the packages that contain its plugins."""
     modules: dict[str, set[str]] = {}
     for namespace in NAMESPACES:
         for point in _entry_points(namespace):
@@ -169,7 +176,7 @@ def source_digests() -> dict[str, str]:
 def _source_digest(packages: Sequence[str]) -> str:
     digest = hashlib.blake2b(digest_size=4)
     for package in packages:
-        spec = importlib.util.find_spec(package)  # of a top-level name: imports nothing
+        spec = importlib.util.find_spec(package)  # imports nothing, because the name is a top-level one
         folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
         single = [Path(spec.origin)] if spec and spec.origin and not folders else []
         for path in [*single, *sorted(file for folder in folders for file in folder.rglob("*.py"))]:
@@ -178,7 +185,7 @@ def _source_digest(packages: Sequence[str]) -> str:
 
 
 def _entry_points(namespace: str) -> list[importlib.metadata.EntryPoint]:
-    # importlib lists one distribution twice where a checkout is both on sys.path and installed from it.
+    # importlib lists a distribution twice if its checkout is on sys.path and also installed in editable mode.
     unique = {}
     for point in importlib.metadata.entry_points(group=namespace):
         unique[point.name, point.value, point.dist.name if point.dist else ""] = point
@@ -211,7 +218,7 @@ def load_class(namespace: str, name: str) -> type:
     manager: NamedExtensionManager[type]
     try:
         manager = NamedExtensionManager(namespace, names=[name], on_load_failure_callback=fail)
-    except (AssertionError, SystemExit) as error:  # stevedore lets these pass
+    except (AssertionError, SystemExit) as error:  # stevedore does not catch these
         fail(None, None, error)
     plugin, contract = manager[name].plugin, contract_of(namespace)
     if not (inspect.isclass(plugin) and issubclass(plugin, contract)):
@@ -222,6 +229,6 @@ def load_class(namespace: str, name: str) -> type:
 
 
 def contract_of(namespace: str) -> type:
-    """The base class of a namespace, imported late: listing names needs no torch."""
+    """The base class of a namespace. Imported here, because listing names must not import torch."""
     folder, name = _CONTRACTS[namespace]
     return getattr(importlib.import_module(f"ofav2_plugins.{folder}.base"), name)

@@ -1,7 +1,7 @@
-"""The search space: elastic dimensions, architectures, sampling, grids, encodings. No torch here.
+"""The search space: elastic dimensions, architectures, sampling, grids. Does not import torch.
 
-Every dimension is declared by whoever adds it (the supernet: ks, e, d; branches: level; exits: height). Sampling,
-grids, encodings and phases iterate over the declared dimensions and never ask for a plugin's name.
+Each dimension is declared by the part that adds it (the supernet: ks, e, d; branches: level; exits: height). Sampling,
+grids, encodings and phases iterate over the declared dimensions and never depend on a plugin's name.
 Source: OFA (arXiv 1908.09791) section 3; OFAv2 (arXiv 2302.01888) section 3 for level and height.
 """
 
@@ -21,37 +21,69 @@ Arch = dict[str, Any]
 """A JSON-able architecture: one entry per dimension, e.g. {"ks": [...], "e": [...], "d": [...], "height": 5}."""
 
 MBCONV = "mbconv"
-"""The name by which `level` calls the MB block itself."""
+"""The name of the MB block itself in `level`."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A condition on another entry under which an entry of a dimension is part of the network.
+
+    `Requirement("d", 2, includes=3)`: stage 2 has at least 3 blocks. `Requirement("level", 7, includes="mbconv")`:
+    the MB block is active at position 7. If the other entry is itself inactive, so is the entry that requires it. A
+    requirement on a dimension that the space does not have always holds.
+
+    Args:
+        dim: Name of the other dimension.
+        entry: Index of its entry; 0 for a scalar dimension.
+        includes: The smallest value, or for a `SubsetDim` the member, that the other entry must include.
+    """
+
+    dim: str
+    entry: int
+    includes: int | str
 
 
 @dataclass(frozen=True)
 class ElasticDim:
-    """One elastic dimension. Its entries take one of `values`, ascending; the largest is the maximal network's.
-
-    A *grade* is what a phase unlocks ("kernel sizes {5, 7}"); here it is the value itself.
+    """One elastic dimension: each of its entries takes one of `values`; the maximal network has the largest.
 
     Args:
         name: The dimension's name in an architecture ("ks").
-        values: All values, ascending.
+        values: All values, ascending. A phase unlocks some of them ("kernel sizes {5, 7}").
         length: Number of entries, or None for a scalar dimension.
+        requires: For each entry, the conditions under which it is part of the network; empty if it always is.
+
+    Raises:
+        UserError: `values` is empty or not strictly ascending, or `requires` has a wrong length.
     """
 
     name: str
     values: tuple[int, ...]
     length: int | None = None
+    requires: tuple[tuple[Requirement, ...], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.requires and len(self.requires) != (self.length or 1):
+            raise UserError(f"{self.name}: requires must have {self.length or 1} entries, but got {len(self.requires)}")
         if not self.values or list(self.values) != sorted(set(self.values)):
             raise UserError(
                 f"{self.name}: the values must be one or more, distinct and ascending, but got {self.values}"
             )
 
     def choices(self, values: Sequence[int] | None = None) -> list[Any]:
-        """All values of one entry whose grade is among `values` (default: all), smallest first."""
+        """The choices for one entry with these `values` (default: all), smallest first."""
         return list(self.values if values is None else values)
 
+    def includes(self, choice: Any, part: Any) -> bool:
+        """Whether a choice of one entry includes `part`: a value of at least that."""
+        return choice >= part
+
+    def features(self, choice: Any) -> list[int]:
+        """One choice as numbers for a predictor: its rank among the values."""
+        return [self.values.index(choice)]
+
     def check(self, value: Any, where: str) -> Any:
-        """`value` in canonical form. Raises ValueError, naming `where`, if it is not one of this dimension's."""
+        """`value` in canonical form. Raises ValueError, which names `where`, if the dimension does not have it."""
         if isinstance(value, bool) or value not in self.values:
             raise ValueError(f"{where} must be one of {list(self.values)}, but got {value!r}")
         return int(value)
@@ -71,7 +103,7 @@ class ElasticDim:
         """A user's value in canonical, complete form: a scalar broadcasts, arrays and tensors count as lists.
 
         Raises:
-            ValueError: Names the wrong entry, what it may be, and what was given.
+            ValueError: Names the wrong entry, the allowed values and the given one.
         """
         entries = self.broadcast(_plain(value))
         if self.length is None:
@@ -85,9 +117,12 @@ class ElasticDim:
 
 @dataclass(frozen=True)
 class SubsetDim(ElasticDim):
-    """A dimension whose entries are non-empty subsets of `members`; the grade of a subset is its size.
+    """A dimension whose entries are non-empty subsets of `members`; its `values` are the sizes of the subsets.
 
     This is Elastic Level (OFAv2 section 3.2): which of the blocks at a position are active.
+
+    Args:
+        members: The names that subsets consist of, in canonical order.
     """
 
     members: tuple[str, ...] = field(default=(), kw_only=True)
@@ -96,8 +131,16 @@ class SubsetDim(ElasticDim):
         sizes = self.values if values is None else values
         return [list(c) for size in sizes for c in itertools.combinations(self.members, size)]
 
+    def includes(self, choice: Any, part: Any) -> bool:
+        """Whether a choice of one entry includes `part`: a subset with that member."""
+        return part in choice
+
+    def features(self, choice: Any) -> list[int]:
+        """One choice as numbers for a predictor: for each member, whether the subset includes it."""
+        return [int(member in choice) for member in self.members]
+
     def check(self, value: Any, where: str) -> list[str]:
-        allowed = f"a non-empty set of {list(self.members)} without doubles"
+        allowed = f"a non-empty list of distinct names among {list(self.members)}"
         if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
             raise ValueError(f"{where} must be {allowed}, but got {value!r}")
         names = list(value)
@@ -119,7 +162,7 @@ class SearchSpace:
 
     Args:
         dims: The declared dimensions, in the order of an architecture's entries.
-        unlocked: Grades open now, per dimension; a dimension that is missing is fully open.
+        unlocked: The unlocked values of each dimension; a dimension that is missing is unlocked completely.
     """
 
     dims: tuple[ElasticDim, ...]
@@ -135,11 +178,11 @@ class SearchSpace:
         raise UserError(f"no elastic dimension {name!r}; this space has {[d.name for d in self.dims]}")
 
     def unlocked_values(self, name: str) -> tuple[int, ...]:
-        """The values of a dimension that are open now, ascending."""
+        """The unlocked values of a dimension, ascending. Raises UserError for an unknown dimension."""
         return tuple(self.unlocked.get(name, self[name].values))
 
     def restrict(self, unlocks: Mapping[str, Sequence[int]]) -> SearchSpace:
-        """The same space with only these values open. Raises UserError for a grade that does not exist."""
+        """The same space with only these values unlocked. Raises UserError for a value that does not exist."""
         unlocked = dict(self.unlocked)
         for name, values in unlocks.items():
             wrong = sorted(set(values) - set(self[name].values))
@@ -149,14 +192,14 @@ class SearchSpace:
         return replace(self, unlocked=unlocked)
 
     def max_only(self) -> SearchSpace:
-        """The space of the maximal network alone: every dimension at its largest grade."""
+        """The space that contains only the maximal network: every dimension at its largest value."""
         return self.restrict({dim.name: dim.values[-1:] for dim in self.dims})
 
     def sample(self, rng: random.Random) -> Arch:
-        """An architecture, uniform over the open values of each entry, drawn from `rng`.
+        """An architecture drawn from `rng`, uniform over the unlocked choices of each entry.
 
-        Each dimension draws from a stream of its own, so two spaces that share a dimension draw the same values
-        for it from the same `rng`: arms of a study with different plugins stay paired.
+        Each dimension draws from its own stream: two spaces that share a dimension draw the same values for it
+        from the same `rng`, so that the arms of a study stay paired although their plugins differ.
         """
         base = rng.getrandbits(64)
         arch = {}
@@ -168,18 +211,19 @@ class SearchSpace:
         return arch
 
     def max_arch(self) -> Arch:
-        """The maximal architecture (of all values, open or not)."""
+        """The maximal architecture (of all values, unlocked or not)."""
         return {dim.name: dim.uniform(dim.choices(dim.values[-1:])[0]) for dim in self.dims}
 
     def min_arch(self) -> Arch:
-        """The minimal architecture among the open values (the first choice of each dimension)."""
+        """The minimal architecture among the unlocked values (the first choice of each dimension)."""
         return {dim.name: dim.uniform(dim.choices(self.unlocked_values(dim.name))[0]) for dim in self.dims}
 
     def grid(self, full: Sequence[str] = ()) -> Iterator[Arch]:
-        """Uniform architectures (one value throughout the network) over the open values.
+        """Uniform architectures (one value throughout the network) over the unlocked values.
 
         Args:
-            full: Dimensions of which all open values appear; of the others the smallest and largest grade.
+            full: Dimensions that contribute all of their unlocked values; the others contribute the smallest and
+                the largest one.
         """
         axes = []
         for dim in self.dims:
@@ -194,11 +238,11 @@ class SearchSpace:
         """A complete, canonical architecture from a user's settings.
 
         Args:
-            settings: Dimension -> value; scalars broadcast, None and missing dimensions keep `current`'s.
-            current: Where missing dimensions come from (default: the maximal architecture).
+            settings: Dimension -> value; scalars broadcast, None and missing dimensions keep the value of `current`.
+            current: The values of missing dimensions (default: the maximal architecture).
 
         Raises:
-            ValueError: An unknown dimension or a wrong value; names the entry, the allowed values, the given one.
+            ValueError: An unknown dimension or a wrong value; names the entry, the allowed values and the given one.
         """
         unknown = sorted(set(settings) - {dim.name for dim in self.dims})
         if unknown:
@@ -209,34 +253,8 @@ class SearchSpace:
             for dim in self.dims
         }
 
-    def encode(self, arch: Arch) -> list[int]:
-        """An architecture as integers: for each entry its index among the dimension's choices."""
-        arch = self.parse(arch)
-        code = []
-        for dim in self.dims:
-            choices = dim.choices()
-            entries = [arch[dim.name]] if dim.length is None else arch[dim.name]
-            code += [choices.index(entry) for entry in entries]
-        return code
-
-    def decode(self, code: Sequence[int]) -> Arch:
-        """The inverse of `encode`. Raises ValueError for a wrong length or an index out of range."""
-        expected = sum(dim.length or 1 for dim in self.dims)
-        if len(code) != expected:
-            raise ValueError(f"an encoded architecture has {expected} integers, but got {len(code)}")
-        rest, arch = list(code), {}
-        for dim in self.dims:
-            choices = dim.choices()
-            entries, rest = rest[: dim.length or 1], rest[dim.length or 1 :]
-            for index in entries:
-                if not 0 <= index < len(choices):
-                    raise ValueError(f"{dim.name}: index must be in 0..{len(choices) - 1}, but got {index}")
-            values = [_copy(choices[index]) for index in entries]
-            arch[dim.name] = values[0] if dim.length is None else values
-        return arch
-
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able description of the declared dimensions and what is open of them."""
+        """A JSON-able description of the declared dimensions and their unlocked values (a cache-key input)."""
         return {
             dim.name: {"values": list(dim.values), "open": list(self.unlocked_values(dim.name)), "length": dim.length}
             for dim in self.dims
@@ -249,7 +267,7 @@ def arch_key(arch: Arch) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` with every numpy array, torch tensor and number of theirs as Python's lists and numbers."""
+    """`value` with numpy arrays, torch tensors and their scalars converted to Python lists and numbers."""
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value.tolist() if hasattr(value, "tolist") else value

@@ -1,4 +1,4 @@
-"""The only door to `ofa`: applies the upstream patches, then re-exports what we subclass and call."""
+"""The only module that imports `ofa`: applies the upstream patches, then re-exports the names that the package uses."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ __all__ = [
 
 @contextmanager
 def new_layers(dtype: torch.dtype) -> Iterator[None]:
-    """Within it new layers have this type, and the weights that upstream draws before copying are nobody's loss."""
+    """Within this context new layers have this dtype, and drawing their weights leaves torch's random state unchanged.
+
+    Upstream draws weights even for layers whose weights are copied from the supernet afterwards.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -77,7 +80,7 @@ def new_layers(dtype: torch.dtype) -> Iterator[None]:
 
 
 def layer_from_config(config: dict | None):
-    """Upstream's `set_layer_from_config` on a copy: upstream pops keys out of the dictionary it is given."""
+    """Upstream's `set_layer_from_config` on a copy, because upstream removes keys from the given dictionary."""
     import copy
 
     return set_layer_from_config(copy.deepcopy(config))

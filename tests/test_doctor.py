@@ -17,6 +17,7 @@ from ofav2_plugins.utils.files import read_json, write_record
 from ofav2_plugins.utils.meters import EnergyMeter
 
 SMALL = ["width_mult=0.25", "resolutions=[16]", "batch_size=512", "evaluation.bn_images=64", "evaluation.max_subnets=1",
+         "evaluation.final_trunks=1",
          "phases={full: {epochs: 2}, sandwich: {epochs: 1}}"]  # fmt: skip
 
 

@@ -14,9 +14,9 @@ ORDER = """
     __init__
     errors plugin utils registry space upstream
     branches skips exits augmentation models
-    distillation phases teachers
+    distillation phases teachers exit_rules exporters
     data recipes evaluation training execution executors
-    study report testing doctor cli __main__
+    predictors searchers search deploy study report testing doctor cli __main__
 """.split()
 """The package's modules and folders; each may import, wherever it does, those before it. Within a folder there is
 no order, but no circle either."""
@@ -92,7 +92,8 @@ def test_the_order_is_checked_inside_functions_but_not_for_type_checkers(tmp_pat
         "from typing import TYPE_CHECKING\n"
         "from .errors import UserError\n"
         "if TYPE_CHECKING:\n    from .cli import main\n"
-        "def f():\n if 1:\n  from .run import RunConfig\n  from . import doctor\n from .errors import RunError\n"
+        "def f():\n if 1:\n  from .execution.training_run import TrainingRun\n  from . import doctor\n"
+        " from .errors import RunError\n"
     )
     assert upward(f"{ROOT}.models.supernet", imported(f"{ROOT}.made", made, inside=True)) == [
         f"{ROOT}.doctor",

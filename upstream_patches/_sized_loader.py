@@ -1,6 +1,6 @@
-"""A data loader which draws one image size per batch, on the public interface of torch's `DataLoader`.
+"""A data loader that draws one image size per batch, built on the public interface of torch's `DataLoader`.
 
-It stands in for the copy of an early torch 1.x loader in `ofa.utils.my_dataloader.my_data_loader`. `ofa` is
+It replaces the copy of an early torch 1.x loader in `ofa.utils.my_dataloader.my_data_loader`. `ofa` is
 imported inside the functions because a worker process may import this module before it imports `ofa`.
 """
 
@@ -18,7 +18,7 @@ SizedBatch = tuple[int, list[int]]
 
 
 def draw_size(batch: int) -> int:
-    """The image size upstream draws for this batch; the random state of the process stays as it is."""
+    """The image size that upstream draws for this batch; the random state of the process does not change."""
     from ofa.utils.my_dataloader import MyRandomResizedCrop
 
     state, active = random.getstate(), MyRandomResizedCrop.ACTIVE_SIZE
@@ -33,8 +33,8 @@ def draw_size(batch: int) -> int:
 class _SizedBatches:
     """The batches of a batch sampler, each with the size drawn for it.
 
-    The main process draws, so a worker needs neither the batch number nor the size list and the epoch,
-    class attributes which a spawned worker would not inherit.
+    The main process draws the sizes: they depend on class attributes (the list of sizes and the epoch) that a
+    spawned worker does not inherit.
     """
 
     def __init__(self, batches: Iterable[list[int]]) -> None:
@@ -49,7 +49,7 @@ class _SizedBatches:
 
 
 class _SizedDataset(Dataset):
-    """A dataset whose transforms use the size which comes with the batch."""
+    """A dataset whose transforms use the image size that is passed with the batch."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -72,7 +72,7 @@ class MyDataLoader(DataLoader):
     def __iter__(self) -> Any:
         if self.batch_sampler is None or isinstance(self.dataset, IterableDataset):
             return super().__iter__()
-        # a second loader, because this one must go on showing its own dataset and samplers
+        # a second loader, because this one must keep its own dataset and samplers as attributes
         sized: DataLoader = DataLoader(
             _SizedDataset(self.dataset),
             batch_sampler=_SizedBatches(self.batch_sampler),  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""What the patches share: telling a defect from upstream's source, and changing upstream once it is imported.
+"""Shared by the patches: detect a defect in upstream's source, and change upstream when it is imported.
 
-Nothing here imports torch or ofa. Upstream's files are read by path, and a change of a module which is not
-imported yet is made right after its import, before any other module can copy a name out of it.
+Imports neither torch nor ofa. Upstream's files are read by path. A module that is not imported yet is changed
+right after its import, before any other module can copy a name from it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Change = Callable[[ModuleType], None]
 
 @functools.cache
 def source(module: str) -> str:
-    """Source text of `module`, "" if there is none. Looks up the top package only and imports nothing."""
+    """Source text of `module`, or "" if it has none. Finds the top-level package and imports nothing."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
     for folder in (spec.submodule_search_locations if spec else None) or ():
@@ -36,7 +36,7 @@ def source(module: str) -> str:
 
 
 class Defect:
-    """A defect of one upstream module, known by a piece of the module's source text."""
+    """A defect of one upstream module, identified by a piece of the module's source text."""
 
     def __init__(self, module: str, text: str) -> None:
         self.module = module
@@ -47,7 +47,7 @@ class Defect:
         return not self.repaired and self.text in source(self.module)
 
     def repair(self, change: Change, on: str | None = None) -> None:
-        """Run `change` on the module (or on module `on`), now if it is imported, else after its import."""
+        """Run `change` on the module (or on module `on`): now if it is imported, otherwise after its import."""
         if self.present():
             when_imported(on or self.module, change)
             self.repaired = True
@@ -57,7 +57,7 @@ _changes: dict[str, list[Change]] = {}
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Post-import hook: finds a module as Python would, and adds the waiting changes to its execution."""
+    """Post-import hook: finds a module as Python does, and runs the pending changes after its execution."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -73,13 +73,13 @@ class _Finder(importlib.abc.MetaPathFinder):
                 for change in _changes[fullname]:
                     change(module)
 
-            # on this one loader object, so that its type and all its other methods stay what they are
+            # set on this one loader object, so that its type and its other methods do not change
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
 def when_imported(module: str, change: Change) -> None:
-    """Run `change(module)` now if the module is imported, and after every later (re-)import of it."""
+    """Run `change(module)` now if the module is imported, and after each later import of it."""
     if module in sys.modules:
         change(sys.modules[module])
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -88,25 +88,28 @@ def when_imported(module: str, change: Change) -> None:
 
 
 def replace(owner: ModuleType | type, name: str, make: Callable[[Any], Any]) -> None:
-    """Put `make(old)` in the place of function `name` of a class or module.
+    """Replace function `name` of a class or module by `make(old)`.
 
-    Modules which have copied a module's function by `from ... import` get the new one too.
+    If `owner` is a module, modules that have copied the function with `from ... import` get the new one too.
     """
     old = getattr(owner, name)
     new = functools.wraps(old)(make(old))
     setattr(owner, name, new)
     if isinstance(owner, ModuleType):
         for module in list(sys.modules.values()):
-            # the bare dictionary: attribute access would wake modules which import lazily
+            # the module's dictionary, because attribute access would trigger lazy imports
             if getattr(module, "__dict__", {}).get(name) is old:
                 setattr(module, name, new)
 
 
 def edit(function: Any, *changes: tuple[str, str]) -> None:
-    """Change pieces of a function's source text, in place: every copy of the function has the new code.
+    """Replace pieces of a function's source text in place, so that every reference to it runs the new code.
 
-    For a defect in the middle of a long function, this leaves all the rest of it as the installed upstream
-    has it, where a restated function would freeze one upstream version.
+    For a defect in the middle of a long function: the rest of the function remains that of the installed upstream,
+    while a complete replacement would copy one upstream version.
+
+    Raises:
+        ValueError: The source text does not contain a piece.
     """
     function = inspect.unwrap(function)
     assert isinstance(function, FunctionType)
@@ -121,10 +124,10 @@ def edit(function: Any, *changes: tuple[str, str]) -> None:
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list.clear()
     if function.__code__.co_freevars == ("__class__",):
-        # A method that says `super` has the cell `__class__`, which only a class body around it makes.
+        # A method that uses `super` has the cell `__class__`, which exists only inside a class body.
         tree = ast.parse("class _: pass")
         tree.body[0].body = [definition]  # type: ignore[attr-defined]
-    ast.increment_lineno(definition, first - 1)  # tracebacks point into upstream's file
+    ast.increment_lineno(definition, first - 1)  # tracebacks then show the lines of upstream's file
     namespace: dict[str, Any] = {}
     exec(compile(tree, function.__code__.co_filename, "exec"), function.__globals__, namespace)
     made = namespace.get(function.__name__) or vars(namespace["_"])[function.__name__]

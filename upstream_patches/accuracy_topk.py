@@ -1,10 +1,10 @@
-"""Top-5 accuracy crashes on networks of fewer than five classes.
+"""Top-5 accuracy crashes on networks with fewer than five classes.
 
 Symptom: RuntimeError "selected index k out of range" in validation and training, because the run managers
     always ask for top-1 and top-5.
 Upstream: ofa/utils/common_tools.py, line 170 (`accuracy`).
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: `accuracy` asks `topk` for no more than the number of classes.
+Drop when: `accuracy` limits the k of `topk` to the number of classes.
 """
 
 from types import ModuleType
@@ -23,5 +23,5 @@ def apply() -> None:
 
 
 def _limit_k(module: ModuleType) -> None:
-    # the slices `correct[:k]` below this line accept a k beyond the classes: it is then 100 %
+    # the slices `correct[:k]` below this line accept a k above the number of classes; the accuracy is then 100 %
     edit(module.accuracy, ("max(topk)", "min(max(topk), output.size(1))"))

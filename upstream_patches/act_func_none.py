@@ -1,12 +1,12 @@
-"""Layers without an activation cannot run, or cannot name themselves.
+"""Layers without an activation fail in `forward` or in `module_str`.
 
 Symptom: TypeError "'NoneType' object is not callable" in the forward pass of MBConvLayer,
-    ResNetBottleneckBlock and their dynamic kin when `act_func` is None or "none", both of which
+    ResNetBottleneckBlock and their dynamic versions if `act_func` is None or "none", both of which
     `build_activation` accepts; AttributeError "no attribute 'module_str'" on ConvLayer(act_func=None).
 Upstream: ofa/utils/layers.py, lines 224, 512, 537, 569, 692, 714, 771 and
     ofa/imagenet_classification/elastic_nn/modules/dynamic_layers.py, lines 177, 192, 446, 560, 575, 638.
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: these layers leave out an activation which is None, and `module_str` accepts it.
+Drop when: these layers omit an activation that is None, and `module_str` accepts None.
 """
 
 from types import ModuleType

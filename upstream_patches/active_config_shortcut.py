@@ -1,10 +1,10 @@
-"""The active configuration of OFAResNets holds a layer where it should hold the layer's configuration.
+"""The active configuration of OFAResNets contains a layer instead of the layer's configuration.
 
-Symptom: `ResNets.build_from_config(net.get_active_net_config())` ends in AttributeError "'IdentityLayer'
-    object has no attribute 'pop'", `json.dumps` of the configuration in TypeError.
+Symptom: `ResNets.build_from_config(net.get_active_net_config())` raises AttributeError "'IdentityLayer'
+    object has no attribute 'pop'"; `json.dumps` of the configuration raises TypeError.
 Upstream: ofa/imagenet_classification/elastic_nn/networks/ofa_resnets.py, lines 311-314.
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: `OFAResNets.get_active_net_config` returns nothing but plain data.
+Drop when: `OFAResNets.get_active_net_config` returns plain data only.
 """
 
 from collections.abc import Callable

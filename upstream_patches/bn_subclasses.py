@@ -1,8 +1,8 @@
-"""Subclasses of BatchNorm are skipped silently where upstream compares the exact type.
+"""Subclasses of BatchNorm are skipped silently, because upstream compares exact types.
 
-Symptom: in a network with SyncBatchNorm or any subclass of BatchNorm2d, extracted subnets and reorganised
-    weights keep the running statistics of other channels, `init_models` and `set_bn_param` leave the layers
-    as they are, `set_running_statistics` and `get_bn_param` do not see SyncBatchNorm. No error, wrong output.
+Symptom: in a network with SyncBatchNorm or a subclass of BatchNorm2d, extracted subnets and reorganised
+    weights keep the running statistics of other channels, `init_models` and `set_bn_param` do not change the
+    layers, and `set_running_statistics` and `get_bn_param` ignore SyncBatchNorm. No error, wrong output.
 Upstream: ofa/utils/my_modules.py, lines 27, 44 and 144; ofa/imagenet_classification/elastic_nn/utils.py,
     lines 22 and 81; ofa/imagenet_classification/elastic_nn/modules/dynamic_layers.py, lines 48 and 62.
 Affects: ofa 0.1.0.post202307202001, every torch.

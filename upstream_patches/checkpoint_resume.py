@@ -1,12 +1,12 @@
-"""Training cannot be resumed: the run manager's own checkpoints fail to load, and the error is hidden.
+"""Training cannot be resumed: the run manager's own checkpoints do not load, and the error is hidden.
 
 Symptom: `RunManager.load_model` prints "fail to load checkpoint", returns {} and training starts again at
-    epoch 0, because `best_acc` is saved as a numpy scalar, which `torch.load` refuses since `weights_only`
-    is its default. A file name which does not exist loads the default checkpoint instead.
+    epoch 0, because `best_acc` is saved as a numpy scalar, which `torch.load` rejects since `weights_only`
+    is its default. If a file does not exist, the default checkpoint is loaded instead.
 Upstream: ofa/imagenet_classification/run_manager/run_manager.py, lines 167-175 and 414;
     ofa/imagenet_classification/elastic_nn/training/progressive_shrinking.py, line 282 (`load_models`).
 Affects: ofa 0.1.0.post202307202001 with torch >= 2.6; the hidden errors with every torch.
-Drop when: `best_acc` is saved as a float and `load_model` raises what keeps it from loading.
+Drop when: `best_acc` is saved as a float and `load_model` raises the error of loading.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def _repair_manager(module: ModuleType) -> None:
 
 
 def _numpy_scalars() -> AbstractContextManager[Any]:
-    """Lets `torch.load` accept the numpy scalar in the checkpoints which were saved without this patch."""
+    """Lets `torch.load` accept the numpy scalar in checkpoints that were saved without this patch."""
     import numpy
     import torch
 
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
-        return nullcontext()  # weights_only is not the default there
+        return nullcontext()  # weights_only is not the default in these versions
     dtype = numpy.dtype("float64")
     scalar = numpy.float64(0).__reduce__()[0]
-    # numpy 1 and numpy 2 have pickled the same function by different paths
+    # numpy 1 and numpy 2 pickle the same function under different module paths
     names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     return torch.serialization.safe_globals([*names, numpy.dtype, type(dtype)])  # type: ignore[list-item]
 
@@ -82,10 +82,10 @@ def _raising(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str,
         if model_fname is not None and not os.path.exists(model_fname):
             raise FileNotFoundError(model_fname)
         checkpoint = original(self, model_fname)
-        if not checkpoint:  # nothing to resume from, or an error was swallowed
+        if not checkpoint:  # there is no checkpoint, or upstream has hidden an error
             tried = model_fname or Path(self.save_path, "latest.txt").read_text(encoding="utf-8").strip()
             if os.path.exists(tried):
-                torch.load(tried, map_location="cpu")  # raises it again
+                torch.load(tried, map_location="cpu")  # raises the hidden error
         return checkpoint
 
     return load_model

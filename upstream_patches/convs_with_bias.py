@@ -1,4 +1,4 @@
-"""Weight standardisation cannot be turned on in a network which has convolutions with a bias.
+"""Weight standardisation cannot be turned on in a network that has convolutions with a bias.
 
 Symptom: RuntimeError "Boolean value of Tensor with more than one value is ambiguous" from
     `net.set_bn_param(momentum, eps, ws_eps=...)` when the network has squeeze-and-excite layers.
@@ -19,10 +19,10 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    _defect.repair(_ask_for_none)
+    _defect.repair(_compare_with_none)
 
 
-def _ask_for_none(module: ModuleType) -> None:
+def _compare_with_none(module: ModuleType) -> None:
     edit(
         module.replace_conv2d_with_my_conv2d,
         ("and not sub_module.bias:", "and sub_module.bias is None:"),

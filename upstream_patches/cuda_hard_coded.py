@@ -1,7 +1,7 @@
-"""Progressive shrinking moves every batch to CUDA, wherever the network is.
+"""Progressive shrinking moves every batch to CUDA, regardless of the network's device.
 
 Symptom: RuntimeError or AssertionError (no NVIDIA driver, torch not compiled with CUDA) in the first batch
-    of `train_one_epoch`, and so in every `train_elastic_*`, on a machine without CUDA.
+    of `train_one_epoch`, and therefore in every `train_elastic_*`, on a machine without CUDA.
 Upstream: ofa/imagenet_classification/elastic_nn/training/progressive_shrinking.py, line 154.
 Affects: ofa 0.1.0.post202307202001, every torch.
 Drop when: the batch is moved to the device of the run manager or of the network.

@@ -4,7 +4,7 @@ Symptom: RuntimeError or AssertionError (no NVIDIA driver, torch not compiled wi
     `FLOPsTable(pred_type="latency", device="cpu")` on a machine without CUDA.
 Upstream: ofa/tutorial/flops_table.py, lines 48, 51, 53 and 57.
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: `measure_single_layer_latency` synchronises only where CUDA is available.
+Drop when: `measure_single_layer_latency` synchronises only if CUDA is available.
 """
 
 from types import ModuleType

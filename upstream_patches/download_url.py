@@ -1,11 +1,11 @@
-"""A failed download hides its reason, and an interrupted one is taken for a finished file.
+"""A failed download hides its cause, and an interrupted download is treated as a finished file.
 
-Symptom: FileNotFoundError or NotADirectoryError for `<file>/download.lock`, a file which is never there,
-    instead of the network's error. What an interrupted download has left behind is returned by the next
-    call as the cached file.
+Symptom: FileNotFoundError or NotADirectoryError for `<file>/download.lock`, a file that never exists,
+    instead of the network's error. The next call returns the incomplete file of an interrupted download
+    as the cached file.
 Upstream: ofa/utils/common_tools.py, lines 119 and 121-125 (`download_url`).
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: `download_url` lets the error through and renames the file when it is complete.
+Drop when: `download_url` raises the network's error and renames the file only when it is complete.
 """
 
 from types import ModuleType
@@ -21,10 +21,10 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    _defect.repair(_let_error_through)
+    _defect.repair(_raise_error)
 
 
-def _let_error_through(module: ModuleType) -> None:
+def _raise_error(module: ModuleType) -> None:
     edit(
         module.download_url,
         (
@@ -32,5 +32,5 @@ def _let_error_through(module: ModuleType) -> None:
             'os.replace(urlretrieve(url, cached_file + ".part")[0], cached_file)',
         ),
         (_LOCK, ""),
-        ("return None", "raise"),  # every caller opens the result at once: None would hide the error again
+        ("return None", "raise"),  # every caller opens the result immediately, so None would hide the error
     )

@@ -1,7 +1,7 @@
-"""Dynamic convolutions with a dilation pad as if they had none.
+"""The padding of dynamic convolutions ignores their dilation.
 
 Symptom: a dynamic layer with `dilation=2` shrinks its input, while the layer extracted from it by
-    `get_active_subnet` keeps the size: the subnet is not the network which was trained.
+    `get_active_subnet` preserves the size: the subnet differs from the trained network.
 Upstream: ofa/imagenet_classification/elastic_nn/modules/dynamic_op.py, lines 112, 153 and 217.
 Affects: ofa 0.1.0.post202307202001, every torch.
 Drop when: the padding in these `forward` methods is multiplied by the dilation, as in `ConvLayer`.

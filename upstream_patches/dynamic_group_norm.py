@@ -1,4 +1,4 @@
-"""A dynamic network crashes once its batch norms have been replaced by group norms.
+"""A dynamic network crashes after its batch norms have been replaced by group norms.
 
 Symptom: AttributeError "'GroupNorm' object has no attribute 'num_features'" in the forward pass of an OFA
     network after `set_bn_param(..., gn_channel_per_group=8)`.

@@ -1,4 +1,4 @@
-"""Networks load an incomplete state dictionary, even an empty one, without a word.
+"""Networks load an incomplete state dictionary, even an empty one, without an error.
 
 Symptom: `net.load_state_dict({})` succeeds on OFAMobileNetV3, OFAProxylessNASNets, OFAResNets, MobileNetV3
     and ProxylessNASNets, and the network keeps its random weights. `strict` is ignored.
@@ -6,7 +6,7 @@ Upstream: ofa/imagenet_classification/elastic_nn/networks/ofa_mbv3.py, lines 209
     lines 208-234, ofa_resnets.py, lines 182-198; ofa/imagenet_classification/networks/mobilenet_v3.py and
     proxyless_nets.py, `load_state_dict`: the given values are merged into the network's own.
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: `load_state_dict` reports missing keys, except the two kinds which are meant to be absent.
+Drop when: `load_state_dict` reports missing keys, except the two kinds that may be missing (see below).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _defects = {
     "ProxylessNASNets": Defect(f"{_STATIC}.proxyless_nets", "current_state_dict = self.state_dict()\n"),
 }
 
-# Kernel transforms are new when a network with one kernel size becomes elastic; the batch counters came
-# with torch 0.4.1.
+# Kernel transforms do not exist yet when a network with one kernel size becomes elastic; batch counters do not
+# exist in checkpoints of torch < 0.4.1.
 _MAY_BE_MISSING = ("_matrix", "num_batches_tracked")
 
 
@@ -52,12 +52,12 @@ def _reporting(original: Callable[..., None]) -> Callable[..., Any]:
         given = {id(value) for value in state_dict.values()}
         missing: list[str] = []
 
-        # Upstream hands nn.Module the merged dictionary; what is not one of the given objects was missing.
+        # Upstream passes the merged dictionary to nn.Module; values that are not among the given objects were missing.
         def find_missing(merged: Any, prefix: str, metadata: Any, *lists: Any) -> None:
             absent = (key for key, value in merged.items() if id(value) not in given)
             missing.extend(key for key in absent if not key.endswith(_MAY_BE_MISSING))
             if strict:
-                lists[1].extend(missing)  # the missing keys, of which torch makes its usual error
+                lists[1].extend(missing)  # torch's list of missing keys: torch raises its usual error
 
         hook = self._register_load_state_dict_pre_hook(find_missing)
         try:

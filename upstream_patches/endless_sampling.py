@@ -1,10 +1,10 @@
-"""Building an accuracy dataset never ends when the space has fewer architectures than asked for.
+"""Building an accuracy dataset never ends if the space has fewer architectures than requested.
 
-Symptom: `AccuracyDataset.build_acc_dataset(run_manager, net, n_arch=1000)` loops for ever on a network with
+Symptom: `AccuracyDataset.build_acc_dataset(run_manager, net, n_arch=1000)` loops forever on a network with
     fewer than 1000 architectures, the default number.
 Upstream: ofa/nas/accuracy_predictor/acc_dataset.py, lines 64-67.
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: the loop over `sample_active_subnet` has an end.
+Drop when: the loop over `sample_active_subnet` has a limit.
 """
 
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from typing import Any
 
 from ._support import Defect, edit
 
-MAX_TRIES = 10_000  # draws without a new architecture before the space is held to be exhausted
+MAX_TRIES = 10_000  # draws without a new architecture after which the space counts as exhausted
 
 _OLD = "net_setting = ofa_network.sample_active_subnet()"
 _defect = Defect("ofa.nas.accuracy_predictor.acc_dataset", _OLD)

@@ -1,6 +1,6 @@
-"""Evolution search loops for ever under a constraint which no architecture meets.
+"""Evolution search loops forever under a constraint that no architecture meets.
 
-Symptom: `run_evolution_search` never returns, without a message, in both `ofa.nas` and `ofa.tutorial`.
+Symptom: `run_evolution_search` never returns and prints nothing, in both `ofa.nas` and `ofa.tutorial`.
 Upstream: ofa/nas/search_algorithm/evolution.py, lines 34, 41 and 52; ofa/tutorial/evolution_finder.py,
     lines 134, 142 and 162 (`while True`).
 Affects: ofa 0.1.0.post202307202001, every torch.
@@ -15,8 +15,8 @@ from typing import Any
 
 from ._support import Defect, replace
 
-# Draws for one sample. A strict but feasible constraint may need many, so this is far above what a search
-# needs; `EvolutionFinder.MAX_TRIES` and `finder.MAX_TRIES` may be set lower for a slow predictor.
+# Draws for one sample. A strict but feasible constraint may need many, so the limit is far above the typical
+# number; set `EvolutionFinder.MAX_TRIES` or `finder.MAX_TRIES` lower for a slow predictor.
 MAX_TRIES = 100_000
 
 _nas = Defect("ofa.nas.search_algorithm.evolution", "        while True:\n")
@@ -40,7 +40,7 @@ def _bound(module: ModuleType, random_sample: str) -> None:
 
 
 class _Limited:
-    """An efficiency predictor which gives up after `limit` architectures."""
+    """An efficiency predictor that raises ValueError after `limit` architectures."""
 
     def __init__(self, predictor: Any, limit: int) -> None:
         self.predictor = predictor

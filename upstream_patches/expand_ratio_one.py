@@ -1,11 +1,11 @@
-"""A subnet with expand ratio 1 loses a convolution which the dynamic network runs.
+"""A subnet with expand ratio 1 lacks a convolution that the dynamic network runs.
 
-Symptom: with `expand_ratio_list=[1, 3]` and active ratio 1, the network from `get_active_subnet`, or built
-    from `get_active_net_config`, gives other outputs than the dynamic network. No error.
+Symptom: with `expand_ratio_list=[1, 3]` and active ratio 1, the outputs of the network from
+    `get_active_subnet`, or built from `get_active_net_config`, differ from the dynamic network's. No error.
 Upstream: ofa/imagenet_classification/elastic_nn/modules/dynamic_layers.py, line 341: the dynamic layer has
-    an expanding convolution unless its greatest ratio is 1, MBConvLayer has none whenever its ratio is 1.
+    an expanding convolution unless its largest ratio is 1; MBConvLayer has none if its ratio is 1.
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: the static layer is told whether there is an expanding convolution.
+Drop when: the configuration of the static layer says whether it has an expanding convolution.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def _keep_conv(original: Callable[[Any, int], dict[str, Any]]) -> Callable[[Any,
     def get_active_subnet_config(self: Any, in_channel: int) -> dict[str, Any]:
         config = original(self, in_channel)
         if self.inverted_bottleneck is not None and config["expand_ratio"] == 1:
-            # As in MobileNetV3Large, None says that `mid_channels` alone is the width.
+            # As in MobileNetV3Large, None means that the width is `mid_channels`.
             config["expand_ratio"] = None
         return config
 

@@ -1,6 +1,6 @@
-"""The FLOPs counter takes every convolution for a two-dimensional one.
+"""The FLOPs counter treats every convolution as two-dimensional.
 
-Symptom: IndexError on a network with Conv1d; a count which leaves out the kernel's depth with Conv3d.
+Symptom: IndexError on a network with Conv1d; with Conv3d the count omits the depth of the kernel.
 Upstream: ofa/utils/flops_counter.py, line 16 (`count_convNd`, registered for all three).
 Affects: ofa 0.1.0.post202307202001, every torch.
 Drop when: the size of the kernel is the product of all its dimensions.

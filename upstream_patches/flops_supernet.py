@@ -1,11 +1,11 @@
-"""The FLOPs reported for a dynamic network leave out all its dynamic layers.
+"""The FLOPs reported for a dynamic network omit all of its dynamic layers.
 
-Symptom: `count_net_flops`, `get_net_info` and the run manager's net_info.txt give a tenth of the true number
+Symptom: `count_net_flops`, `get_net_info` and the run manager's net_info.txt report a tenth of the true number
     for OFAMobileNetV3 and OFAProxylessNASNets, and 0 for OFAResNets.
 Upstream: ofa/utils/pytorch_utils.py, line 101: the counter hooks nn.Conv2d modules, but dynamic layers call
     F.conv2d with a part of the weight.
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: the counter knows the dynamic layers.
+Drop when: the counter supports the dynamic layers.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def _of_active_subnet(original: Callable[..., float]) -> Callable[..., float]:
 
         net = net.module if isinstance(net, torch.nn.DataParallel) else net
         if isinstance(net, MyNetwork) and hasattr(net, "get_active_subnet"):
-            with torch.random.fork_rng(devices=[]):  # new layers draw weights: counting must not change a run
+            with torch.random.fork_rng(devices=[]):  # counting must not change the random state
                 net = net.get_active_subnet()
         return original(net, *args, **kwargs)
 

@@ -1,10 +1,10 @@
-"""The pretrained OFAResNets cannot be downloaded into a folder which does not exist yet.
+"""The pretrained OFAResNets cannot be downloaded into a folder that does not exist yet.
 
 Symptom: FileNotFoundError for a temporary file in `.torch/ofa_nets/` from `ofa_net("ofa_resnet50")`, unless
     another network was downloaded there before.
-Upstream: ofa/model_zoo.py, line 104: unlike `download_url`, gdown does not make the folder.
+Upstream: ofa/model_zoo.py, line 104: unlike `download_url`, gdown does not create the folder.
 Affects: ofa 0.1.0.post202307202001, every gdown.
-Drop when: `ofa_net` makes the folder before it calls gdown.
+Drop when: `ofa_net` creates the folder before it calls gdown.
 """
 
 import os

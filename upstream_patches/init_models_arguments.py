@@ -1,8 +1,8 @@
-"""A run manager cannot be made with its default arguments.
+"""A run manager cannot be constructed with its default arguments.
 
 Symptom: AttributeError "'str' object has no attribute 'modules'" from `RunManager(path, net, config)`.
-Upstream: ofa/imagenet_classification/run_manager/run_manager.py, line 57: `init_models` gets the name of the
-    initialisation where it expects the network.
+Upstream: ofa/imagenet_classification/run_manager/run_manager.py, line 57: `init_models` receives the name of the
+    initialisation instead of the network.
 Affects: ofa 0.1.0.post202307202001, every torch.
 Drop when: the call is `init_models(self.net, ...)`.
 """

@@ -1,7 +1,7 @@
-"""Measuring the latency of a network takes the batch norms out of that network for good.
+"""Measuring the latency of a network removes the batch norms from that network permanently.
 
-Symptom: after `measure_net_latency(net)`, or in a RunManager made with `measure_latency="cpu"`, every batch
-    norm is the identity: the network trains and predicts without them. It is left in evaluation mode too.
+Symptom: after `measure_net_latency(net)`, or in a RunManager constructed with `measure_latency="cpu"`, every
+    batch norm is the identity: the network trains and predicts without them. It also stays in evaluation mode.
 Upstream: ofa/utils/pytorch_utils.py, line 112 (`measure_net_latency`).
 Affects: ofa 0.1.0.post202307202001, every torch.
 Drop when: the batch norms are removed from a copy.

@@ -1,7 +1,7 @@
-"""Building a network destroys the configuration it is built from.
+"""Building a network destroys the configuration that it is built from.
 
-Symptom: KeyError 'name' when a network is built a second time from one configuration; a configuration saved
-    after building lacks the layers' names.
+Symptom: KeyError 'name' when a second network is built from the same configuration; a configuration saved
+    after building lacks the names of the layers.
 Upstream: ofa/utils/layers.py, line 43 (`set_layer_from_config`).
 Affects: ofa 0.1.0.post202307202001, every torch.
 Drop when: `set_layer_from_config` leaves its argument unchanged.
@@ -29,7 +29,7 @@ def apply() -> None:
 
 def _from_copy(original: Build) -> Build:
     def set_layer_from_config(layer_config: dict[str, Any] | None) -> Any:
-        # one level is enough: the layers inside a layer come through this function as well
+        # a shallow copy is enough, because layers inside a layer are built by this function too
         return original(None if layer_config is None else dict(layer_config))
 
     return set_layer_from_config

@@ -24,4 +24,4 @@ def apply() -> None:
 
 
 def _iterate(module: ModuleType) -> None:
-    edit(module.list_sum, (_OLD, "sum(x[1:], x[0])"))  # the first item as start: items need not be numbers
+    edit(module.list_sum, (_OLD, "sum(x[1:], x[0])"))  # starts with the first item, because items need not be numbers

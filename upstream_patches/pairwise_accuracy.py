@@ -1,9 +1,9 @@
-"""The pairwise accuracy of a single value never ends.
+"""The pairwise accuracy of a single value is an endless loop.
 
-Symptom: `pairwise_accuracy([a], [b])` loops for ever in search of a second index.
+Symptom: `pairwise_accuracy([a], [b])` loops forever, because it never draws a second index.
 Upstream: ofa/utils/common_tools.py, lines 155-159.
 Affects: ofa 0.1.0.post202307202001, every numpy.
-Drop when: `pairwise_accuracy` refuses fewer than two values.
+Drop when: `pairwise_accuracy` rejects fewer than two values.
 """
 
 from types import ModuleType
@@ -19,8 +19,8 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    _defect.repair(_ask_for_two)
+    _defect.repair(_require_two)
 
 
-def _ask_for_two(module: ModuleType) -> None:
+def _require_two(module: ModuleType) -> None:
     edit(module.pairwise_accuracy, (_OLD, f'{_OLD} and n > 1, "a pair needs two values"'))

@@ -1,7 +1,7 @@
-"""The FLOPs counter leaves its counts in the network's state dictionary.
+"""The FLOPs counter adds its counts to the network's state dictionary.
 
-Symptom: after `profile(net, shape)`, `net.state_dict()` has a `total_ops` and a `total_params` per layer, and
-    neither saves to nor loads from a checkpoint of the same network.
+Symptom: after `profile(net, shape)`, `net.state_dict()` has a `total_ops` and a `total_params` per layer, and is
+    incompatible with checkpoints of the same network.
 Upstream: ofa/utils/flops_counter.py, lines 54-55 (`profile`).
 Affects: ofa 0.1.0.post202307202001, every torch.
 Drop when: the two buffers are not persistent, or are removed after counting.
@@ -23,7 +23,7 @@ def apply() -> None:
 
 
 def _not_persistent(module: ModuleType) -> None:
-    # they stay attributes of the layers, for those who read the counts per layer
+    # they remain attributes of the layers, for code that reads the counts per layer
     edit(
         module.profile,
         *(

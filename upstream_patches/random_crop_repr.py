@@ -1,9 +1,9 @@
 """A random crop of several sizes cannot be printed.
 
-Symptom: KeyError <InterpolationMode.BILINEAR> from `repr(MyRandomResizedCrop(...))`, and so from RunManager,
-    which writes the transforms to net_info.txt, with a list of image sizes.
-Upstream: ofa/utils/my_dataloader/my_random_resize_crop.py, line 86: torchvision turns PIL's constant into
-    its own enumeration, which the table of names does not know.
+Symptom: with a list of image sizes, KeyError <InterpolationMode.BILINEAR> from
+    `repr(MyRandomResizedCrop(...))`, and therefore from RunManager, which writes the transforms to net_info.txt.
+Upstream: ofa/utils/my_dataloader/my_random_resize_crop.py, line 86: torchvision converts PIL's constant to
+    its own enumeration, which is missing in the table of names.
 Affects: ofa 0.1.0.post202307202001 with torchvision >= 0.9.
 Drop when: `MyRandomResizedCrop.__repr__` accepts InterpolationMode.
 """

@@ -1,8 +1,8 @@
-"""The ResNet architecture encoder takes 2 for the greatest depth of every space.
+"""The ResNet architecture encoder assumes that the largest depth of every space is 2.
 
-Symptom: with `depth_list=[0, 1]` or `[1, 2]`, an architecture sampled from OFAResNets comes back from
-    `arch2feature` and `feature2arch` with another input stem, and `random_sample_arch` draws stems which the
-    network does not have. No error, wrong features for the accuracy predictor.
+Symptom: with `depth_list=[0, 1]` or `[1, 2]`, an architecture sampled from OFAResNets has a different input
+    stem after `arch2feature` and `feature2arch`, and `random_sample_arch` draws stems that the network does
+    not have. No error, wrong features for the accuracy predictor.
 Upstream: ofa/nas/accuracy_predictor/arch_encoder.py, lines 258, 294, 297, 344 and 361; the network compares
     with `max(self.depth_list)`.
 Affects: ofa 0.1.0.post202307202001, every torch.

@@ -1,9 +1,9 @@
 """A run configuration for ImageNet cannot be copied.
 
 Symptom: TypeError "unexpected keyword argument 'n_worker'" from `ImagenetRunConfig().copy()`.
-Upstream: ofa/imagenet_classification/run_manager/run_config.py, line 63: `copy` always makes a RunConfig.
+Upstream: ofa/imagenet_classification/run_manager/run_config.py, line 63: `copy` always constructs a RunConfig.
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: `copy` makes an object of the configuration's own class.
+Drop when: `copy` constructs an object of the configuration's own class.
 """
 
 import copy
@@ -24,5 +24,5 @@ def apply() -> None:
 
 def _copy(self: Any) -> Any:
     twin = copy.copy(self)
-    twin.__dict__.pop("_data_provider", None)  # belongs to the values from which it was made
+    twin.__dict__.pop("_data_provider", None)  # cached; it depends on the values of the original
     return twin

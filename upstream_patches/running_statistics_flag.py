@@ -1,4 +1,4 @@
-"""An error while running statistics are reset leaves all dynamic batch norms in a wrong mode.
+"""An error in `set_running_statistics` leaves all dynamic batch norms in the wrong mode.
 
 Symptom: after an exception in `set_running_statistics` (a broken image, Ctrl-C), the class attribute
     `DynamicBatchNorm2d.SET_RUNNING_STATISTICS` stays True, and every later forward pass of a narrower subnet

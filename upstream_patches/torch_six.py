@@ -1,9 +1,9 @@
-"""Training with several image sizes is impossible: its data loader needs torch's removed internals.
+"""Training with several image sizes is impossible: its data loader imports removed internals of torch.
 
 Symptom: ModuleNotFoundError "No module named 'torch._six'" from ImagenetDataProvider with a list of image
-    sizes. Past that import: AttributeError "no attribute 'Empty'" when a worker takes more than five seconds,
-    one size for all batches without workers, and only the default size 224 in spawned workers.
-Upstream: ofa/utils/my_dataloader/my_data_loader.py, line 16 and all the rest: a copy of the
+    sizes. With that import repaired: AttributeError "no attribute 'Empty'" if a worker takes more than five
+    seconds, the same size for all batches without workers, and only the default size 224 in spawned workers.
+Upstream: ofa/utils/my_dataloader/my_data_loader.py, line 16 and the rest of the file: a copy of the
     loader of an early torch 1.x.
 Affects: ofa 0.1.0.post202307202001 with torch >= 2.0.
 Drop when: MyDataLoader imports, and delivers batches of different sizes for every number of workers.
@@ -28,9 +28,9 @@ def apply() -> None:
 
 
 def _provide(package: ModuleType) -> None:
-    """Put a module with a working MyDataLoader where upstream's cannot be imported."""
+    """Replace upstream's module, which cannot be imported, by one with a working MyDataLoader."""
     from ._sized_loader import MyDataLoader
 
-    module = ModuleType(_NAME, "Stands in for a module which cannot be imported any more.")
+    module = ModuleType(_NAME, "Replaces a module that can no longer be imported.")
     module.__dict__.update(MyDataLoader=MyDataLoader, __all__=["MyDataLoader"])
     sys.modules[_NAME] = package.__dict__["my_data_loader"] = module

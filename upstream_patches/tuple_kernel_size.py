@@ -1,4 +1,4 @@
-"""ConvLayer accepts a kernel size per dimension, and then crashes on it.
+"""ConvLayer accepts one kernel size per dimension but cannot be built with it.
 
 Symptom: TypeError "'tuple' object does not support item assignment" from
     `ConvLayer(8, 8, kernel_size=(3, 5))`.

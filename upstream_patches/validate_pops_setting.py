@@ -1,9 +1,9 @@
-"""Validation of additional subnets works once only.
+"""Validation of additional subnets works only once.
 
-Symptom: KeyError 'image_size' at the second validation with the same `additional_setting`, that is, at the
+Symptom: KeyError 'image_size' in the second validation with the same `additional_setting`, that is, in the
     second epoch of progressive shrinking.
-Upstream: ofa/imagenet_classification/elastic_nn/training/progressive_shrinking.py, line 93: `validate` takes
-    the image size out of the caller's dictionaries.
+Upstream: ofa/imagenet_classification/elastic_nn/training/progressive_shrinking.py, line 93: `validate` removes
+    the image size from the caller's dictionaries.
 Affects: ofa 0.1.0.post202307202001, every torch.
 Drop when: `validate` leaves `additional_setting` unchanged.
 """

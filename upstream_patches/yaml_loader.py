@@ -5,7 +5,7 @@ Symptom: TypeError "load() missing 1 required positional argument: 'Loader'" fro
 Upstream: ofa/nas/efficiency_predictor/latency_lookup_table.py, line 35;
     ofa/tutorial/latency_table.py, line 17.
 Affects: ofa 0.1.0.post202307202001 with PyYAML >= 6.0.
-Drop when: both use `yaml.safe_load`, or name a loader.
+Drop when: both use `yaml.safe_load` or pass a loader.
 """
 
 from types import ModuleType
@@ -27,5 +27,5 @@ def apply() -> None:
 
 
 def _load_safely(module: ModuleType, table: str) -> None:
-    # the tables are plain numbers from the internet: the safe loader is enough, and right
+    # the tables contain plain numbers from the internet, so the safe loader is sufficient and appropriate
     edit(getattr(module, table).__init__, (_OLD, "yaml.safe_load(fp)"))

@@ -27,7 +27,7 @@ from .options import (
 )
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 ablate quick --out runs/quick --workers 2 --resume")
 def ablate(
     study: Annotated[str, typer.Argument(help="quick, proxy, paper, or a path to a .yaml file.")],
     out: OutOption,

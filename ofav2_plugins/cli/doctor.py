@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,19 +13,25 @@ from .app import app, console
 from .options import DeviceOption, RootOption
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 doctor --dataset tiny-imagenet --root data/tiny-imagenet-200")
 def doctor(
     dataset: Annotated[str | None, typer.Option(help="Also check this dataset.")] = None,
     root: RootOption = None,
     run: Annotated[Path | None, typer.Option(help="Also check this run's folder.")] = None,
     device: DeviceOption = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per check.")] = False,
 ) -> None:
     """Check the environment, upstream patches, plugins, a dataset, a run folder; say how to fix what is wrong."""
     from ..doctor import examine
     from ..utils.distributed import make_fabric
 
     problems = 0
-    for finding in examine(dataset, root, run, make_fabric(device)):
+    found = examine(dataset, root, run, make_fabric(device))
+    if as_json:
+        findings = list(found)
+        typer.echo(json.dumps([vars(finding) for finding in findings], indent=1))
+        raise typer.Exit(int(any(finding.problem is not None for finding in findings)))
+    for finding in found:
         mark = Text("ok   ", "green") if finding.problem is None else Text("wrong", "red")
         words = (finding.what, finding.found, finding.problem or "")
         console.print(mark, Text(": ".join(word for word in words if word)), soft_wrap=True)

@@ -8,7 +8,23 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..utils.progress import say
-from . import ablate, data, doctor, plan, plugins, report, train  # noqa: F401 - each adds its command
+from . import (  # noqa: F401 - each adds its command
+    ablate,
+    bench,
+    data,
+    doctor,
+    export,
+    finetune,
+    plan,
+    plugins,
+    predict,
+    profile,
+    recipe,
+    report,
+    search,
+    train,
+    watch,
+)
 from .app import app
 
 

@@ -1,26 +1,29 @@
-"""Options that several commands share, and what is built from them."""
+"""Options that several commands share, and the objects that are built from them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from ..errors import UserError
 from ..plugin import describe_reference
+from ..utils.progress import say
 from ..utils.yaml_files import Override, apply_override, override_key, parse_yaml
 
 if TYPE_CHECKING:
     from ..training.run_config import RunConfig
 
 SupernetOption = Annotated[
-    str, typer.Option(help="SE_|EE_ x B|D|P|DP, or 'branches=a+b,skip=c,exits=d' by plugin names.")
+    str, typer.Option(help="SE_ or EE_ followed by B, D, P or DP; or 'branches=a+b,skip=c,exits=d' with plugin names.")
 ]
 RecipeOption = Annotated[str, typer.Option(help="quick, proxy, paper, or a path to a .yaml file.")]
-DatasetOption = Annotated[str, typer.Option(help="A plugin of ofav2.datasets; see `ofav2 plugins`.")]
-RootOption = Annotated[Path | None, typer.Option(help="The folder the dataset is in (the embedded one needs none).")]
+DatasetOption = Annotated[str, typer.Option(help="A plugin of ofav2.datasets; `ofav2 plugins` lists them.")]
+RootOption = Annotated[Path | None, typer.Option(help="The folder of the dataset (fashion-mini needs none).")]
 TeacherOption = Annotated[str | None, typer.Option(help="none, fixed or progressive; default: the recipe's.")]
 DistillationOption = Annotated[str | None, typer.Option(help="none, soft_ce or mse; default: the recipe's.")]
 OverridesOption = Annotated[
@@ -31,37 +34,37 @@ OverridesOption = Annotated[
         "dataset.per_class=200, supernet.skip.rate=0.1. Repeatable.",
     ),
 ]
-PhasesOption = Annotated[str | None, typer.Option(help="Only these of the recipe's phases: level,height.")]
+PhasesOption = Annotated[str | None, typer.Option(help="Run only these phases of the recipe: level,height.")]
 InitFromOption = Annotated[
-    Path | None, typer.Option(help="Start from an OFA checkpoint, or a best.safetensors of a run.")
+    Path | None, typer.Option(help="Initial weights: an OFA checkpoint or the best.safetensors of a run.")
 ]
-OutOption = Annotated[Path, typer.Option(help="The folder to write to; new, empty, or this run's own with --resume.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run that --out holds.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+OutOption = Annotated[Path, typer.Option(help="The run folder; must be new or empty, except with --resume.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out; finished steps are kept.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 PrecisionOption = Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")]
 AcceptChangesOption = Annotated[
-    bool, typer.Option("--accept-changes", help="Resume what other code, or another device, began.")
+    bool, typer.Option("--accept-changes", help="Resume even if other code or another device started the run.")
 ]
-SaveEveryOption = Annotated[float, typer.Option(min=0, help="Seconds of training that a killed process may lose.")]
+SaveEveryOption = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints within an epoch.")]
 TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into --out/steps.")]
-EnergyOption = Annotated[str | None, typer.Option(help="Estimate energy and CO2 (codecarbon) for a country: DEU, USA.")]
-WorkersOption = Annotated[
-    int, typer.Option(min=1, help="Arms that run at the same time, each in a process of its own.")
+EnergyOption = Annotated[
+    str | None, typer.Option(help="Estimate energy and CO2 with codecarbon; the country's code: DEU, USA.")
 ]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Number of runs in parallel, each in its own process.")]
 MemoryOption = Annotated[
-    float | None, typer.Option(help="GiB that all workers together may take; fewer run at once where it is tight.")
+    float | None, typer.Option(help="Memory limit in GiB for all workers together; fewer runs start if it is reached.")
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; default: torch's own.")]
 
 
 def plugin_option(text: str) -> Any:
-    """A plugin as given on the command line: its name, or `{name: ..., setting: value}`."""
+    """A plugin given on the command line: its name, or `{name: ..., setting: value}`."""
     return parse_yaml(text) if text.startswith("{") else text
 
 
 def with_settings(plugin: Any, field: str, overrides: Sequence[str]) -> Any:
-    """The plugin of an option, with the settings that `--set FIELD.setting=value` gives it."""
+    """The plugin of an option, with the settings from `--set FIELD.setting=value`."""
     data: dict[str, Any] = {field: plugin_option(plugin) if isinstance(plugin, str) else plugin}
     for override in overrides:
         if override_key(override).startswith(f"{field}."):
@@ -70,7 +73,7 @@ def with_settings(plugin: Any, field: str, overrides: Sequence[str]) -> Any:
 
 
 def supernet_option(supernet: str, overrides: Sequence[str]) -> Any:
-    """The supernet of an option, with the settings that `--set supernet.skip.setting=value` gives to its plugins."""
+    """The supernet of an option, with the plugin settings from `--set supernet.skip.setting=value`."""
     from ..models.spec import resolve_spec
 
     given = [override for override in overrides if override_key(override).startswith("supernet.")]
@@ -83,10 +86,10 @@ def supernet_option(supernet: str, overrides: Sequence[str]) -> Any:
 
 
 def recipe_overrides(overrides: Sequence[str], **named: str | None) -> list[Override]:
-    """What the recipe's fields are set to: by options of their own (`--teacher`), then by `--set`.
+    """The overrides of a recipe: first from named options (`--teacher`), then from `--set`.
 
     Raises:
-        UserError: An option and `--set` both choose the plugin of a field.
+        UserError: A named option and `--set` both choose the plugin of a field.
     """
     own: list[Override] = [(field, plugin_option(value)) for field, value in named.items() if value is not None]
     for field in (override_key(override) for override in own):
@@ -106,7 +109,7 @@ def run_from_options(
     init_from: Path | None,
     seed: int,
 ) -> RunConfig:
-    """The training that `plan` and `train` are about; all of its plugins are loaded, to check them."""
+    """The run that the options of `plan` and `train` describe. Loads all of its plugins to validate them."""
     from ..models.pretrained import load_initial
     from ..models.spec import supernet_label
     from ..recipes.schema import load_recipe
@@ -121,3 +124,13 @@ def run_from_options(
     initial = load_initial(init_from) if init_from else None
     name = f"{supernet_label(chosen)} {describe_reference(resolved.teacher)}"
     return RunConfig(name, chosen, resolved, seed, initial)
+
+
+@contextmanager
+def stopped(out: Path) -> Iterator[None]:
+    """On Ctrl-C, print where the finished work is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(Console(stderr=True), f"everything done so far is kept in {out}; add --resume to continue", "yellow")
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,10 +27,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..training.plan import PlannedStep
     from ..training.run_config import RunConfig
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 plan --supernet EE_D --recipe paper --teacher progressive")
 def plan(
     supernet: SupernetOption,
     recipe: RecipeOption = "paper",
@@ -51,7 +53,18 @@ def plan(
         entries = [step.to_dict() | ({"hours": hours[step.name]} if hours else {}) for step in steps]
         typer.echo(json.dumps(entries, indent=1))
         return
-    columns = ("step", "opens", "epochs", "lr", "subnets/step", "starts from", "teacher")
+    print_plan(arm, steps, hours)
+
+
+def print_plan(arm: RunConfig, steps: Sequence[PlannedStep], hours: Mapping[str, float]) -> None:
+    """Print a plan as a table.
+
+    Args:
+        arm: The run.
+        steps: The steps of its plan.
+        hours: Estimated hours of each step; empty if they are not estimated.
+    """
+    columns = ("step", "unlocks", "epochs", "lr", "subnets/step", "starts from", "teacher")
     table = Table(*columns, *(["hours"] if hours else []), box=None)
     for step in steps:
         settings = step.settings

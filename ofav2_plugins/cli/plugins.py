@@ -12,7 +12,7 @@ from rich.text import Text
 from .app import app, console
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 plugins")
 def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List every plugin: namespace, name, settings, distribution, version, summary, and whether it loads."""
     from ..registry import describe

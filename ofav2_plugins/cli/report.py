@@ -12,7 +12,7 @@ from ..utils.progress import say
 from .app import app, console
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 report runs/quick")
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Run folders, or results.json files.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the first folder.")] = None,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from ..errors import RunError
 from ..report.console import print_table
 from ..report.page import write_report
 from ..study.session import Session, SessionOptions, run_session
 from ..utils.progress import say
 from .app import console
+from .options import stopped
 
 
 def run_and_report(session: Session, options: SessionOptions) -> None:
@@ -18,13 +17,8 @@ def run_and_report(session: Session, options: SessionOptions) -> None:
     Raises:
         RunError: One of several arms failed; the report shows the others.
     """
-    try:
+    with stopped(options.out):
         results = run_session(session, options, console)
-    except KeyboardInterrupt:
-        say(
-            Console(stderr=True), f"everything done so far is kept in {options.out}; add --resume to continue", "yellow"
-        )
-        raise
     if results.fabric.is_global_zero:
         print_table(results.content, console)
         say(console, f"report: {write_report(results.content, options.out)}")

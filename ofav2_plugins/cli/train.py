@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from .app import app
+from typing import Annotated
+
+import typer
+
+from .app import app, console
 from .options import (
     AcceptChangesOption,
     DatasetOption,
@@ -28,7 +32,7 @@ from .options import (
 )
 
 
-@app.command()
+@app.command(epilog="Example: ofav2 train --supernet EE_D --teacher progressive --out runs/ee_d")
 def train(
     supernet: SupernetOption,
     out: OutOption,
@@ -49,15 +53,27 @@ def train(
     save_every: SaveEveryOption = 300,
     tensorboard: TensorBoardOption = False,
     energy: EnergyOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Validate everything, load the data, print the plan and exit.")
+    ] = False,
 ) -> None:
     """Train one supernet through all its phases; writes results.json and report.html into --out."""
+    from ..execution.training_run import load_data
     from ..study.session import Session, SessionOptions
     from ..training.context import LoggingOptions
+    from .plan import print_plan
     from .runs import run_and_report
 
     given = overrides or []
     arm = run_from_options(supernet, recipe, given, teacher, distillation, phases, init_from, seed)
+    chosen = with_settings(dataset, "dataset", given)
+    if dry_run:
+        data = load_data(chosen, root, arm.recipe.validation_fraction)
+        print_plan(arm, arm.plan(arm.start(data.n_classes)[0].space), {})
+        sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
+        console.print(f"{data.name}: {data.n_classes} classes, {sizes}; nothing was trained or written", soft_wrap=True)
+        return
     logging = LoggingOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, logging=logging)
-    session = Session("train", "train", [arm], with_settings(dataset, "dataset", given), root, arm.name)
+    session = Session("train", "train", [arm], chosen, root, arm.name)
     run_and_report(session, options)

@@ -190,7 +190,7 @@ def _decode_all(files: Sequence[Path], images: np.ndarray) -> None:
 
     def decode_row(index: int) -> None:
         try:
-            images[index] = _decode_one(files[index], images.shape[-1])
+            images[index] = decode_image(files[index], images.shape[-1])
         except BROKEN as error:
             broken.append(f"{files[index]} ({error})")
 
@@ -201,18 +201,20 @@ def _decode_all(files: Sequence[Path], images: np.ndarray) -> None:
         raise UserError(f"images that cannot be decoded: {', '.join(sorted(broken)[:3])}{more}; remove or replace them")
 
 
-def _decode_one(path: Path, size: int) -> np.ndarray:
-    with Image.open(path) as unlocked:
-        image = _upright(unlocked)
+def decode_image(path: Path, size: int, mode: str = "RGB") -> np.ndarray:
+    """One image file as uint8 [C, size, size], as `decode` stores it; `mode` is "RGB" (C = 3) or "L" (C = 1)."""
+    with Image.open(path) as opened:
+        image = _upright(opened)
         if image.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
             image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-        image = image.convert("RGB")
+        image = image.convert(mode)
     scale = size / min(image.size)
     if scale != 1:
         sides = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
         image = image.resize(sides, Image.Resampling.BILINEAR)
     left, top = (image.width - size) // 2, (image.height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)))
+    return pixels.reshape(size, size, -1).transpose(2, 0, 1)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -1,10 +1,11 @@
-"""Measuring subnets: extract, re-calibrate the batch norms on training images, count what is right."""
+"""Accuracy of subnets: extract one, re-calibrate its batch norms on training images, evaluate it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -17,21 +18,28 @@ from ..data.batches import calibration_batches, eval_batches
 from ..exits.weights import exit_weights
 from ..models.batch_norm import fold_bn, recalibrate_bn
 from ..models.layers.accelerate import accelerate
+from ..models.subnet import Subnet
 from ..models.supernet import Supernet
 from ..recipes.schema import Recipe
 from ..space import Arch
 from ..teachers.ensemble import ExitEnsemble, weighted_sum
 from ..utils.distributed import map_over_ranks
-from .candidates import Candidate
+from .batch_cache import BatchCache
+from .candidates import HEIGHT, Candidate
 from .cost import count_macs
 from .latency import latency_ms
+
+Outputs = Callable[[Tensor], list[Tensor]]
+"""Images [N, 3, R, R] to one or more logits [N, n_classes]."""
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A measured candidate; accuracies in percent, MACs of one image, parameters of the static network.
+    """A measured candidate: accuracies in percent, MACs of one image, parameters of the static network.
 
-    Its latency is that of a batch in milliseconds on this machine, where the recipe asks for it.
+    `latency_ms` is the time of a batch in milliseconds on this machine; None unless the recipe times subnets.
     """
 
     arch: Arch
@@ -44,7 +52,7 @@ class Measured:
     latency_ms: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values; without what was not measured."""
+        """As JSON-able values; what was not measured is omitted."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
@@ -52,7 +60,7 @@ class Evaluator:
     """Measures subnets of supernets on one dataset with one recipe's settings.
 
     Args:
-        data: The splits; batch norms only ever see its training part.
+        data: The splits; batch norms see the training part only.
         recipe: Resolutions, batch sizes, number of calibration images, weights of the exits.
         fabric: Device and processes; ranks share the candidates out.
         seed: Chooses the calibration images.
@@ -66,12 +74,13 @@ class Evaluator:
         self.seed = seed
         self.resolutions = tuple(recipe.resolutions or data.resolutions)
         self.augmentations = [registry.load(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations]
-        self._calibration: dict[int, list[Tensor]] = {}
+        self._cache = BatchCache()
 
     def calibration(self, resolution: int) -> list[Tensor]:
         """Augmented training images [n, 3, r, r] for the batch norms, the same for every subnet."""
-        if resolution not in self._calibration:
-            settings = self.recipe.evaluation
+        settings = self.recipe.evaluation
+
+        def make() -> list[Tensor]:
             batches = calibration_batches(
                 self.data,
                 resolution,
@@ -80,8 +89,9 @@ class Evaluator:
                 self.seed,
                 self.augmentations,
             )
-            self._calibration[resolution] = [batch.to(self.device) for batch in batches]
-        return self._calibration[resolution]
+            return [batch.to(self.device) for batch in batches]
+
+        return list(self._cache.get("calibration", resolution, settings.bn_images, make))
 
     def extract(self, net: Supernet, candidate: Candidate) -> nn.Module:
         """The candidate as a static network with re-calibrated batch norms, in evaluation mode."""
@@ -92,14 +102,25 @@ class Evaluator:
             static = ExitEnsemble(multi, exit_weights(self.recipe.exit_weights.output, len(multi.exits)))
         else:
             static = net.get_active_subnet()
-        static = accelerate(static)
-        recalibrate_bn(static, self.calibration(candidate.resolution))
+        return self._calibrated(static, candidate.resolution)
+
+    def _calibrated(self, static: Net, resolution: int) -> Net:
+        recalibrate_bn(accelerate(static), self.calibration(resolution))
         return static.eval()
 
     def top1(self, static: nn.Module, split: Split, resolution: int) -> float:
         """Accuracy in percent on a split."""
-        batches = eval_batches(self.data, split, resolution, self.recipe.evaluation.batch_size)
-        return accuracy(static, batches, self.data.n_classes, self.device)
+        return self._top1s(lambda images: [static(images)], split, resolution)[0]
+
+    def _both_top1s(self, outputs: Outputs, resolution: int) -> list[tuple[float, float]]:
+        """Validation and test accuracy in percent of each of the logits that a batch of images gives."""
+        splits = (self.data.validation, self.data.test)
+        return list(zip(*(self._top1s(outputs, split, resolution) for split in splits), strict=True))
+
+    def _top1s(self, outputs: Outputs, split: Split, resolution: int) -> list[float]:
+        make = partial(eval_batches, self.data, split, resolution, self.recipe.evaluation.batch_size)
+        batches = self._cache.get(id(split), resolution, len(split), make)
+        return accuracies(outputs, batches, self.data.n_classes, self.device)
 
     def validate(
         self, net: Supernet, candidates: Sequence[Candidate], check: Callable[[], None] = lambda: None
@@ -119,57 +140,71 @@ class Evaluator:
 
     def measure(self, net: Supernet, candidate: Candidate) -> Measured:
         """Accuracy on validation and test images, MACs and parameters."""
-        static = self.extract(net, candidate)
+        return self.measure_trunk(net, [candidate])[0]
+
+    def measure_trunk(self, net: Supernet, group: Sequence[Candidate]) -> list[Measured]:
+        """`measure` for candidates that differ in their height alone: one pass through a network with all exits."""
+        costs = [self._costs(net, candidate) for candidate in group]
+        largest = max(group, key=lambda candidate: candidate.arch.get(HEIGHT, 0))
+        if len(group) == 1:
+            static = self.extract(net, largest)
+            fold_bn(static)
+            found = [self._both_top1s(lambda images: [static(images)], largest.resolution)[0]]
+        else:
+            multi = self._multi_exit(net, largest.arch, largest.resolution)
+            by_height = dict(
+                zip(map(int, multi.exits), self._both_top1s(multi.forward_exits, largest.resolution), strict=True)
+            )
+            found = [by_height[candidate.arch[HEIGHT]] for candidate in group]
+        return [
+            Measured(c.arch, c.resolution, c.ensemble, val_top1=val_top1, top1=top1, **cost)
+            for c, cost, (val_top1, top1) in zip(group, costs, found, strict=True)
+        ]
+
+    def _costs(self, net: Supernet, candidate: Candidate) -> dict[str, Any]:
+        """MACs and parameters of a candidate; its latency if the recipe times it."""
+        net.set_active_subnet(**candidate.arch)
+        weigh = net.get_multi_exit_subnet if candidate.ensemble else net.get_active_subnet
+        static = accelerate(weigh(preserve_weight=False)).eval()
         costs: dict[str, Any] = {
             "macs": count_macs(static, candidate.resolution),
             "params": sum(parameter.numel() for parameter in static.parameters()),
         }
-        fold_bn(static)
-        if self.recipe.evaluation.latency_batch:
-            costs["latency_ms"] = latency_ms(static, self.recipe.evaluation.latency_batch, candidate.resolution)
-        return Measured(
-            arch=candidate.arch,
-            resolution=candidate.resolution,
-            ensemble=candidate.ensemble,
-            val_top1=self.top1(static, self.data.validation, candidate.resolution),
-            top1=self.top1(static, self.data.test, candidate.resolution),
-            **costs,
-        )
+        if batch_size := self.recipe.evaluation.latency_batch:
+            fold_bn(static)
+            costs["latency_ms"] = latency_ms(static, batch_size, candidate.resolution)
+        return costs
+
+    def _multi_exit(self, net: Supernet, arch: Arch, resolution: int) -> Subnet:
+        """An architecture with all its exits, calibrated and folded."""
+        net.set_active_subnet(**arch)
+        multi = self._calibrated(net.get_multi_exit_subnet(), resolution)
+        fold_bn(multi)
+        return multi
 
     def measure_exits(self, net: Supernet) -> dict[str, Any]:
         """Accuracy of each exit of the maximal network, and of their ensemble, at the largest resolution."""
-        net.set_max_net()
         resolution = max(self.resolutions)
-        multi = accelerate(net.get_multi_exit_subnet())
-        numbers = [*map(int, multi.exits)]
-        recalibrate_bn(multi, self.calibration(resolution))
-        fold_bn(multi.eval())
-        weights = exit_weights(self.recipe.exit_weights.output, len(numbers))
+        multi = self._multi_exit(net, net.space.max_arch(), resolution)
+        weights = exit_weights(self.recipe.exit_weights.output, len(multi.exits))
 
-        def tops(split: Split) -> list[float]:
-            """Each exit's accuracy, and last the ensemble's."""
-            batches = eval_batches(self.data, split, resolution, self.recipe.evaluation.batch_size)
+        def outputs(images: Tensor) -> list[Tensor]:
+            logits = multi.forward_exits(images)
+            return [*logits, weighted_sum(logits, weights)]
 
-            def outputs(images: Tensor) -> list[Tensor]:
-                logits = multi.forward_exits(images)
-                return [*logits, weighted_sum(logits, weights)]
-
-            return accuracies(outputs, batches, self.data.n_classes, self.device)
-
-        *validation, ensemble_validation = tops(self.data.validation)
-        *test, ensemble_test = tops(self.data.test)
+        *exits, (ensemble_val_top1, ensemble_top1) = self._both_top1s(outputs, resolution)
         return {
             "exits": [
                 {"height": height, "val_top1": val_top1, "top1": top1}
-                for height, val_top1, top1 in zip(numbers, validation, test, strict=True)
+                for height, (val_top1, top1) in zip(map(int, multi.exits), exits, strict=True)
             ],
-            "ensemble_val_top1": ensemble_validation,
-            "ensemble_top1": ensemble_test,
+            "ensemble_val_top1": ensemble_val_top1,
+            "ensemble_top1": ensemble_top1,
         }
 
     @property
     def images_per_candidate(self) -> int:
-        """Images that go through a network in `measure`."""
+        """Images that go through a network when candidates of one trunk are measured."""
         return self.recipe.evaluation.bn_images + len(self.data.validation) + len(self.data.test)
 
 
@@ -178,9 +213,9 @@ def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], n_classes
     return accuracies(lambda images: [net(images)], batches, n_classes, device)[0]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def accuracies(
-    outputs: Callable[[Tensor], list[Tensor]],
+    outputs: Outputs,
     batches: Iterable[tuple[Tensor, Tensor]],
     n_classes: int,
     device: torch.device,

@@ -65,6 +65,7 @@ def cache_key_inputs(
                 "label_smoothing",
                 "zero_last_gamma",
                 "optimizer",
+                "idle_parameters",
             }
         ),
         "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],

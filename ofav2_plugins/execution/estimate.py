@@ -12,6 +12,7 @@ from .. import registry
 from ..data.base import DataSplits
 from ..data.batches import steps_per_epoch
 from ..evaluation.accuracy import Evaluator
+from ..evaluation.candidates import by_trunk
 from ..exits.weights import exit_weights
 from ..models.batch_norm import fold_bn
 from ..models.layers.accelerate import accelerate
@@ -22,7 +23,7 @@ from ..training.plan import PlannedStep
 from ..training.run_config import RunConfig
 from ..training.trainer import make_optimizer, selection_candidates, train_batch
 from ..utils.seeding import forked_torch, python_rng
-from .training_run import measured_candidates
+from .measuring import measured_candidates
 
 BATCHES = 3
 """Timed batches of each step, after one that is not counted."""
@@ -45,13 +46,15 @@ def estimate_hours(arm: RunConfig, data: DataSplits, fabric: Fabric) -> dict[str
     net = arm.build(data.n_classes).to(fabric.device, memory_format=torch.channels_last)
     evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
     hours = {}
-    for planned in arm.plan(net.space):
+    plan = arm.plan(net.space)
+    for planned in plan:
         timing = _time_step(arm, planned, net, evaluator, data.n_classes, fabric)
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
         batches = epochs * steps_per_epoch(len(data.train), arm.recipe.batch_size)
         calibration = min(arm.recipe.evaluation.bn_images, len(data.train))
         chosen = epochs * len(selection_candidates(planned, evaluator, arm.seed)) * (calibration + len(data.validation))
-        measured = len(measured_candidates(arm, planned, evaluator)) * evaluator.images_per_candidate
+        trunks = by_trunk(measured_candidates(arm, planned, evaluator, last=planned.name == plan[-1].name))
+        measured = len(trunks) * evaluator.images_per_candidate
         hours[planned.name] = (batches * timing.train_batch + (chosen + measured) * timing.eval_image) / 3600
     return hours
 

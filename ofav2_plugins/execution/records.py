@@ -13,7 +13,9 @@ from ..errors import RunError
 from ..utils.files import read_record, write_record
 from ..utils.meters import read_metrics
 
-TRAINED, MEASURED, METRICS = "trained.json", "measured.json", "metrics.jsonl"
+TRAINED, METRICS = "trained.json", "metrics.jsonl"
+MEASURED, FINAL = "measured.json", "measured-final.json"
+"""Subnets measured after a step, and those measured after it if it is the last one of a plan."""
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -62,7 +64,7 @@ class _Exit(_Record):
 
 
 class MeasuredStep(_Record):
-    """`measured.json`: the subnets measured after a step; `exits` only if the supernet has several."""
+    """`measured.json` or `measured-final.json`: subnets measured after a step; `exits` only if there are several."""
 
     written_by: str
     settings: dict[str, Any]
@@ -83,14 +85,14 @@ def read_trained(folder: Path) -> dict[str, Any]:
     return _of_step(folder / TRAINED, Trained)
 
 
-def write_measured(folder: Path, content: Mapping[str, Any]) -> None:
+def write_measured(folder: Path, content: Mapping[str, Any], name: str = MEASURED) -> None:
     """Record what has been measured after the step in `folder`."""
-    write_record(folder / MEASURED, {"written_by": folder.name, **content})
+    write_record(folder / name, {"written_by": folder.name, **content})
 
 
-def read_measured(folder: Path) -> dict[str, Any]:
+def read_measured(folder: Path, name: str = MEASURED) -> dict[str, Any]:
     """What has been measured after a step. Raises RunError if it is missing, damaged, or of another step."""
-    return _of_step(folder / MEASURED, MeasuredStep)
+    return _of_step(folder / name, MeasuredStep)
 
 
 def _of_step(path: Path, model: type[BaseModel]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ mistaken for the old one, and arms of a study that share a step (the same full p
 
 from __future__ import annotations
 
-import json
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..data.base import DataSplits, check_splits
 from ..data.batches import steps_per_epoch
 from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
-from ..evaluation.candidates import Candidate, candidates
+from ..evaluation.candidates import Candidate, by_trunk
 from ..exits.weights import exit_weights, only_trained
 from ..models.supernet import Supernet
 from ..plugin import describe_reference
@@ -33,49 +33,51 @@ from ..training.cost import training_macs
 from ..training.plan import INIT, NONE, PlannedStep
 from ..training.run_config import RunConfig
 from ..training.trainer import StepTrainer, batch_work
-from ..utils.distributed import any_rank, check_batch_size, map_over_ranks
+from ..utils.distributed import any_rank, check_batch_size, from_rank_zero, map_over_ranks, synchronize
 from ..utils.meters import write_metrics
 from ..utils.tensor_files import load_checkpoint
 from .cache_key import step_folder_names
+from .measuring import measured_before, measured_candidates, measuring_settings
 from .provenance import code_versions
 from .records import (
+    FINAL,
     MEASURED,
     METRICS,
     TRAINED,
     metrics_differ,
     phase_result,
-    read_measured,
     read_trained,
     write_measured,
     write_trained,
 )
 
+SAVE_SECONDS = 10
+"""Measured subnets are written at most this often: thousands of them make a large file."""
+
 
 class TrainingRun:
-    """Trains and measures one arm; finished steps are found in `steps_folder` and not computed again.
+    """Trains and measures one run; finished steps are found in `steps_folder` and not computed again.
 
     Args:
-        arm: What to train.
+        config: What to train.
         data: The splits.
-        steps_folder: Where the steps' folders are; arms share it.
+        steps_folder: The parent of the steps' folders; the runs of a study share it.
         fabric: Device, precision, processes.
     """
 
-    def __init__(self, arm: RunConfig, data: DataSplits, steps_folder: Path, fabric: Fabric):
-        self.config, self.data, self.fabric = arm, data, fabric
-        check_batch_size(fabric, arm.recipe.batch_size, len(data.train))
-        self.steps_folder = steps_folder
-        net, self.notes = arm.start(data.n_classes)
+    def __init__(self, config: RunConfig, data: DataSplits, steps_folder: Path, fabric: Fabric):
+        self.config, self.data, self.fabric = config, data, fabric
+        check_batch_size(fabric, config.recipe.batch_size, len(data.train))
+        net, self.notes = config.start(data.n_classes)
         self.space, self.exits = net.space, [*map(int, net.exits), net.n_stages]
-        self.plan = arm.plan(net.space)
-        self.distillation = registry.load(registry.DISTILLATION, arm.recipe.distillation)
-        self.evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
+        self.plan = config.plan(net.space)
+        self.distillation = registry.load(registry.DISTILLATION, config.recipe.distillation)
         self._check()
-        names = step_folder_names(arm, self.plan, self.space, data.fingerprint)
+        names = step_folder_names(config, self.plan, self.space, data.fingerprint)
         self.folders = {step: steps_folder / name for step, name in names.items()}
 
     def _check(self) -> None:
-        """Raises UserError for what would be found out only in the middle of the work."""
+        """Raises UserError for contradictions that would otherwise show only in the middle of the work."""
         recipe = self.config.recipe
         for weights in (recipe.exit_weights.loss, recipe.exit_weights.output):
             exit_weights(weights, len(self.exits))
@@ -91,18 +93,23 @@ class TrainingRun:
 
     @cached_property
     def net(self) -> Supernet:
-        """The supernet, made when it is needed first, and dropped when the arm has run."""
+        """The supernet: built when it is first needed, freed when the run has ended."""
         return self._placed(self.config.build(self.data.n_classes))
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Measures subnets. Its calibration images are freed when the run has ended."""
+        return Evaluator(self.data, self.config.recipe, self.fabric, self.config.seed)
 
     def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device, memory_format=torch.channels_last)
 
     def work(self) -> float:
-        """The work of the whole arm, in images through a network."""
+        """The work of the whole run, in images through a network."""
         return sum(self._training_work(p) + self._evaluation_work(p) for p in self.plan)
 
     def run(self, context: RunContext) -> Iterator[dict[str, Any]]:
-        """Run what is not finished; gives the `phases` of a results row one by one, as they are done."""
+        """Run the steps that are not finished; yields the `phases` of a results row, each as soon as it is done."""
         try:
             for planned in self.plan:
                 files = StepFiles(self.folders[planned.name], context.reporter.line)
@@ -110,10 +117,11 @@ class TrainingRun:
                     self._train(planned, files, context)
                 else:
                     context.reporter.skip(self._training_work(planned))
-                    self._restore_metrics(files)
+                    self._tidy(files)
                 yield self._measured(planned, files, context)
         finally:
-            self.__dict__.pop("net", None)  # a study has many arms, and shall not keep all their networks
+            for part in ("net", "evaluator"):  # a study has many runs: their memory must not add up
+                self.__dict__.pop(part, None)
 
     def _train(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> None:
         self._load(planned.starts_from or INIT)
@@ -137,12 +145,15 @@ class TrainingRun:
             trained = {**vars(progress), "training_macs": macs, "plan": planned.to_dict(), "code": code_versions()}
             write_trained(files.folder, trained)
             files.drop_states()
-        self.fabric.barrier()
+        synchronize(self.fabric)
 
-    def _restore_metrics(self, files: StepFiles) -> None:
+    def _tidy(self, files: StepFiles) -> None:
         """Write a finished step's metrics again if they are not those of its record."""
+        if not self.fabric.is_global_zero:
+            return
+        files.drop_states()  # the process may have been killed before it did
         history = read_trained(files.folder)["history"]
-        if self.fabric.is_global_zero and metrics_differ(files.folder, history):
+        if metrics_differ(files.folder, history):
             write_metrics(files.folder / METRICS, history)
             files.say(f"{files.folder / METRICS} was missing or damaged; it is written again")
 
@@ -155,7 +166,7 @@ class TrainingRun:
         self.net.load_state_dict(self._best(step))
 
     def bound_teacher(self, planned: PlannedStep) -> Teacher:
-        """Who teaches a step: the finished step that it names, ready to answer; the null object where nobody does."""
+        """The teacher of a step, with the weights of the finished step that it names; else the null object."""
         if planned.teacher is None:
             return registry.load(registry.TEACHERS, NONE)
         teacher, supernet = self.config.teacher(), self._placed(self.config.build(self.data.n_classes))
@@ -170,7 +181,7 @@ class TrainingRun:
         return teacher
 
     def trained_exits(self, step: str) -> set[int]:
-        """The exits that have been trained when a step is finished; others teach nothing."""
+        """The exits that have been trained when a step is finished; the ensemble that teaches omits the others."""
         every = set(self.exits)
         trained = every if self.config.initial and self.config.initial.has_exits else {self.exits[-1]}
         for planned in self.plan if step != INIT else []:
@@ -183,36 +194,42 @@ class TrainingRun:
         return trained
 
     def _measured(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> dict[str, Any]:
-        """The step's entry of a results row: measured now, or what is left of it, or read."""
-        chosen = measured_candidates(self.config, planned, self.evaluator)
-        recipe = self.config.recipe
-        settings = {
-            **recipe.evaluation.model_dump(exclude_none=True),
-            "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],
-            **({"output": recipe.exit_weights.output} if len(self.exits) > 1 else {}),
-        }
-        held = measured_before(files, settings, chosen)
-        context.reporter.skip((len(held["subnets"]) + ("exits" in held)) * self.evaluator.images_per_candidate)
-        left = chosen[len(held["subnets"]) :]
-        exits_left = [None] if len(self.exits) > 1 and "exits" not in held else []
+        """The step's entry of a results row; what an earlier run has measured is read, the rest is measured now."""
+        groups = by_trunk(self._candidates(planned))
+        name = FINAL if self._is_last(planned) else MEASURED
+        settings = measuring_settings(self.config.recipe, len(self.exits))
+        record, n_done = from_rank_zero(self.fabric, measured_before(files, name, settings, groups))
+        context.reporter.skip((n_done + ("exits" in record)) * self.evaluator.images_per_candidate)
+        left = groups[n_done:]
+        exits_left = [None] if len(self.exits) > 1 and "exits" not in record else []
         if left or exits_left:
             self._load(planned.name)
-        started, before = time.monotonic(), held["seconds"]
+        started, before, saved = time.monotonic(), record["seconds"], -math.inf
         for exits in map_over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), exits_left):
-            held.update(exits)
+            record.update(exits)
             context.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
             if self.fabric.is_global_zero:
-                write_measured(files.folder, held)
-        for subnet in map_over_ranks(self.fabric, lambda c: self.evaluator.measure(self.net, c).to_dict(), left):
-            held["subnets"].append(subnet)
-            held["seconds"] = before + time.monotonic() - started
-            note = f"measuring subnet {len(held['subnets'])}/{len(chosen)}"
+                write_measured(files.folder, record, name)
+        n_subnets = sum(map(len, groups))
+        for subnets in map_over_ranks(self.fabric, partial(self.evaluator.measure_trunk, self.net), left):
+            record["subnets"] += [subnet.to_dict() for subnet in subnets]
+            record["seconds"] = before + time.monotonic() - started
+            note = f"measuring subnet {len(record['subnets'])}/{n_subnets}"
             context.reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
-            if self.fabric.is_global_zero:
-                write_measured(files.folder, held)
-            if any_rank(self.fabric, context.stop.asked):
+            stopping = any_rank(self.fabric, context.stop.asked)
+            finished = len(record["subnets"]) == n_subnets
+            if self.fabric.is_global_zero and (stopping or finished or time.monotonic() - saved > SAVE_SECONDS):
+                write_measured(files.folder, record, name)
+                saved = time.monotonic()
+            if stopping:
                 raise KeyboardInterrupt
-        return phase_result(planned.name, held, read_trained(files.folder))
+        return phase_result(planned.name, record, read_trained(files.folder))
+
+    def _candidates(self, planned: PlannedStep) -> list[Candidate]:
+        return measured_candidates(self.config, planned, self.evaluator, self._is_last(planned))
+
+    def _is_last(self, planned: PlannedStep) -> bool:
+        return planned.name == self.plan[-1].name
 
     def _training_work(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs
@@ -221,20 +238,8 @@ class TrainingRun:
         return epochs * n_batches * batch_work(planned, min(batch_size, len(self.data.train)))
 
     def _evaluation_work(self, planned: PlannedStep) -> float:
-        networks = len(measured_candidates(self.config, planned, self.evaluator)) + (len(self.exits) > 1)
-        return networks * self.evaluator.images_per_candidate
-
-
-def measured_candidates(arm: RunConfig, planned: PlannedStep, evaluator: Evaluator) -> list[Candidate]:
-    """The networks that are measured after a step: the whole grid, or a seeded draw of it."""
-    return candidates(
-        planned.space,
-        evaluator.resolutions,
-        full=tuple(planned.unlocks) if planned.phase.whole_grid else (),
-        ensemble=planned.phase.multi_exit_loss,
-        limit=arm.recipe.evaluation.max_subnets,
-        seed_parts=(arm.seed, planned.name, "measure"),
-    )
+        passes = len(by_trunk(self._candidates(planned))) + (len(self.exits) > 1)
+        return passes * self.evaluator.images_per_candidate
 
 
 def finished(files: StepFiles) -> bool:
@@ -246,30 +251,14 @@ def finished(files: StepFiles) -> bool:
         files.load_best()
     except RunError as error:
         files.say(f"{error}; this step is trained again")
-        for name in (TRAINED, MEASURED):
+        for name in (TRAINED, MEASURED, FINAL):
             (files.folder / name).unlink(missing_ok=True)
         return False
     return True
 
 
-def measured_before(files: StepFiles, settings: dict[str, Any], chosen: Sequence[Candidate]) -> dict[str, Any]:
-    """What an earlier run has measured of the chosen networks with the same settings: all, a part, or nothing."""
-    nothing: dict[str, Any] = {"settings": settings, "subnets": [], "seconds": 0.0}
-    if not (files.folder / MEASURED).exists():
-        return nothing
-    try:
-        measured = read_measured(files.folder)
-    except RunError as error:
-        files.say(f"{error}; the subnets of this step are measured again")
-        return nothing
-    found = [(subnet["arch"], subnet["resolution"], subnet["ensemble"]) for subnet in measured["subnets"]]
-    wanted = [(candidate.arch, candidate.resolution, candidate.ensemble) for candidate in chosen]
-    same = measured["settings"] == json.loads(json.dumps(settings)) and found == wanted[: len(found)]
-    return measured if same else nothing
-
-
 def load_data(dataset: Any, root: Path | None, validation_fraction: float) -> DataSplits:
-    """A dataset by reference to its plugin, split the same for every seed of a training.
+    """A dataset by reference to its plugin; every seed of a training has the same splits.
 
     Raises:
         UserError: It is unknown, missing, damaged or too small, or breaks the contract of datasets.

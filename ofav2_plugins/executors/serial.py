@@ -6,10 +6,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import DiskError, UserError
+from ..errors import DiskError, UserError, error_message
 from ..execution.training_run import TrainingRun
 from ..training.context import RunContext
 from ..training.run_config import RunConfig
+from ..utils.distributed import failing_together
 from ..utils.files import write_atomically
 from .base import ResultSink
 
@@ -27,8 +28,9 @@ def run_arms(runs: Sequence[TrainingRun], results: ResultSink, context: RunConte
     """
     for run in runs:
         try:
-            for phase in run.run(context):
-                results.add_phase(run, phase)
+            with failing_together(run.fabric):
+                for phase in run.run(context):
+                    results.add_phase(run, phase)
         except DiskError:
             raise
         except (Exception, SystemExit) as error:
@@ -38,14 +40,11 @@ def run_arms(runs: Sequence[TrainingRun], results: ResultSink, context: RunConte
 
 
 def failure(arm: RunConfig, error: BaseException, out: Path) -> str:
-    """Why an arm failed, in one line; where that may be a defect of a plugin, its traceback is kept in a file."""
-    try:
-        message = " ".join(str(error).split())
-    except Exception:  # a plugin's exception may be broken itself
-        message = "an exception without words"
+    """Why a run failed, in one line; the traceback of what may be a defect of a plugin is kept in a file."""
+    message = error_message(error)
     if isinstance(error, UserError):
         return message
     name = "".join(c if c.isalnum() or c == "_" else "-" for c in f"{arm.name}-{arm.seed}")
     log = out / "logs" / f"{name}.txt"
     write_atomically(log, traceback.format_exc().encode())
-    return f"{type(error).__name__}: {message} (traceback in {log.relative_to(out)})"
+    return f"{message} (traceback in {log.relative_to(out)})"

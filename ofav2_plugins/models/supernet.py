@@ -15,7 +15,7 @@ from .. import registry
 from ..branches.base import Branch
 from ..errors import UserError
 from ..exits.base import ExitHead, head_forward
-from ..space import MBCONV, Arch, ElasticDim, SearchSpace, SubsetDim
+from ..space import MBCONV, Arch, ElasticDim, Requirement, SearchSpace, SubsetDim
 from ..upstream import IdentityLayer, LinearLayer, OFAMobileNetV3, ResidualBlock, init_models, new_layers
 from ..utils.validation import is_integer, is_number
 from .layers.accelerate import plain_copy, use_fast_layers
@@ -62,10 +62,13 @@ class Supernet(OFAMobileNetV3):
         kernels = _integers("ks_list", ks_list, odd=True)
         expands = _integers("expand_ratio_list", expand_ratio_list)
         depths = _integers("depth_list", depth_list)
+        positions = [Requirement("d", i // depths[-1], i % depths[-1] + 1) for i in range(5 * depths[-1])]
+        in_block = tuple((position, Requirement("level", i, MBCONV)) for i, position in enumerate(positions))
+        in_network = tuple((Requirement("height", 0, stage + 1),) for stage in range(5))
         dims = [
-            ElasticDim("ks", tuple(kernels), 5 * depths[-1]),
-            ElasticDim("e", tuple(expands), 5 * depths[-1]),
-            ElasticDim("d", tuple(depths), 5),
+            ElasticDim("ks", tuple(kernels), len(positions), requires=in_block),
+            ElasticDim("e", tuple(expands), len(positions), requires=in_block),
+            ElasticDim("d", tuple(depths), 5, requires=in_network),
         ]
         super().__init__(
             n_classes=n_classes,
@@ -83,7 +86,8 @@ class Supernet(OFAMobileNetV3):
         self._add_exits(spec.exits, n_classes, dropout_rate)
         if spec.branches:
             members = (MBCONV, *spec.branch_names)
-            dims.append(SubsetDim("level", tuple(range(1, len(members) + 1)), len(self.blocks) - 1, members=members))
+            sizes, requires = tuple(range(1, len(members) + 1)), tuple((position,) for position in positions)
+            dims.append(SubsetDim("level", sizes, len(positions), members=members, requires=requires))
         if self.exits:
             dims.append(ElasticDim("height", (*map(int, self.exits), self.n_stages)))
         self.space = SearchSpace(tuple(dims))

@@ -1,4 +1,4 @@
-"""Recipes: everything about a training that is not the supernet, the data or the seed, as validated YAML files."""
+"""Recipes: all settings of a training except the supernet, the data and the seed, as validated YAML files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Discriminator,
     Field,
     PlainSerializer,
@@ -41,7 +42,7 @@ def _registered_phase(name: str) -> str:
 
 
 def plugin_field(namespace: str) -> Any:
-    """Type of a field that names a plugin of `namespace`; it is loaded if the file is read with its plugins."""
+    """Type of a field that names a plugin of `namespace`; validation loads it if `load_model` is to load plugins."""
 
     def check(plugin: Any, info: ValidationInfo) -> Any:
         if (info.context or {}).get("load_plugins"):
@@ -51,7 +52,7 @@ def plugin_field(namespace: str) -> Any:
     return Annotated[PluginRef, AfterValidator(check)]
 
 
-# Left to itself pydantic takes true for 1.
+# Strict: by default pydantic accepts true as 1.
 Count = Annotated[int, Field(strict=True, ge=1)]
 BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
@@ -66,7 +67,7 @@ ExitWeightsValue = Annotated[
 
 
 class StepRecipe(StrictModel):
-    """One step of a phase; what is left out is the phase's default (the paper's value)."""
+    """One step of a phase; omitted fields take the phase's defaults (the paper's values)."""
 
     epochs: Count | None = None
     lr: Positive | None = None
@@ -85,13 +86,22 @@ OneStep = Annotated[StepRecipe, Tag("<step>")]
 EveryStep = Annotated[list[StepRecipe], Tag("<steps>")]
 
 
+def _phase_schema(schema: dict[str, Any]) -> None:
+    """Add the short form, in which the fields of a single step are next to `settings`, to the JSON schema."""
+    fields = StepRecipe.model_json_schema()["properties"]
+    schema.update(properties={**schema["properties"], **fields}, additionalProperties=False)
+    schema["anyOf"] = [{"required": ["settings"]}, {"required": ["steps"]}]  # otherwise it is a step's mapping
+
+
 class PhaseRecipe(StrictModel):
-    """A phase whose plugin has settings of its own, next to its steps."""
+    """A phase with settings for its plugin and the recipe of its steps."""
+
+    model_config = ConfigDict(json_schema_extra=_phase_schema)
 
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, value: Any) -> Any:
-        """The fields of a single step may stand next to `settings`."""
+        """Accept the fields of a single step next to `settings`."""
         if isinstance(value, Mapping) and "steps" not in value:
             fields = {key: entry for key, entry in value.items() if key != "settings"}
             return {"settings": value.get("settings", {}), "steps": fields}
@@ -101,8 +111,18 @@ class PhaseRecipe(StrictModel):
     steps: Annotated[OneStep | EveryStep, Discriminator(_phase_form)] = StepRecipe()
 
 
+def _exit_weights_schema(schema: dict[str, Any]) -> None:
+    """Add the name of a strategy, alone or as `name`, to the JSON schema."""
+    name = {"enum": list(STRATEGIES)}
+    both = {**schema, "properties": {"name": name, **schema["properties"]}, "additionalProperties": False}
+    schema.clear()
+    schema["anyOf"] = [name, both]
+
+
 class ExitWeights(StrictModel):
-    """Weights of the exits: for the losses of the full phase, and for the ensemble's output."""
+    """Weights of the exits: for the losses of the full phase and for the output of the exit ensemble."""
+
+    model_config = ConfigDict(json_schema_extra=_exit_weights_schema)
 
     loss: ExitWeightsValue = "ASC"
     output: ExitWeightsValue = "ASC"
@@ -110,7 +130,7 @@ class ExitWeights(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _strategy(cls, value: Any) -> Any:
-        """The name of a strategy sets both; `{name: ..., loss: ...}` sets both and then changes one."""
+        """The name of a strategy sets both; `{name: ..., loss: ...}` sets both, then replaces one."""
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping) or "name" not in value:
@@ -146,20 +166,27 @@ class Optimizer(StrictModel):
 
 
 class Evaluation(StrictModel):
-    """How subnets are measured, and how many.
+    """How many subnets are measured, and how.
 
-    Where `latency_batch` is given, a batch of so many images is timed: do that without workers beside it.
+    `max_subnets` limits the networks measured after each step, `final_trunks` those after the last one, where every
+    height of a trunk is measured. `latency_batch` also measures the latency of each subnet on a batch of that size;
+    do not combine it with `--workers`, because processes on the same machine disturb the measurement.
     """
 
     batch_size: BatchSize = 200
     bn_images: BatchSize = 1000
     selection_draws: Count = 32
     max_subnets: Count | None = None
+    final_trunks: Count | None = None
     latency_batch: Count | None = None
 
 
 class Recipe(StrictModel):
-    """A whole training. See `paper.yaml` for each value's source."""
+    """All settings of a training. `paper.yaml` has the published values.
+
+    `idle_parameters` says what an optimizer step does to a parameter that has no gradient in it: `keep` skips it,
+    `momentum` takes the gradient as zero once the parameter has had one, so momentum and weight decay still move it.
+    """
 
     description: str = ""
     width_mult: Positive = 1.0
@@ -175,6 +202,7 @@ class Recipe(StrictModel):
     exit_weights: ExitWeights = ExitWeights()
     optimizer: Optimizer = Optimizer()
     augmentation: Augmentations = "crop_flip"
+    idle_parameters: Literal["keep", "momentum"] = "keep"
     evaluation: Evaluation = Evaluation()
     phases: dict[
         PhaseName, Annotated[OneStep | EveryStep | Annotated[PhaseRecipe, Tag("<phase>")], Discriminator(_phase_form)]
@@ -203,10 +231,10 @@ class Recipe(StrictModel):
         ]
 
     def settings(self, phase: str, steps: Sequence[PhaseStep]) -> list[StepSettings]:
-        """The settings of each step of a phase: the recipe's values, gaps filled by the phase's defaults.
+        """The settings of each step of a phase: the recipe's values, completed by the phase's defaults.
 
         Raises:
-            UserError: The recipe lists another number of steps than the phase has on this supernet.
+            UserError: The number of steps in the recipe differs from the phase's on this supernet.
         """
         given = self.phases[phase]
         given = given.steps if isinstance(given, PhaseRecipe) else given
@@ -222,7 +250,7 @@ class Recipe(StrictModel):
         ]
 
     def with_phases(self, names: Sequence[str]) -> Recipe:
-        """Only these of the phases. Raises UserError for one that the recipe has not."""
+        """The recipe restricted to these phases. Raises UserError for a phase that it does not have."""
         unknown = [name for name in names if name not in self.phases]
         if unknown:
             raise UserError(f"phases must be among {', '.join(self.phases)}, but got {unknown[0]!r}")
@@ -238,11 +266,11 @@ def load_recipe(name: str, overrides: Sequence[Override] = (), load_plugins: boo
     """A recipe by name or by path to a .yaml file, with `key.sub=value` overrides.
 
     Args:
-        name: Name or path.
-        overrides: What differs from the file.
-        load_plugins: Whether its plugins are loaded, to check their names and settings.
+        name: Name of a recipe that ships with the package, or a path.
+        overrides: Fields that differ from the file.
+        load_plugins: Whether to load its plugins, which checks their names and settings.
 
     Raises:
-        UserError: It does not exist or is not valid; names the file, the line and the field.
+        UserError: The recipe does not exist or is not valid; names the file, the line and the field.
     """
     return load_model(find_data_file("recipe", name, FOLDER), Recipe, overrides, load_plugins=load_plugins)

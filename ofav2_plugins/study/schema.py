@@ -1,4 +1,4 @@
-"""Studies: which arms are compared, on what, how often; validated YAML files."""
+"""Studies: which arms are compared, on which data and with how many seeds, as validated YAML files."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ SupernetField = Annotated[Any, AfterValidator(_resolvable)]
 
 
 class ArmSpec(StrictModel):
-    """One arm: a supernet, and what else differs from the study's recipe; its own seeds must be among the study's.
+    """One arm: a supernet and its changes to the study's recipe. Its seeds must be among the study's seeds.
 
-    Exit weights are a strategy's name, or the recipe's `{loss: ..., output: ...}`.
+    `exit_weights` is the name of a strategy or `{loss: ..., output: ...}`, as in a recipe. `factor` describes, for the
+    report, how the arm differs from the baseline.
     """
 
     name: str = Field(min_length=1)
@@ -65,16 +66,16 @@ class Study(StrictModel):
 
     @property
     def about(self) -> dict[str, Any]:
-        """What results and report say of it."""
+        """The study's description and factors, for the results and the report."""
         factors = {arm.name: arm.factor for arm in self.arms if arm.factor}
         return {"description": self.description, "factors": factors}
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
         names = [arm.name for arm in self.arms]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise ValueError(f"arms must have distinct names, but {doubled[0]!r} is there twice")
+        duplicated = sorted({name for name in names if names.count(name) > 1})
+        if duplicated:
+            raise ValueError(f"arms must have distinct names, but {duplicated[0]!r} is used more than once")
         if self.baseline not in names:
             raise ValueError(f"baseline must be one of the arms {names}, but got {self.baseline!r}")
         base = set(next(arm for arm in self.arms if arm.name == self.baseline).seeds or self.seeds)
@@ -92,10 +93,10 @@ def study_names() -> list[str]:
 
 
 def load_study(name: str) -> Study:
-    """A study by name or by path to a .yaml file; a recipe's path in it is relative to it.
+    """A study by name or by path to a .yaml file. A path to a recipe in it is relative to the study's file.
 
     Raises:
-        UserError: It does not exist or is not valid; names the file, the line and the field.
+        UserError: The study does not exist or is not valid; names the file, the line and the field.
     """
     path = find_data_file("study", name, FOLDER)
     study = load_model(path, Study)
@@ -105,10 +106,10 @@ def load_study(name: str) -> Study:
 
 
 def study_arms(study: Study, overrides: Sequence[Override] = ()) -> list[RunConfig]:
-    """The trainings of a study, seed by seed, validated down to each plugin's settings before anything trains.
+    """The runs of a study, ordered by seed. Everything is validated, including the settings of each plugin.
 
     Raises:
-        UserError: An unknown supernet, plugin or recipe field, or overrides that contradict an arm; names the arm.
+        UserError: A supernet, plugin or recipe field is unknown, or an override contradicts an arm; names the arm.
     """
     registry.load(registry.DATASETS, study.dataset)
     arms = []
@@ -129,10 +130,10 @@ def study_arms(study: Study, overrides: Sequence[Override] = ()) -> list[RunConf
 
 
 def arm_recipe(study: Study, spec: ArmSpec, overrides: Sequence[Override]) -> Recipe:
-    """The study's recipe with the arm's own changes; all plugins of the arm are loaded, to check them.
+    """The study's recipe with the changes of an arm. Loads all plugins of the arm to validate them.
 
     Raises:
-        UserError: Something is wrong with the recipe or a plugin, or an arm's changes contradict each other.
+        UserError: The recipe or a plugin is wrong, or changes contradict each other.
     """
     named = {key: getattr(spec, key) for key in ("teacher", "distillation", "exit_weights")}
     own = [(key, value) for key, value in named.items() if value is not None]
@@ -150,7 +151,7 @@ def _check_contradictions(overrides: Sequence[Override], others: Sequence[Overri
 
 
 def check_supernet(supernet: Any) -> None:
-    """Load every plugin that a supernet names. Raises UserError for one that does not load."""
+    """Load every plugin that a supernet names. Raises UserError if one does not load."""
     spec = resolve_spec(supernet)
     registry.load_all(registry.BRANCHES, spec.branches)
     registry.load(registry.SKIPS, spec.skip)

@@ -1,4 +1,4 @@
-"""One call of `ofav2 train` or `ofav2 ablate`: the data, the run folder, the arms, the table and the report."""
+"""One call of `ofav2 train` or `ofav2 ablate`: loads the data, opens the run folder, executes the runs."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from .results_writer import StudyResults
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """What a user chooses about where and how a run is computed; no result depends on it.
+    """Where and how runs are executed. Their results do not depend on these options.
 
     Args:
         out: The run folder.
-        resume: Go on with the run that `out` holds.
-        accept_changes: Also where other versions began it.
+        resume: Continue the run in `out`.
+        accept_changes: Resume even if other code or another device started the run.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "32-true", "bf16-mixed" or "16-mixed".
-        threads: CPU threads of torch, in each worker; None shares the cores out.
-        workers: Arms that run at the same time, each in a process of its own.
-        memory_gib: The most memory for all of them together; None for no limit.
-        logging: Saving, TensorBoard, energy.
+        threads: CPU threads of torch, per worker; None divides the cores among the workers.
+        workers: Number of runs that are executed in parallel, each in its own process.
+        memory_gib: Memory limit for all workers together; None for no limit.
+        logging: Checkpoint interval, TensorBoard, energy.
     """
 
     out: Path
@@ -59,16 +59,16 @@ class SessionOptions:
 
 @dataclass(frozen=True)
 class Session:
-    """What a run is: everything that its results depend on, and how the report calls it.
+    """What is executed: everything that the results depend on, and texts for the report.
 
     Args:
         kind: "train" or "ablate".
-        name: The study's, for the report.
-        arms: What to run.
+        name: Name of the study, for the report.
+        arms: The runs: each arm with each of its seeds.
         dataset: A plugin of `ofav2.datasets`.
-        root: Where it is.
+        root: The folder of the dataset.
         baseline: The arm that the others are compared with.
-        about: What else the report says of the study: "description", and "factors" (arm -> what it changes).
+        about: "description" of the study, and "factors" (arm -> its difference from the baseline), for the report.
     """
 
     kind: str
@@ -80,7 +80,7 @@ class Session:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def study(self) -> dict[str, Any]:
-        """The description that results and report carry."""
+        """The description of the study in the results and the report."""
         return {
             "name": self.name,
             "baseline": self.baseline,
@@ -91,7 +91,7 @@ class Session:
         }
 
     def identity(self, data: DataSplits) -> dict[str, Any]:
-        """What a resumed run must have in common with the one that began the folder."""
+        """The settings that must be the same when a run is resumed."""
         return {
             "runs": {f"{arm.name} (seed {arm.seed})": arm.to_dict() for arm in self.arms},
             "dataset": to_reference(self.dataset),
@@ -99,7 +99,7 @@ class Session:
         }
 
     def details(self, data: DataSplits, runs: Sequence[TrainingRun]) -> dict[str, Any]:
-        """What `open_run` needs besides the identity: where the data and the steps are."""
+        """What `open_run` needs in addition to the identity: the folders of the data and of the steps."""
         return {
             "root": str(self.root.resolve()) if self.root else None,
             "n_classes": data.n_classes,
@@ -108,16 +108,16 @@ class Session:
 
 
 def run_session(session: Session, options: SessionOptions, console: Console) -> StudyResults:
-    """Run arms into a folder; returns their results, which are in results.json already.
+    """Execute the runs of a session; returns their results, which are also written to results.json.
 
     Args:
-        session: What.
-        options: Where and how.
-        console: Where it is shown; only the first of several processes speaks.
+        session: What is executed.
+        options: Where and how it is executed.
+        console: Shows the progress; only the first of several processes prints.
 
     Raises:
-        UserError: Wrong options, missing or damaged data, a folder that holds something else, failed arms.
-        KeyboardInterrupt: Stopped; everything done so far is saved.
+        UserError: The options are wrong, the data are missing or damaged, or the folder contains something else.
+        KeyboardInterrupt: The user stopped the session; all finished work is saved.
     """
     keep_freed_memory()
     if options.threads is not None or options.workers > 1:
@@ -127,7 +127,7 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     check_workers(options.workers, fabric.world_size)
     first, out = fabric.is_global_zero, options.out
     console.quiet = not first
-    with fabric.rank_zero_first(local=True):  # one process of each machine decodes the images
+    with fabric.rank_zero_first(local=True):  # one process per machine decodes the images
         data = load_data(session.dataset, session.root, session.arms[0].recipe.validation_fraction)
     runs = _runs(session, data, out / "steps", fabric)
     check_memory(options.memory_gib)

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import registry
 from ..plugin import Plugin, PluginError, construct, reference_name
-from . import data, models, training
+from . import data, deployment, models, search, training
 
 CHECKS: dict[str, Callable[[Any], None]] = {
     registry.BRANCHES: models.check_branch,
@@ -19,6 +19,10 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     registry.TEACHERS: training.check_teacher,
     registry.DATASETS: data.check_dataset,
     registry.AUGMENTATIONS: data.check_augmentation,
+    registry.EXIT_RULES: deployment.check_exit_rule,
+    registry.EXPORTERS: deployment.check_exporter,
+    registry.PREDICTORS: search.check_predictor,
+    registry.SEARCHERS: search.check_searcher,
 }
 """Namespace -> check of one plugin."""
 

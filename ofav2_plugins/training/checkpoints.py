@@ -16,6 +16,9 @@ from ..plugin import PluginError
 from ..space import SearchSpace
 from ..utils.tensor_files import load_checkpoint, save_checkpoint
 
+OPTIMIZER_STATE = {"momentum_buffer": "momentum", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq", "step": "step"}
+"""The tensors that an optimizer keeps for a parameter (SGD's, AdamW's), and the prefix of their names in a file."""
+
 
 @dataclass
 class Progress:
@@ -101,10 +104,16 @@ class StepFiles:
         """Write weights, momentum, loss scale and progress; the state before it is kept beside it."""
         tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
         for name, parameter in net.named_parameters():
-            momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum
-        meta = {"kind": "state", "written_by": self.folder.name, "precision": precision, "progress": asdict(progress)}
+            for key, value in optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"{OPTIMIZER_STATE[key]}.{name}"] = value
+        meta = {
+            "kind": "state",
+            "written_by": self.folder.name,
+            "precision": precision,
+            "progress": asdict(progress),
+            "with_gradient": [name for name, parameter in net.named_parameters() if parameter.grad is not None],
+        }
         save_checkpoint(self.state, tensors, meta, previous=self.previous)
 
     def load_state(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Any]] | None:
@@ -119,10 +128,14 @@ class StepFiles:
                 continue
             net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
             for name, parameter in net.named_parameters():
-                if f"momentum.{name}" in tensors:
-                    # In the parameter's own layout, as if it had grown here: a layout decides on a kernel's rounding.
-                    momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
-                    optimizer.state[parameter] = {"momentum_buffer": momentum.detach()}
+                # Its value does not matter, the next optimizer step zeroes it: with `idle_parameters: momentum` a
+                # parameter that has a gradient keeps moving.
+                parameter.grad = torch.zeros_like(parameter) if name in meta["with_gradient"] else None
+                for key, prefix in OPTIMIZER_STATE.items():
+                    if (value := tensors.get(f"{prefix}.{name}")) is not None:
+                        # In the parameter's own layout, as if it had grown here: a layout decides on rounding.
+                        like = torch.empty_like(parameter).detach() if value.shape == parameter.shape else value
+                        optimizer.state[parameter][key] = like.copy_(value)
             return progress, meta["precision"]
         if self.state.exists() or self.previous.exists():
             self.say(f"{self.folder.name} starts again from its beginning")

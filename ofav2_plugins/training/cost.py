@@ -47,14 +47,15 @@ def training_macs(
     middle = sorted(drawn)[len(drawn) // 2]
     largest_of_all = sum(largest[resolution] * count for resolution, count in drawn.items())
     students, counted = 0, steps[:: max(1, len(steps) // DRAWS)]
-    known: dict[str, int] = {}
+    known: dict[tuple[str, bool], int] = {}
     for where in counted:
         rng = python_rng(seed, planned.name, *where, "archs")
-        for arch in planned.phase.archs(planned.space, rng, planned.settings.subnets_per_step):
-            key = repr(arch)
+        for i, arch in enumerate(planned.phase.archs(planned.space, rng, planned.settings.subnets_per_step)):
+            every_exit = planned.phase.multi_exit_loss or (planned.phase.inplace_distillation and i == 0)
+            key = (repr(arch), every_exit)
             if key not in known:
                 net.set_active_subnet(**arch)
-                student = net.get_multi_exit_subnet if planned.phase.multi_exit_loss else net.get_active_subnet
+                student = net.get_multi_exit_subnet if every_exit else net.get_active_subnet
                 known[key] = count_macs(student(preserve_weight=False).eval(), middle)
             students += known[key]
     # All networks grow with the resolution alike, nearly: the largest one tells by how much.

@@ -23,7 +23,7 @@ from ..plugin import PluginError
 from ..recipes.schema import Recipe
 from ..space import Arch
 from ..teachers.base import Teacher
-from ..utils.distributed import any_rank, average, average_gradients
+from ..utils.distributed import any_rank, average, average_gradients, synchronize
 from ..utils.memory import peak_memory_mib, reset_peak_memory
 from ..utils.meters import EnergyMeter, TensorBoard, write_metrics
 from ..utils.seeding import forked_torch, python_rng
@@ -70,14 +70,14 @@ def train_batch(
     teacher: Teacher,
     seed_parts: Sequence[object] = (),
 ) -> float:
-    """One optimiser step: the summed losses of `archs` on one batch. Returns their mean loss.
+    """One optimizer step: the summed losses of `archs` on one batch. Returns their mean loss.
 
-    A parameter that got no gradient (it is active in none of `archs`) is not updated. Ranks average their
-    gradients once, after all architectures.
+    A parameter that is active in none of `archs` gets no gradient; the recipe's `idle_parameters` says whether the
+    optimizer then skips it. Ranks average their gradients once, after all architectures.
     """
     with fabric.autocast():
         teacher_logits = teacher.logits(images) if objective.distillation.needs_teacher else None
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=objective.recipe.idle_parameters == "keep")
     losses = []
     for i, arch in enumerate(archs):
         net.set_active_subnet(**arch)
@@ -133,7 +133,8 @@ class StepTrainer:
         self.objective = Objective(
             recipe, distillation, planned.phase.multi_exit_loss, planned.phase.inplace_distillation
         )
-        optimizer = fabric.setup_optimizers(make_optimizer(net, recipe, planned.settings.lr))
+        net.zero_grad(set_to_none=True)  # gradients of the step before must not count as this step's
+        optimizer = fabric.setup_optimizers(self._make_optimizer())
         assert isinstance(optimizer, torch.optim.Optimizer)
         self.optimizer = optimizer
         self.progress = Progress()
@@ -142,6 +143,9 @@ class StepTrainer:
         self.n_epochs = planned.settings.epochs + planned.settings.warmup_epochs
         self._images_per_batch = min(recipe.batch_size, len(data.train))
         self._counted = 0.0
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.net, self.recipe, self.planned.settings.lr)
 
     def run(self) -> Progress:
         """Train what is left; afterwards the net holds the best epoch's weights.
@@ -163,7 +167,7 @@ class StepTrainer:
             self._finish_epoch({**entry, **energy.stop()})
             board.write(self.progress.history[-1])
         board.close()
-        self.fabric.barrier()  # one rank has written the best weights, all read them
+        synchronize(self.fabric)  # one rank has written the best weights, all read them
         self.net.load_state_dict(self.files.load_best()[0])
         return self.progress
 
@@ -211,7 +215,7 @@ class StepTrainer:
         """Account for a finished epoch; keep its weights where they are the best."""
         done, epoch = self.progress, entry["epoch"]
         done.epoch, done.batch, done.loss_sum = epoch + 1, 0, 0.0
-        if entry["val_top1"] > done.best_top1:
+        if self._is_best(entry["val_top1"]):
             done.best_top1, done.best_epoch = entry["val_top1"], epoch
             if self._writes():
                 self.files.save_best(self.net, epoch, done.best_top1, self.planned.space)
@@ -220,6 +224,10 @@ class StepTrainer:
         entry["peak_memory_mib"] = peak_memory_mib(self.fabric.device)
         done.history.append(entry)
         self._save()
+
+    def _is_best(self, val_top1: float) -> bool:
+        """Whether an epoch's weights are to be kept."""
+        return val_top1 > self.progress.best_top1
 
     def _show(self, epoch: int, speed: float) -> None:
         done, reporter = self.progress, self.context.reporter

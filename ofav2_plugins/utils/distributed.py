@@ -1,13 +1,17 @@
 """One process or many (torchrun): the launched Fabric, and what all ranks must share or agree on.
 
-Every rank draws the same subnets and takes its own part of each batch. Gradients are averaged once per optimiser
+Every rank draws the same subnets and takes its own part of each batch. Gradients are averaged once per optimizer
 step, after all sampled subnets, not once per subnet.
+
+Ranks wait for each other only in the functions of this module. Each of them first exchanges whether a rank has failed
+(`synchronize`), so that a failure on one rank ends the work of all of them at the same point (`failing_together`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +19,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import TorchElasticEnvironment
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import DiskError, RankError, UserError, error_message
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -51,8 +55,8 @@ def make_fabric(accelerator: str = "auto", precision: str = "32-true") -> Fabric
 
 
 def check_batch_size(fabric: Fabric, batch_size: int, n_images: int) -> None:
-    """Raises UserError where the ranks would get parts of a batch of different sizes, or of one image."""
-    size, what = min((batch_size, "batch_size"), (n_images, "the number of training images, where it is the smaller,"))
+    """Raises UserError if the ranks would get parts of a batch of different sizes, or of one image."""
+    size, what = min((batch_size, "batch_size"), (n_images, "the number of training images, which is smaller,"))
     if size % fabric.world_size or size < 2 * fabric.world_size:
         raise UserError(
             f"{what} must be a multiple of the {fabric.world_size} processes with 2 images or more for each, "
@@ -74,6 +78,7 @@ def average(fabric: Fabric, value: Tensor) -> Tensor:
     """The mean of a tensor over ranks."""
     if fabric.world_size == 1:
         return value
+    synchronize(fabric)
     reduced = fabric.all_reduce(value, reduce_op="mean")
     assert isinstance(reduced, Tensor)
     return reduced
@@ -81,18 +86,84 @@ def average(fabric: Fabric, value: Tensor) -> Tensor:
 
 def any_rank(fabric: Fabric, flag: bool) -> bool:
     """Whether the flag is set on any rank: the same answer on all of them."""
+    return synchronize(fabric, flag)
+
+
+def from_rank_zero(fabric: Fabric, value: Result) -> Result:
+    """The first rank's value, on every rank."""
     if fabric.world_size == 1:
-        return flag
-    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum"))
+        return value
+    synchronize(fabric)
+    values = [value]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def map_over_ranks(fabric: Fabric, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """The results of `work` in order, on every rank; each item is worked on by one rank."""
     for start in range(0, len(items), fabric.world_size):
         mine = items[start + fabric.global_rank : start + fabric.global_rank + 1]
-        done: list[Any] = [work(item) for item in mine]
-        if fabric.world_size > 1:
-            gathered: list[Any] = [None] * fabric.world_size
-            torch.distributed.all_gather_object(gathered, done)
-            done = [result for part in gathered for result in part]
-        yield from done
+        yield from _gather(fabric, [work(item) for item in mine])
+
+
+def _gather(fabric: Fabric, own: list[Result]) -> list[Result]:
+    """The lists of all ranks, joined in the order of ranks."""
+    if fabric.world_size == 1:
+        return own
+    synchronize(fabric)
+    gathered: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(gathered, own)
+    return [result for part in gathered for result in part]
+
+
+def synchronize(fabric: Fabric, flag: bool = False) -> bool:
+    """Wait for all ranks; returns whether any of them set the flag.
+
+    Raises:
+        RankError: A rank has failed since the last time.
+    """
+    if fabric.world_size == 1:
+        return flag
+    failures, flags = _count(fabric, False, flag)
+    if failures:
+        raise RankError("another process has failed")
+    return flags > 0
+
+
+def _count(fabric: Fabric, failed: bool, flag: bool) -> tuple[float, float]:
+    status = fabric.all_reduce(torch.tensor([float(failed), float(flag)], device=fabric.device), reduce_op="sum")
+    assert isinstance(status, Tensor)
+    failures, flags = status.tolist()
+    return failures, flags
+
+
+@contextmanager
+def failing_together(fabric: Fabric) -> Iterator[None]:
+    """Within it, an exception on one rank is raised on all ranks, at the next point where they wait for each other.
+
+    On the rank that failed it is the exception itself.
+
+    Raises:
+        DiskError: Another rank could not write.
+        RankError: Another rank has failed for another reason, which is in the message.
+    """
+    if fabric.world_size == 1:
+        yield
+        return
+    error: BaseException | None = None
+    try:
+        yield
+        synchronize(fabric)  # a rank may have failed after its last reduction
+        return
+    except RankError:
+        pass
+    except (Exception, SystemExit) as own:
+        error = own
+        _count(fabric, True, False)
+    reason = None if error is None else (fabric.global_rank, isinstance(error, DiskError), error_message(error))
+    reasons: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(reasons, reason)
+    if error is not None:
+        raise error
+    rank, disk, message = next(each for each in reasons if each is not None)
+    raise (DiskError if disk else RankError)(f"process {rank} has failed: {message}")

@@ -17,17 +17,23 @@ from .. import __version__
 from ..errors import RunError
 from .files import write_atomically
 
-FORMAT = "ofav2-checkpoint-1"
+FORMAT = "ofav2-checkpoint-2"
+
+_HEADER = "ofav2"
+"""The only key of the safetensors metadata: with several, their order in the file would be random."""
 
 
 def save_checkpoint(
     path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], previous: Path | None = None
 ) -> None:
-    """Write tensors and a JSON-able `meta` with a digest over both, atomically; see `write_atomically`."""
-    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    described = json.dumps({**meta, "format": FORMAT, "version": __version__}, sort_keys=True)
-    header = {"meta": described, "digest": _digest(held, described)}
-    write_atomically(path, safetensors.torch.save(held, metadata=header), previous)
+    """Write tensors and a JSON-able `meta` with a digest over both, atomically; see `write_atomically`.
+
+    Equal tensors and metadata give equal bytes.
+    """
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    described = json.loads(json.dumps({**meta, "format": FORMAT, "version": __version__}))
+    header = json.dumps({"meta": described, "digest": tensors_digest(stored, described)}, sort_keys=True)
+    write_atomically(path, safetensors.torch.save(stored, metadata={_HEADER: header}), previous)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -38,24 +44,25 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = (file.metadata() or {}).get(_HEADER, "{}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, safetensors.SafetensorError) as error:
         raise RunError(f"checkpoint {path} is missing, truncated or damaged: {error}") from error
-    described = header.get("meta", "{}")
     try:
-        meta = json.loads(described)
-    except ValueError:
-        meta = None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        content = json.loads(header)
+    except (ValueError, RecursionError):
+        content = None
+    meta = content.get("meta") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise RunError(f"{path} is damaged or no checkpoint of ofav2-plugins (format {FORMAT})")
-    if header.get("digest") != _digest(tensors, described):
+    if content.get("digest") != tensors_digest(tensors, meta):
         raise RunError(f"checkpoint {path} is damaged: its digest does not match its content")
     return tensors, meta
 
 
-def _digest(tensors: Mapping[str, Tensor], described: str) -> str:
-    digest = hashlib.blake2b(described.encode(), digest_size=16)
+def tensors_digest(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
+    """A digest over names, types, shapes and values of dense CPU tensors, and over JSON-able metadata."""
+    digest = hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())

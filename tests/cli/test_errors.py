@@ -167,8 +167,9 @@ def test_another_run_is_refused_and_left_as_it_is(command, tmp_path, monkeypatch
     assert command(*train, "--resume").returncode == 130  # the run itself may go on
 
 
-def test_no_command_prints_the_help_and_no_empty_error(command):
+def test_without_a_command_the_normal_workflow_is_shown(command):
     done = command()
-    assert done.returncode in (0, 2)
-    assert "Usage: ofav2" in done.stdout + done.stderr
-    assert "error:" not in done.stderr
+    assert done.returncode == 0
+    for name in ("train", "ablate", "watch", "search", "export"):
+        assert f"ofav2 {name} " in done.stdout
+    assert done.stderr == ""

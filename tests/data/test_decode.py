@@ -113,8 +113,8 @@ def entries(cache: Path) -> list[Path]:
 def decoded(monkeypatch) -> list[Path]:
     """The files that are decoded, in the order in which they are."""
     files: list[Path] = []
-    original = decoding._decode_one
-    monkeypatch.setattr(decoding, "_decode_one", lambda path, size: files.append(path) or original(path, size))
+    original = decoding.decode_image
+    monkeypatch.setattr(decoding, "decode_image", lambda path, size: files.append(path) or original(path, size))
     return files
 
 
@@ -256,7 +256,7 @@ def test_a_cache_that_cannot_be_written_is_named(flat, monkeypatch):
 
 def test_processes_that_need_the_same_images_at_once_decode_them_once(flat, cache, monkeypatch):
     """Each decoded file is noted in a log that all processes append to."""
-    files, log, original = sorted(flat.glob("*/*.png")), flat.parent / "log", decoding._decode_one
+    files, log, original = sorted(flat.glob("*/*.png")), flat.parent / "log", decoding.decode_image
 
     def slow(path: Path, size: int) -> np.ndarray:
         with open(log, "a") as notes:
@@ -264,7 +264,7 @@ def test_processes_that_need_the_same_images_at_once_decode_them_once(flat, cach
         time.sleep(0.02)
         return original(path, size)
 
-    monkeypatch.setattr(decoding, "_decode_one", slow)
+    monkeypatch.setattr(decoding, "decode_image", slow)
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=decode, args=(files, 32)) for _ in range(3)]
     for process in processes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import ClassVar
 
@@ -42,6 +43,38 @@ def test_exits_and_ensemble_are_those_of_networks_that_end_there(data):
     assert measured["ensemble_val_top1"] == ensemble.val_top1
     tops = {entry["top1"] for entry in measured["exits"]} | {measured["ensemble_top1"]}
     assert len(tops) > 2  # random exits, but different ones
+
+
+def test_all_heights_of_a_trunk_in_one_pass_are_what_each_alone_is(data):
+    net = RunConfig("a", "EE_DP", RECIPE, 0).build(data.n_classes)
+    randomise(net)
+    evaluator = Evaluator(data, RECIPE, make_fabric("cpu"), seed=0)
+    arch = {**net.space.max_arch(), "d": [2, 3, 2, 4, 2], "ks": [3, 5] * 10}
+    group = [Candidate({**arch, "height": height}, 16) for height in (1, 3, 4)]
+    measured = evaluator.measure_trunk(net, group)
+    assert measured == [evaluator.measure(net, candidate) for candidate in group]
+    assert len({subnet.top1 for subnet in measured}) > 1
+    for candidate, subnet in zip(group, measured, strict=True):
+        net.set_active_subnet(**candidate.arch)
+        static = net.get_active_subnet().eval()
+        assert (subnet.arch, subnet.macs) == (candidate.arch, count_macs(static, 16))
+        assert subnet.params == sum(parameter.numel() for parameter in static.parameters())
+
+
+def test_a_sandwich_step_trains_every_exit_of_its_first_network(data):
+    phases = "{sandwich: {epochs: 2, subnets_per_step: 2}}"
+    recipe = load_recipe("quick", ["resolutions=[16]", f"phases={phases}"])
+    config = RunConfig("a", "EE_B", recipe, 0)
+    net = config.build(data.n_classes)
+    [planned] = config.plan(net.space)
+    largest, smallest = planned.phase.archs(planned.space, random.Random(0), 2)
+    net.set_active_subnet(**largest)
+    every_exit = count_macs(net.get_multi_exit_subnet().eval(), 16)
+    net.set_active_subnet(**smallest)
+    last_exit = count_macs(net.get_active_subnet().eval(), 16)
+    images = 2 * (len(data.train) // recipe.batch_size) * recipe.batch_size
+    by_hand = 3 * images * (every_exit + last_exit)
+    assert training_macs(net, planned, recipe, len(data.train), [16], 0) == by_hand
 
 
 @pytest.mark.parametrize("supernet", ["SE_B", "EE_B"])

@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 from support.commands import Finished, ofav2
 
+from ofav2_plugins.execution.records import FINAL, read_measured, write_measured
 from ofav2_plugins.execution.run_folder import locked
 from ofav2_plugins.utils.files import read_json, write_record
 from ofav2_plugins.utils.tensor_files import load_checkpoint
 
 FAST = [
     "width_mult=0.25", "resolutions=[16]", "batch_size=256", "evaluation.bn_images=64",
-    "evaluation.selection_draws=1", "evaluation.max_subnets=2", "evaluation.batch_size=500",
+    "evaluation.selection_draws=1", "evaluation.max_subnets=2", "evaluation.final_trunks=2",
+    "evaluation.batch_size=500",
     "phases={full: {epochs: 2, lr: 0.05}, height: {epochs: 1, warmup_epochs: 0}, width: {epochs: 1, warmup_epochs: 0}}",
 ]  # fmt: skip
 
@@ -86,6 +88,9 @@ def test_phases_come_in_order_and_files_are_written(uninterrupted):
         assert phase["best_top1"] == best["top1"]
         assert (phase["test_max_top1"], phase["min_top1"]) == (max(tops), min(tops))
         assert phase["mean_top1"] == pytest.approx(sum(tops) / len(tops))
+    last = [dict(subnet["arch"]) for subnet in phases(uninterrupted)[-1]["subnets"]]
+    assert [arch.pop("height") for arch in last] == [1, 2, 3, 4, 5] * 2, "every height of both trunks"
+    assert len({json.dumps(arch) for arch in last}) == 2
 
 
 def kill_at_random_moments(out: Path, seed: int, kills: int) -> int:
@@ -213,12 +218,25 @@ def test_damaged_records_of_a_step_are_made_again(uninterrupted, tmp_path, conte
     shutil.copytree(uninterrupted, out)
     [last], [full] = out.glob("steps/width-2-*"), out.glob("steps/full-*")
     (full / "measured.json").write_text(content)
+    (last / "measured-final.json").write_text(content)
     (last / "trained.json").write_text(content)
     shutil.copy(full / "best.safetensors", last / "state.safetensors")
     done = train(out, "--resume")
     assert done.returncode == 0, done.stderr
     assert "this step is trained again" in done.stdout
     assert_same(out, uninterrupted)
+
+
+def test_a_partly_measured_last_step_continues_with_the_next_trunk(uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(uninterrupted, out)
+    [path] = out.glob("steps/width-2-*/measured-final.json")
+    record = read_measured(path.parent, FINAL)
+    assert len(record["subnets"]) == 10
+    write_measured(path.parent, {**record, "subnets": record["subnets"][:5], "seconds": 1e6}, FINAL)
+    assert train(out, "--resume").returncode == 0
+    assert_same(out, uninterrupted)
+    assert 1e6 < read_measured(path.parent, FINAL)["seconds"] < 1e6 + 60, "the earlier measurements count"
 
 
 def test_a_finished_run_is_not_computed_again_nor_overwritten(uninterrupted):

@@ -102,7 +102,8 @@ def test_what_is_no_file_of_weights_is_named(official, tmp_path, capfd):
 
 def test_level_and_height_continue_an_official_checkpoint(official, tmp_path):
     settings = ["width_mult=0.25", "resolutions=[16]", "batch_size=512", "evaluation.bn_images=64",
-                "evaluation.max_subnets=1", "evaluation.selection_draws=1"]  # fmt: skip
+                "evaluation.max_subnets=1", "evaluation.final_trunks=1",
+                "evaluation.selection_draws=1"]  # fmt: skip
     more = [part for setting in settings for part in ("--set", setting)]
     chosen = ["--supernet", "EE_DP", "--init-from", str(official), "--phases", "level,height", *more]
     ofav2_ = [sys.executable, "-m", "ofav2_plugins"]

@@ -126,7 +126,7 @@ def test_results_of_another_version_stay_as_they_are(study, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("name: b", "name: a", "'a' is there twice"),
+        ("name: b", "name: a", "'a' is used more than once"),
         ("baseline: a", "baseline: c", "baseline must be one of the arms"),
         ("baseline: a\n", "", "baseline"),
         ("SE_D", "SE_Q", "arms.1.supernet"),

@@ -45,7 +45,8 @@ def ofav2(*arguments: object) -> Finished:
 
 
 SMALL = ["width_mult=0.25", "resolutions=[16]", "batch_size=512", "evaluation.bn_images=64",
-         "evaluation.selection_draws=1", "evaluation.max_subnets=2", "evaluation.batch_size=500"]  # fmt: skip
+         "evaluation.selection_draws=1", "evaluation.max_subnets=2", "evaluation.final_trunks=2",
+         "evaluation.batch_size=500"]  # fmt: skip
 """Overrides of a recipe with which an epoch takes about a second."""
 
 

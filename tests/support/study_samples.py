@@ -5,7 +5,7 @@ width_mult: 0.25
 resolutions: [16]
 batch_size: 512
 teacher: progressive
-evaluation: {bn_images: 64, selection_draws: 1, max_subnets: 2, batch_size: 500}
+evaluation: {bn_images: 64, selection_draws: 1, max_subnets: 2, final_trunks: 2, batch_size: 500}
 phases:
   full: {epochs: 1, lr: 0.05}
   kernel: {epochs: 1, warmup_epochs: 0}

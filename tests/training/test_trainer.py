@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,8 +22,9 @@ from ofav2_plugins.distillation.none import NoDistillation
 from ofav2_plugins.distillation.soft_ce import SoftCrossEntropy
 from ofav2_plugins.exits.weights import exit_weights
 from ofav2_plugins.phases.base import StepSettings
-from ofav2_plugins.recipes.schema import load_recipe
+from ofav2_plugins.recipes.schema import Recipe, load_recipe
 from ofav2_plugins.teachers.none import NoTeacher
+from ofav2_plugins.training.checkpoints import Progress, StepFiles
 from ofav2_plugins.training.losses import Objective
 from ofav2_plugins.training.trainer import learning_rate, make_optimizer, train_batch
 from ofav2_plugins.utils.seeding import forked_torch
@@ -110,6 +112,77 @@ def test_one_step_equals_upstreams_train_one_epoch(monkeypatch):
         torch.testing.assert_close(got, value, rtol=1e-6, atol=1e-6, msg=name)
         changed += not torch.equal(value, before[name])
     assert changed > 100
+
+
+ARCHS = [{"ks": 3, "e": 6, "d": 4}, {"ks": 7, "e": 3, "d": 2}, {"ks": 7, "e": 4, "d": 2}]
+"""One per optimizer step: the last two leave the third and fourth blocks of every stage idle."""
+
+
+def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(8, 3, 32, 32, generator=generator), torch.randint(0, 10, (8,), generator=generator)
+
+
+def reference_loop(net: torch.nn.Module, set_to_none: bool) -> None:
+    """Plain torch on upstream's network, one architecture per optimizer step; torch 1.12 kept zeros."""
+    decay = [p for p in net.parameters() if p.ndim > 1]
+    none = [p for p in net.parameters() if p.ndim <= 1]
+    groups = [{"params": decay, "weight_decay": 3e-5}, {"params": none, "weight_decay": 0}]
+    optimizer = torch.optim.SGD(groups, LR, 0.9, nesterov=True)
+    net.train()
+    for seed, arch in enumerate(ARCHS):
+        optimizer.zero_grad(set_to_none=set_to_none)
+        net.set_active_subnet(**arch)
+        images, labels = batch(seed)
+        F.cross_entropy(net(images), labels, label_smoothing=0.1).backward()
+        optimizer.step()
+
+
+def our_loop(net: ofav2.Supernet, optimizer: torch.optim.Optimizer, recipe: Recipe, seeds: Iterable[int]) -> None:
+    objective = Objective(recipe, NoDistillation())
+    with ofav2.reference_layers():
+        for seed in seeds:
+            arch = net.space.parse(ARCHS[seed])
+            train_batch(Fabric(accelerator="cpu"), net.train(), optimizer, objective, *batch(seed), [arch], NoTeacher())
+
+
+def supernet_like(theirs: torch.nn.Module) -> ofav2.Supernet:
+    net = ofav2.build_supernet("SE_B", n_classes=10, width_mult=0.25, dropout_rate=0)
+    net.load_state_dict(theirs.state_dict())
+    return net
+
+
+@pytest.mark.parametrize("idle", ["keep", "momentum"])
+def test_idle_parameters_move_as_in_a_plain_loop_with_the_same_zero_grad(idle):
+    theirs = upstream_net(dropout_rate=0)
+    ours, recipe = supernet_like(theirs), load_recipe("paper", [f"idle_parameters={idle}"])
+    optimizer = make_optimizer(ours, recipe, LR)
+    our_loop(ours, optimizer, recipe, [0])
+    after_one = {name: value.clone() for name, value in ours.state_dict().items()}
+    our_loop(ours, optimizer, recipe, [1, 2])
+    reference_loop(theirs, set_to_none=idle == "keep")
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    idle_names = [name for name, _ in ours.named_parameters() if name.startswith(("blocks.3.", "blocks.4."))]
+    moved = {name for name in idle_names if not torch.equal(ours.state_dict()[name], after_one[name])}
+    assert moved == set() if idle == "keep" else len(moved) >= 10  # a bias before a batch norm has no gradient
+
+
+@pytest.mark.parametrize("idle", ["keep", "momentum"])
+def test_a_resumed_step_still_moves_idle_parameters(idle, tmp_path):
+    recipe, theirs = load_recipe("paper", [f"idle_parameters={idle}"]), upstream_net(dropout_rate=0)
+    nets = [supernet_like(theirs) for _ in range(2)]
+    whole, first = [make_optimizer(net, recipe, LR) for net in nets]
+    our_loop(nets[0], whole, recipe, [0, 1, 2])
+    our_loop(nets[1], first, recipe, [0, 1])
+    files = StepFiles(tmp_path / "step", print)
+    files.save_state(nets[1], first, {}, Progress(batch=2))
+    resumed = supernet_like(upstream_net(seed=1, dropout_rate=0))
+    optimizer = make_optimizer(resumed, recipe, LR)
+    assert files.load_state(resumed, optimizer)[0].batch == 2
+    our_loop(resumed, optimizer, recipe, [2])
+    for name, value in nets[0].state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
 
 
 def test_learning_rate_is_constant_in_warmup_then_a_cosine_per_batch():

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.plugins import third_party
+from support.study_samples import STUDY
 
 from ofav2_plugins.utils.tensor_files import load_checkpoint
 
@@ -106,7 +108,7 @@ def test_metrics_are_those_of_the_whole_batch_and_the_same_on_all_ranks(trained)
 
 def test_a_whole_training_in_two_processes_is_resumed_by_one(tmp_path):
     settings = ["width_mult=0.25", "resolutions=[12, 16]", "batch_size=512", "evaluation.bn_images=64",
-                "evaluation.max_subnets=3",
+                "evaluation.max_subnets=3", "evaluation.final_trunks=3",
                 "phases={full: {epochs: 1}, height: {epochs: 1, warmup_epochs: 0}}"]  # fmt: skip
     out = tmp_path / "run"
     train = ["-m", "ofav2_plugins", "train", "--supernet", "EE_B", "--out", str(out), "--threads", "1",
@@ -130,3 +132,122 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
     done = subprocess.run([sys.executable, *TORCHRUN, *train], capture_output=True, text=True)
     assert done.returncode != 0
     assert "batch_size must be a multiple of the 2 processes with 2 images or more for each, but got 33" in done.stderr
+
+
+FAILURES = """
+import json, sys
+import torch
+from pathlib import Path
+from ofav2_plugins.errors import DiskError, error_message
+from ofav2_plugins.utils import distributed
+from ofav2_plugins.utils.distributed import any_rank, average, failing_together, from_rank_zero, map_over_ranks
+
+torch.set_num_threads(1)
+fabric = distributed.make_fabric("cpu")
+rank = fabric.global_rank
+
+def fail(on, error=None):
+    if rank in on:
+        raise error or ValueError(f"boom on {rank}")
+
+def before_anything():
+    fail([1])
+    any_rank(fabric, False)
+
+def in_a_part_of_the_items():
+    for _ in map_over_ranks(fabric, lambda item: fail([1] if item == 3 else []), range(6)):
+        average(fabric, torch.ones(3))
+
+def between_gradients():
+    layer = torch.nn.Linear(2, 2)
+    layer(torch.ones(1, 2)).sum().backward()
+    distributed.average_gradients(fabric, layer)
+    fail([0])
+    average(fabric, torch.ones(3))
+
+def after_the_last_wait():
+    any_rank(fabric, False)
+    fail([1])
+
+def on_both_at_different_places():
+    fail([0])
+    any_rank(fabric, False)
+    fail([1])
+
+def on_a_full_disk():
+    fail([0], DiskError("the disk is full"))
+    from_rank_zero(fabric, rank)
+
+def leaving():
+    fail([1], SystemExit(3))
+
+def not_at_all():
+    assert from_rank_zero(fabric, rank) == 0 and any_rank(fabric, rank == 1) and not any_rank(fabric, False)
+
+said = {}
+for work in (before_anything, in_a_part_of_the_items, between_gradients, after_the_last_wait,
+             on_both_at_different_places, on_a_full_disk, leaving, not_at_all):
+    try:
+        with failing_together(fabric):
+            work()
+        said[work.__name__] = "ok"
+    except (Exception, SystemExit) as error:
+        said[work.__name__] = f"{type(error).__name__} {error_message(error)}"
+    gathered = list(map_over_ranks(fabric, lambda item: item * rank, [5, 7]))  # the ranks are at the same place
+    assert gathered == [0, 7], (work.__name__, gathered)
+Path(sys.argv[1], f"said{rank}.json").write_text(json.dumps(said))
+"""
+
+
+def test_a_failure_of_one_process_is_one_of_all(tmp_path):
+    (tmp_path / "script.py").write_text(FAILURES)
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"said{rank}.json").read_text()) for rank in (0, 1))
+    own = "ValueError ValueError: boom on {0}"
+    others = "RankError process {0} has failed: ValueError: boom on {0}"
+    for place, failing in {"before_anything": 1, "in_a_part_of_the_items": 1, "between_gradients": 0,
+                           "after_the_last_wait": 1}.items():  # fmt: skip
+        assert (first, second)[failing][place] == own.format(failing)
+        assert (second, first)[failing][place] == others.format(failing)
+    assert first["on_both_at_different_places"] == own.format(0)
+    assert second["on_both_at_different_places"] == others.format(0)
+    assert first["on_a_full_disk"] == "DiskError the disk is full"
+    assert second["on_a_full_disk"] == "DiskError process 0 has failed: the disk is full"
+    assert first["leaving"] == "RankError process 1 has failed: SystemExit: 3"
+    assert first["not_at_all"] == second["not_at_all"] == "ok"
+
+
+BROKEN = """
+import os
+from ofav2_plugins.distillation.base import Distillation
+
+class Moody(Distillation):
+    "Fails in one of the processes."
+    calls = 0
+
+    def loss(self, student_logits, teacher_logits):
+        Moody.calls += 1
+        if os.environ.get("RANK") == "1" and Moody.calls > int(os.environ["CALLS"]):
+            raise RuntimeError("not today")
+        return (student_logits - teacher_logits).square().mean()
+"""
+
+
+@pytest.mark.parametrize("calls", [2, 10])
+def test_an_arm_that_fails_in_one_process_is_recorded_and_the_next_one_runs(study, tmp_path, calls):
+    """`calls`: before or after the first arm has finished an epoch of its phase with a teacher."""
+    environment = third_party(tmp_path / "packages", {"ofav2.distillation": "Moody"}, BROKEN)
+    study.write_text(STUDY.replace("SE_B,", "SE_B, distillation: moody,") + "overrides: [phases.kernel.epochs=2]\n")
+    ablate = ["-m", "ofav2_plugins", "ablate", str(study), "--out", str(tmp_path / "out"), "--threads", "1"]
+    done = subprocess.run([sys.executable, *TORCHRUN, *ablate], capture_output=True, text=True, timeout=300,
+                          env={**environment, "CALLS": str(calls)})  # fmt: skip
+    assert done.returncode != 0
+    assert "1 of 2 arms failed" in done.stderr
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "out" / "results.json").read_text())["rows"]}
+    assert "process 1 has failed" in rows["a"]["error"] and "not today" in rows["a"]["error"]
+    assert [phase["name"] for phase in rows["a"]["phases"]] == ["full"]
+    assert [phase["name"] for phase in rows["b"]["phases"]] == ["full", "kernel"] and "error" not in rows["b"]

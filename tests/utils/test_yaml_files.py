@@ -301,7 +301,7 @@ def test_a_wrong_field_of_a_study_is_named_with_file_and_line(load, right, wrong
     ("right", "wrong", "named"),
     [
         ("baseline: A", "baseline: C", "baseline .*'C'"),
-        ("name: B", "name: A", "'A' is there twice"),
+        ("name: B", "name: A", "'A' is used more than once"),
         ("seeds: [0, 1]", "seeds: [1, 1]", "seeds must be distinct"),
     ],
 )

@@ -1,11 +1,11 @@
-"""Phase `polish`: a last pass over everything that is open, at a small rate."""
+"""Phase `polish`: trains the unlocked space once more at a small learning rate."""
 
 from ofav2_plugins.phases.base import Phase, PhaseStep, StepSettings
 from ofav2_plugins.space import SearchSpace
 
 
 class Polish(Phase):
-    """Trains the whole open space once more at a small rate; unlocks nothing."""
+    """Trains the whole unlocked space once more at a small learning rate; unlocks nothing."""
 
     after = ("full", "kernel", "level", "height", "depth", "width")
 

@@ -1,0 +1,45 @@
+"""Options that the commands of deployment share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UserError
+from ..utils.yaml_files import override_key
+from .options import with_settings
+
+RunArgument = Annotated[Path, typer.Argument(help="The folder of a run or study, or of a fine-tuned network.")]
+ArchOption = Annotated[Path, typer.Option(help="A JSON file: an architecture, or the search.json of a search.")]
+EntryOption = Annotated[int | None, typer.Option(min=0, help="Which entry of a search's front, from 0.")]
+ResolutionOption = Annotated[int | None, typer.Option(min=1, help="Input size; default: the file's, else the largest.")]
+ArmOption = Annotated[str | None, typer.Option(help="For a study: which arm.")]
+RunSeedOption = Annotated[int | None, typer.Option("--seed", help="For a study: which seed.")]
+StepOption = Annotated[str | None, typer.Option(help="Weights of this step of the plan; default: the last one's.")]
+ExitRuleOption = Annotated[str, typer.Option(help="Confidence of an early exit: a plugin of ofav2.exit_rules.")]
+BundleArgument = Annotated[Path, typer.Argument(help="The folder that `ofav2 export` wrote.")]
+FormatOption = Annotated[
+    str | None, typer.Option(help="One of the bundle's formats, or torch; default: onnx if it can be run, else torch.")
+]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Set a setting of a plugin: formats.onnx.opset=20. Repeatable.")
+]
+
+
+def plugins_with_settings(plugins: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """References to plugins by the option that names them, with the settings that `--set OPTION...=value` gives.
+
+    Args:
+        plugins: By option, a plugin as given, or the list of several.
+        overrides: What `--set` sets.
+
+    Raises:
+        UserError: `--set` addresses something else.
+    """
+    for override in overrides:
+        if override_key(override).partition(".")[0] not in plugins:
+            raise UserError(f"--set must address a setting of {' or '.join(plugins)}, but got {override!r}")
+    return {field: with_settings(plugin, field, overrides) for field, plugin in plugins.items()}

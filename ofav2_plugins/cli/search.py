@@ -1,0 +1,128 @@
+"""Command `ofav2 search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UserError
+from .app import app
+from .options import (
+    AcceptChangesOption,
+    DeviceOption,
+    OutOption,
+    OverridesOption,
+    ResumeOption,
+    RootOption,
+    ThreadsOption,
+    stopped,
+    with_settings,
+)
+
+RunArgument = Annotated[Path, typer.Argument(help="The folder of a training, or of a study with --arm.")]
+ArmOption = Annotated[str | None, typer.Option(help="The arm of a study.")]
+RunSeedOption = Annotated[int | None, typer.Option(help="The seed of the training, for an arm with several.")]
+StepOption = Annotated[
+    str | None, typer.Option(help="Search the weights of this step; default: the last, of a finished training.")
+]
+
+
+@app.command(epilog="Example: ofav2 search runs/ee_d --out runs/search --objectives top1,macs --max-macs 4e6")
+def search(
+    run: RunArgument,
+    out: OutOption,
+    objectives: Annotated[
+        str,
+        typer.Option(help="top1, macs, params, latency, memory, expected_top1, expected_macs; separated by commas."),
+    ] = "top1,macs",
+    max_macs: Annotated[float | None, typer.Option(help="Hard limit on the multiply-accumulates.")] = None,
+    max_params: Annotated[float | None, typer.Option(help="Hard limit on the parameters.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Hard limit on the latency; needs --latency.")] = None,
+    max_memory_mib: Annotated[float | None, typer.Option(help="Hard limit on the peak activation memory.")] = None,
+    max_expected_macs: Annotated[float | None, typer.Option(help="Hard limit on the MACs with early exit.")] = None,
+    min_top1: Annotated[float | None, typer.Option(help="Smallest predicted top-1 accuracy in %.")] = None,
+    latency: Annotated[Path | None, typer.Option(help="A latency table that `ofav2 profile` has written.")] = None,
+    allow_other_machine: Annotated[
+        bool, typer.Option("--allow-other-machine", help="Use a latency table of another machine.")
+    ] = False,
+    budgets: Annotated[
+        str | None,
+        typer.Option(help="Report the best subnet within each: 2e6,4e6. Default: shares of the largest cost."),
+    ] = None,
+    searcher: Annotated[str, typer.Option(help="A plugin of ofav2.searchers.")] = "nsga2",
+    predictor: Annotated[str, typer.Option(help="A plugin of ofav2.predictors.")] = "gbm",
+    samples: Annotated[int, typer.Option(help="Architectures measured for the predictor.")] = 300,
+    evaluations: Annotated[int, typer.Option(help="Predicted evaluations of the search.")] = 5000,
+    front_size: Annotated[int, typer.Option(help="Architectures of the predicted front that are measured.")] = 24,
+    exit_threshold: Annotated[
+        float, typer.Option(help="Confidence at which an image leaves early (expected metrics).")
+    ] = 0.8,
+    overrides: OverridesOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random in the search.")] = 0,
+    arm: ArmOption = None,
+    run_seed: RunSeedOption = None,
+    step: StepOption = None,
+    samples_from: Annotated[
+        Path | None, typer.Option(help="Start with what another search of the same training has measured.")
+    ] = None,
+    root: RootOption = None,
+    resume: ResumeOption = False,
+    accept_changes: AcceptChangesOption = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that measure at the same time.")] = 1,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """Find the best subnets of a trained supernet under hard limits; writes search.json and report.html."""
+    from ..search.command import SearchCall, run_search
+    from ..search.settings import SearchSettings
+    from ..utils.yaml_files import validate
+    from .app import console
+
+    limits = {
+        "macs": max_macs,
+        "params": max_params,
+        "latency_ms": max_latency_ms,
+        "memory_mib": max_memory_mib,
+        "expected_macs": max_expected_macs,
+        "top1": min_top1,
+    }
+    given = {
+        "objectives": [name.strip() for name in objectives.split(",")],
+        "limits": {name: bound for name, bound in limits.items() if bound is not None},
+        "budgets": None if budgets is None else _numbers(budgets),
+        "searcher": with_settings(searcher, "searcher", overrides or []),
+        "predictor": with_settings(predictor, "predictor", overrides or []),
+        "samples": samples,
+        "evaluations": evaluations,
+        "front_size": front_size,
+        "exit_threshold": exit_threshold,
+        "seed": seed,
+    }
+    settings = validate(given, SearchSettings, "ofav2 search", load_plugins=True)
+    call = SearchCall(
+        run=run,
+        out=out,
+        arm=arm,
+        run_seed=run_seed,
+        step=step,
+        latency=latency,
+        allow_other_machine=allow_other_machine,
+        samples_from=samples_from,
+        root=root,
+        resume=resume,
+        accept_changes=accept_changes,
+        workers=workers,
+        device=device,
+        threads=threads,
+    )
+    with stopped(out):
+        run_search(call, settings, console)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--budgets must be numbers separated by commas, but got {text!r}") from error

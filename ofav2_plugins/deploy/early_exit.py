@@ -1,0 +1,90 @@
+"""Early-exit inference: a chain of segments; each sample runs only as many as it needs. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import registry
+from ..exit_rules.base import ExitRule
+from .bundle_config import BundleConfig
+from .calibration import probabilities
+
+Segment = Callable[[Any], Sequence[Any]]
+"""Runs one segment: its input [N, ...] to (features [N, ...], logits [N, n_classes]), the last one to (logits,).
+
+Arrays are numpy's or torch's, of one kind throughout.
+"""
+
+
+@dataclass(frozen=True)
+class ExitPolicy:
+    """When a sample leaves the chain.
+
+    Args:
+        rule: The confidence of an exit.
+        temperatures: One per exit; its logits are divided by it.
+        thresholds: One per exit but the last: a sample leaves where the confidence is at least that.
+    """
+
+    rule: ExitRule
+    temperatures: tuple[float, ...]
+    thresholds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, config: BundleConfig) -> ExitPolicy:
+        """The policy of a bundle."""
+        rule = registry.load(registry.EXIT_RULES, config.exit_rule or "max_prob")
+        thresholds = tuple(np.inf if exit.threshold is None else exit.threshold for exit in config.exits[:-1])
+        return cls(rule, tuple(exit.temperature for exit in config.exits), thresholds)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a chain answers.
+
+    Args:
+        logits: [N, n_classes], of the exit that each sample left at.
+        exits: [N], the position of that exit in the chain, from 0.
+        probabilities: [N, n_classes], the logits at the exit's temperature.
+    """
+
+    logits: np.ndarray
+    exits: np.ndarray
+    probabilities: np.ndarray
+
+
+def run_chain(segments: Sequence[Segment], policy: ExitPolicy, images: Any) -> Answers:
+    """Run images [N, 3, r, r] through a chain; samples that are confident leave the batch at their exit."""
+    active = np.arange(len(images))
+    history: list[np.ndarray] = []  # class probabilities of the active samples at each exit so far
+    left: list[tuple[np.ndarray, ...]] = []  # samples, their exits, logits and probabilities
+    x = images
+    for position, segment in enumerate(segments):
+        *features, scores = segment(x)
+        logits = _numpy(scores)
+        history.append(probabilities(logits, policy.temperatures[position]))
+        leaves = np.array([True])  # at the last exit, all that are left
+        if features:
+            leaves = policy.rule.confidence(history) >= policy.thresholds[position]
+        if leaves.all():
+            left.append((active, np.full(len(active), position), logits, history[-1]))
+            break
+        [x] = features
+        if leaves.any():
+            going, staying = np.flatnonzero(leaves), np.flatnonzero(~leaves)
+            left.append((active[going], np.full(len(going), position), logits[going], history[-1][going]))
+            active, history, x = active[staying], [earlier[staying] for earlier in history], x[staying]
+    if len(left) == 1:  # all samples left at one exit and are in order
+        _, exits, logits, final = left[0]
+        return Answers(logits, exits, final)
+    samples, exits, logits, final = (np.concatenate(parts) for parts in zip(*left, strict=True))
+    order = np.argsort(samples)
+    return Answers(logits[order], exits[order], final[order])
+
+
+def _numpy(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()

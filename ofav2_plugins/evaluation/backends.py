@@ -1,0 +1,119 @@
+"""Running a static network or a part of one for timing: by torch, or by ONNX Runtime."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import UserError
+from ..models.batch_norm import fold_bn
+from ..models.layers.accelerate import accelerate
+
+BACKENDS = ("torch", "onnxruntime")
+MIN_SECONDS = 0.02
+"""For at least so long each network is run in every round."""
+
+Run = Callable[[], object]
+
+
+def check_backend(backend: str, device: str) -> None:
+    """Raises UserError, with the remedy, for a backend that does not exist or cannot work here."""
+    if backend not in BACKENDS:
+        raise UserError(f"--backend must be one of {', '.join(BACKENDS)}, but got {backend!r}")
+    if backend == "onnxruntime":
+        if device != "cpu":
+            raise UserError(f"--backend onnxruntime profiles the CPU only, but got --device {device}")
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                f"--backend onnxruntime needs what cannot be imported ({error}); install it with: "
+                "pip install 'ofav2-plugins[export]'"
+            ) from error
+
+
+def backend_version(backend: str) -> str:
+    """The version of the library that runs the networks."""
+    return metadata.version("torch" if backend == "torch" else "onnxruntime")
+
+
+@torch.no_grad()
+def prepared(net: nn.Module, shape: Sequence[int], backend: str, device: torch.device, threads: int) -> Run:
+    """A call that runs a network once on an input of `shape`, as it would be deployed: batch norms folded.
+
+    Args:
+        net: A static network or a part, in evaluation mode; it is changed.
+        shape: Of the input, the batch included.
+        backend: One of `BACKENDS`.
+        device: Where torch runs it.
+        threads: CPU threads of ONNX Runtime; those of torch are the caller's to set.
+    """
+    if backend == "torch":
+        net = accelerate(net.to(device))
+        fold_bn(net)
+        x = torch.randn(*shape, device=device).contiguous(memory_format=torch.channels_last)
+
+        def run() -> object:
+            with torch.inference_mode():
+                return net(x).sum().item()  # waits for a device that works on its own
+
+        return run
+    session = _onnx_session(net, torch.randn(*shape), threads)
+    feed = {session.get_inputs()[0].name: torch.randn(*shape).numpy()}
+    return lambda: session.run(None, feed)
+
+
+def _onnx_session(net: nn.Module, x: torch.Tensor, threads: int):
+    import onnxruntime
+
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        # Ten times as fast as the exporter on torch.export.
+        torch.onnx.export(net, (x,), stream, dynamo=False)  # type: ignore[arg-type]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return onnxruntime.InferenceSession(stream.getvalue(), options, providers=["CPUExecutionProvider"])
+
+
+class Stopwatch:
+    """Times many networks in several rounds, so that a burst of other work does not fall on one of them alone.
+
+    Args:
+        one_thread: Whether a run is work of the calling thread alone; then its CPU time is taken, from which the time
+            that other processes had the CPU is missing.
+        rounds: How often each network is timed.
+    """
+
+    def __init__(self, one_thread: bool, rounds: int = 5):
+        self.clock, self.rounds = time.thread_time if one_thread else time.perf_counter, rounds
+
+    def time(self, runs: Sequence[Run], advance: Callable[[], None] = lambda: None) -> list[tuple[float, float]]:
+        """For each network the milliseconds of a run, and their spread.
+
+        The time is the 10th percentile of all runs: other work on the machine only ever adds to it. The spread is the
+        distance between the 10th and the 90th percentile.
+        """
+        times: list[list[float]] = [[] for _ in runs]
+        for _ in range(self.rounds):
+            for run, found in zip(runs, times, strict=True):
+                run()  # brings its weights into the caches again
+                started = before = self.clock()
+                while before - started < MIN_SECONDS:
+                    run()
+                    after = self.clock()
+                    found.append(1e3 * (after - before))
+                    before = after
+                advance()
+        low, high = np.array([np.percentile(found, (10, 90)) for found in times]).T
+        return [(float(ms), float(spread)) for ms, spread in zip(low, high - low, strict=True)]

@@ -1,0 +1,252 @@
+"""The distinct parts that the static networks of a supernet consist of: each is built once and counted or timed once.
+
+A part is what one entry in the list of a network's modules can be: the stem, an MB block or a branch at a position, an
+exit. A few genes decide its shape, so all networks of a space are made of a few hundred distinct parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..models.supernet import Supernet
+from ..space import MBCONV, Arch, Requirement, SearchSpace
+from .encoding import Encoding
+
+Gene = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class PartSpec:
+    """A part of the static network.
+
+    Args:
+        path: The module in `get_active_subnet()`; "{height}" in it stands for a gene's choice.
+        genes: The entries that decide its shape.
+        requires: What must hold for it to be part of the network.
+    """
+
+    path: str
+    genes: tuple[Gene, ...] = ()
+    requires: tuple[Requirement, ...] = ()
+
+    def module_path(self, choices: Sequence[Any]) -> str:
+        """The path for these choices of the genes."""
+        return self.path.format(**{dim: choice for (dim, _), choice in zip(self.genes, choices, strict=True)})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the parts of a supernet's static networks follow each other.
+
+    Args:
+        stem: Parts that run one after the other before the first stage.
+        stages: For each stage and block position the parts whose outputs are summed, in the order they run.
+        exits: The part after the last active stage.
+    """
+
+    stem: tuple[PartSpec, ...]
+    stages: tuple[tuple[tuple[PartSpec, ...], ...], ...]
+    exit: PartSpec
+
+    @property
+    def parts(self) -> list[PartSpec]:
+        """All parts in the order in which they run."""
+        blocks = [part for stage in self.stages for position in stage for part in position]
+        return [*self.stem, *blocks, self.exit]
+
+
+def layout(net: Supernet) -> Layout:
+    """The parts of a supernet, from its space and its spec."""
+    depth = max(net.space["d"].values)
+    stages = []
+    for stage in range(net.n_stages):
+        positions = []
+        for block in range(depth):
+            i, path = stage * depth + block, f"stages.{stage}.{block}.parts"
+            inside = Requirement("d", stage, block + 1)
+            branches = [
+                PartSpec(f"{path}.{name}", (), (inside, Requirement("level", i, name)))
+                for name in net.spec.branch_names
+            ]
+            main = PartSpec(f"{path}.{MBCONV}", (("ks", i), ("e", i)), (inside, Requirement("level", i, MBCONV)))
+            positions.append((main, *branches))
+        stages.append(tuple(positions))
+    last = PartSpec("exits.{height}", (("height", 0),)) if "height" in net.space else PartSpec(f"exits.{net.n_stages}")
+    return Layout((PartSpec("first_conv"), PartSpec("first_block")), tuple(stages), last)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One variant of a part: a static module in evaluation mode, and the shape [1, C, H, W] of its input.
+
+    Equal parts of different positions have equal keys.
+    """
+
+    key: str
+    module: nn.Module
+    shape: tuple[int, ...]
+
+
+class PartTable:
+    """All variants of all parts of a supernet at one resolution.
+
+    Args:
+        net: The supernet; its active architecture is the same afterwards.
+        encoding: Which choices of the genes there are.
+        resolution: Height and width of the images in pixels.
+    """
+
+    def __init__(self, net: Supernet, encoding: Encoding, resolution: int):
+        self.layout = layout(net)
+        self.specs = self.layout.parts
+        self.genes = [list(spec.genes) for spec in self.specs]
+        self.choices = [[encoding.choices(dim) for dim, _ in genes] for genes in self.genes]
+        self.variants: list[list[Part]] = []
+        """For each part, its variants in the order of `itertools.product` over the choices of its genes."""
+        found = dict(self._build(net, resolution))
+        for place, choices in enumerate(self.choices):
+            self.variants.append([found[place, variant] for variant in range(len([*itertools.product(*choices)]))])
+
+    def distinct(self) -> dict[str, Part]:
+        """The parts that differ, by key."""
+        return {part.key: part for variants in self.variants for part in variants}
+
+    def _build(self, net: Supernet, resolution: int) -> Iterator[tuple[tuple[int, int], Part]]:
+        space, known = net.space, dict[str, Part]()
+        pending = [
+            (place, variant, self._settings(space, place, picked))
+            for place, choices in enumerate(self.choices)
+            for variant, picked in enumerate(itertools.product(*choices))
+        ]
+        with _same_arch(net):
+            while pending:
+                taken, pending, chosen = _compatible(pending)
+                modules = _modules(net, _arch(space, chosen), resolution)
+                for place, variant, settings in taken:
+                    picked = [settings[gene] for gene in self.genes[place]]
+                    path = self.specs[place].module_path(picked)
+                    module, shape = modules[path]
+                    part = _part(path, module, shape)
+                    yield (place, variant), known.setdefault(part.key, part)
+
+    def _settings(self, space: SearchSpace, place: int, picked: Sequence[Any]) -> dict[Gene, Any]:
+        """The entries that a variant of a part needs to have: its genes', and the largest of those it requires."""
+        settings: dict[Gene, Any] = {}
+        required = [*self.specs[place].requires]
+        for gene in self.genes[place]:
+            required += _requirements(space, gene)
+        while required:
+            requirement = required.pop()
+            gene = (requirement.dim, requirement.entry)
+            if requirement.dim in space and gene not in settings:
+                settings[gene] = space[requirement.dim].choices()[-1]
+                required += _requirements(space, gene)
+        return {**settings, **dict(zip(self.genes[place], picked, strict=True))}
+
+
+class PartIndex:
+    """Which parts an architecture has and which variants of them.
+
+    Args:
+        encoding: The encoding of the architectures.
+        specs: P parts.
+    """
+
+    def __init__(self, encoding: Encoding, specs: Sequence[PartSpec]):
+        self._encoding = encoding
+        self._conditions = encoding.conditions([spec.requires for spec in specs])
+        most = max([1, *(len(spec.genes) for spec in specs)])
+        self._columns = np.zeros((len(specs), most), dtype=np.int64)
+        self._strides = np.zeros((len(specs), most), dtype=np.int64)
+        sizes = []
+        for place, spec in enumerate(specs):
+            stride = 1
+            for number, gene in reversed([*enumerate(spec.genes)]):
+                self._columns[place, number] = encoding.column[gene]
+                self._strides[place, number] = stride
+                stride *= len(encoding.choices(gene[0]))
+            sizes.append(stride)
+        self._starts = np.cumsum([0, *sizes[:-1]])
+
+    def __call__(self, codes: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each part is present, and its variant's place in the list of all variants: both [N, P]."""
+        present = self._encoding.hold(self._conditions, codes, active)
+        return present, self._starts + (codes[:, self._columns] * self._strides).sum(axis=2)
+
+
+def _requirements(space: SearchSpace, gene: Gene) -> tuple[Requirement, ...]:
+    requires = space[gene[0]].requires
+    return requires[gene[1]] if requires else ()
+
+
+def _compatible(pending: list) -> tuple[list, list, dict[Gene, Any]]:
+    """The variants that one architecture can have at the same time, the others, and that architecture's entries."""
+    chosen: dict[Gene, Any] = {}
+    taken, rest = [], []
+    for item in pending:
+        if all(chosen.get(gene, choice) == choice for gene, choice in item[2].items()):
+            chosen.update(item[2])
+            taken.append(item)
+        else:
+            rest.append(item)
+    return taken, rest, chosen
+
+
+def _arch(space: SearchSpace, chosen: dict[Gene, Any]) -> Arch:
+    arch = space.max_arch()
+    for (name, entry), choice in chosen.items():
+        if space[name].length is None:
+            arch[name] = choice
+        else:
+            arch[name][entry] = choice
+    return arch
+
+
+@contextmanager
+def _same_arch(net: Supernet) -> Iterator[None]:
+    before = net.arch
+    try:
+        yield
+    finally:
+        net.set_active_subnet(**before)
+
+
+@torch.no_grad()
+def _modules(net: Supernet, arch: Arch, resolution: int) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    """Every module of an architecture's static network with the shape of its input, by path."""
+    net.set_active_subnet(**arch)
+    static = net.get_active_subnet(preserve_weight=False).eval()
+    found: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
+
+    def note(path: str):
+        def hook(module: nn.Module, args: tuple) -> None:
+            if args and isinstance(args[0], torch.Tensor):
+                found[path] = module, tuple(args[0].shape)
+
+        return hook
+
+    hooks = [module.register_forward_pre_hook(note(path)) for path, module in static.named_modules()]
+    weight = next(static.parameters())
+    static(torch.zeros(1, 3, resolution, resolution, dtype=weight.dtype, device=weight.device))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _part(path: str, module: nn.Module, shape: tuple[int, ...]) -> Part:
+    """A part; its key names it for people and has a hash of all its layers."""
+    name = path.rpartition(".")[2]
+    label = type(module).__name__ if name.isdigit() else name
+    described = f"{json.dumps(getattr(module, 'config', None), sort_keys=True)} {module}"
+    digest = hashlib.blake2b(described.encode(), digest_size=8).hexdigest()
+    return Part(f"{label} {'x'.join(map(str, shape[1:]))} {digest}", module.float().cpu(), shape)

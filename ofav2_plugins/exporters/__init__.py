@@ -1,0 +1,1 @@
+"""Namespace `ofav2.exporters`: file formats of a deployed network."""

@@ -1,0 +1,95 @@
+"""Contract of `ofav2.exporters`: a static network as a file of a format, and how to run that file.
+
+Modules of this namespace import torch only to export: running a file may not need it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import UserError
+from ..plugin import Plugin
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+Runner = Callable[[np.ndarray], list[np.ndarray]]
+"""Runs an exported network: its input [N, ...] to its outputs, each [N, ...]."""
+
+MAX_BATCH = 4096
+"""Largest batch of the formats that must know one."""
+
+
+class Exporter(Plugin, ABC):
+    """Writes a network to a file with a dynamic batch size, and runs the file with the format's own runtime."""
+
+    suffix: str = ""
+    """Of the file's name, without the dot."""
+    companions: tuple[str, ...] = ()
+    """Suffixes of further files that are written next to it."""
+    requires: tuple[str, ...] = ()
+    """Modules that must be installed to write the file."""
+    runtime: tuple[str, ...] = ()
+    """Modules that must be installed to run the file."""
+    extra: str = ""
+    """The extra of its distribution that installs them."""
+
+    @abstractmethod
+    def export(
+        self,
+        net: nn.Module,
+        example: Tensor,
+        path: Path,
+        input_name: str = "images",
+        output_names: Sequence[str] = ("logits",),
+    ) -> None:
+        """Write a network to `path`.
+
+        Args:
+            net: A network of plain torch layers in evaluation mode with one input.
+            example: An input [N, ...] with N > 1; the file takes any N of at least 1.
+            path: The file.
+            input_name: Name of the input in the file, if the format has names.
+            output_names: Names of the outputs in the file, in the order in which the network gives them.
+        """
+
+    @abstractmethod
+    def runner(self, path: Path, threads: int | None = None) -> Runner:
+        """How to run a file that `export` has written, on the CPU.
+
+        Args:
+            path: The file.
+            threads: CPU threads; default: the runtime's own choice.
+        """
+
+    def can_run(self) -> bool:
+        """Whether the runtime of the format is installed."""
+        return not _missing(self.runtime)
+
+    def check_installed(self, to_export: bool = False) -> None:
+        """Raises UserError, with the command that installs it, if a module is missing to run files, or to export."""
+        if missing := _missing(self.requires if to_export else self.runtime):
+            raise UserError(
+                f"format {self.name!r} needs {', '.join(missing)}: pip install 'ofav2-plugins[{self.extra}]'"
+            )
+
+
+def _missing(modules: Sequence[str]) -> list[str]:
+    return [module for module in modules if importlib.util.find_spec(module) is None]
+
+
+def exported_program(net: nn.Module, example: Tensor) -> ExportedProgram:
+    """A network as a program of torch.export, with a dynamic batch size."""
+    import torch
+    from torch.export import Dim
+
+    batch = Dim("batch", min=1, max=MAX_BATCH)
+    with torch.no_grad():
+        return torch.export.export(net, (example,), dynamic_shapes=({0: batch},))

@@ -1,0 +1,44 @@
+"""Exporter `torch_export`: a `torch.export` archive, which torch runs without this package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .base import Exporter, Runner, exported_program
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class TorchExport(Exporter):
+    """A torch.export archive (.pt2), to be loaded by `torch.export.load(file).module()`."""
+
+    suffix = "pt2"
+
+    def export(
+        self,
+        net: nn.Module,
+        example: Tensor,
+        path: Path,
+        input_name: str = "images",
+        output_names: Sequence[str] = ("logits",),
+    ) -> None:
+        import torch
+
+        torch.export.save(exported_program(net, example), path)
+
+    def runner(self, path: Path, threads: int | None = None) -> Runner:
+        import torch
+
+        net = torch.export.load(path).module()
+
+        @torch.no_grad()
+        def run(x: np.ndarray) -> list[np.ndarray]:
+            y = net(torch.from_numpy(x))
+            return [part.numpy() for part in (y if isinstance(y, (tuple, list)) else [y])]
+
+        return run

@@ -1,0 +1,156 @@
+"""Predicting what was not measured: features of an architecture, cross-validation, the ceiling that noise sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import kendalltau, spearmanr
+
+from .. import registry
+from ..errors import UserError
+from ..evaluation.encoding import Encoding
+from ..predictors.base import Predictor
+from .targets import Costs
+
+FOLDS = 5
+CURVE = (0.125, 0.25, 0.5, 1.0)
+"""Shares of the samples from which the learning curve is made."""
+
+
+class AccuracyModel:
+    """A predictor plugin on the features of encoded architectures.
+
+    Args:
+        predictor: A plugin of `ofav2.predictors`.
+        encoding: The encoding of the searched space.
+        costs: Their logarithms are features too: accuracy follows cost.
+    """
+
+    def __init__(self, predictor: Any, encoding: Encoding, costs: Costs):
+        self._reference, self._encoding, self._costs = predictor, encoding, costs
+        self.predictor = self._new()
+
+    def _new(self) -> Predictor:
+        return registry.load(registry.PREDICTORS, self._reference)
+
+    def features(self, codes: np.ndarray) -> np.ndarray:
+        """Features [N, F] of codes [N, G]: the entries, then the logarithms of MACs and parameters."""
+        costs = self._costs(codes)
+        logs = np.log10(np.stack([costs["macs"], costs["params"]], axis=1).astype(float))
+        return np.concatenate([self._encoding.features(codes), logs], axis=1)
+
+    def fit(self, codes: np.ndarray, scores: np.ndarray) -> None:
+        """Learn from all samples."""
+        self._call("fit", self.predictor, self.features(codes), scores)
+
+    def predict(self, codes: np.ndarray) -> np.ndarray:
+        """Predicted scores [N]."""
+        return self._predict(self.predictor, self.features(codes))
+
+    def _predict(self, predictor: Predictor, features: np.ndarray) -> np.ndarray:
+        predicted = np.asarray(self._call("predict", predictor, features), dtype=float)
+        if predicted.shape != (len(features),) or not np.isfinite(predicted).all():
+            raise registry.PluginError(
+                f"plugin {predictor.name!r} of {registry.PREDICTORS} must predict {len(features)} finite scores, but "
+                f"got {'an infinite one' if predicted.shape == (len(features),) else list(predicted.shape)}"
+            )
+        return predicted
+
+    def _call(self, method: str, predictor: Predictor, *args: Any) -> Any:
+        with registry.calling(registry.PREDICTORS, predictor.name, method):
+            return getattr(predictor, method)(*args)
+
+    def held_out(
+        self, codes: np.ndarray, scores: np.ndarray, groups: np.ndarray, seed: int, share: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cross-validated predictions.
+
+        Args:
+            codes: Samples [N, G].
+            scores: What was measured [N].
+            groups: Samples of one group [N] are never in the training and the held-out part at the same time.
+            seed: Of the folds.
+            share: Train on this share of each training part.
+
+        Returns:
+            Places of the held-out samples, and their predictions.
+        """
+        features, rng = self.features(codes), np.random.default_rng(seed)
+        order = rng.permutation(np.unique(groups))
+        places, predictions = [], []
+        for fold in np.array_split(order, min(FOLDS, len(order))):
+            train = np.setdiff1d(order, fold, assume_unique=True)
+            train = train[: max(1, round(share * len(train)))]
+            rows, held = np.flatnonzero(np.isin(groups, train)), np.flatnonzero(np.isin(groups, fold))
+            predictor = self._new()
+            self._call("fit", predictor, features[rows], scores[rows])
+            places.append(held)
+            predictions.append(self._predict(predictor, features[held]))
+        return np.concatenate(places), np.concatenate(predictions)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a predictor is on architectures that it did not learn from.
+
+    Args:
+        kendall_tau: Rank correlation of predicted and measured accuracy.
+        kendall_tau_ceiling: That of the accuracies on the two halves of the validation images: what noise allows.
+        spearman: Spearman's rank correlation.
+        rmse: Root of the mean squared error, in points.
+        curve: The learning curve: (samples learned from, Kendall tau).
+        held_out: Places of all samples, and what was predicted of each while it was held out.
+    """
+
+    kendall_tau: float
+    kendall_tau_ceiling: float
+    spearman: float
+    rmse: float
+    curve: tuple[tuple[int, float], ...]
+    held_out: tuple[np.ndarray, np.ndarray]
+
+
+def cross_validate(
+    model: AccuracyModel, codes: np.ndarray, scores: np.ndarray, halves: np.ndarray, groups: np.ndarray, seed: int
+) -> Quality:
+    """The quality of a model on held-out samples.
+
+    Args:
+        model: The model; the one that it has fitted stays.
+        codes: Samples [N, G].
+        scores: What was measured [N].
+        halves: The accuracies on the two halves of the validation images [N, 2].
+        groups: The trunk of each sample [N].
+        seed: Of the folds.
+
+    Raises:
+        UserError: There are fewer than three trunks.
+    """
+    if len(np.unique(groups)) < 3:
+        raise UserError(f"a predictor needs samples of three or more networks, but got {len(np.unique(groups))}")
+    curve = []
+    for share in CURVE:
+        places, predicted = model.held_out(codes, scores, groups, seed, share)
+        n = round(share * len(codes) * (1 - 1 / min(FOLDS, len(np.unique(groups)))))
+        curve.append((n, rank_correlation(scores[places], predicted)))
+    return Quality(
+        kendall_tau=curve[-1][1],
+        kendall_tau_ceiling=rank_correlation(halves[:, 0], halves[:, 1]),
+        spearman=_finite(spearmanr(scores[places], predicted).statistic),
+        rmse=float(np.sqrt(np.mean((scores[places] - predicted) ** 2))),
+        curve=tuple(curve),
+        held_out=(places, predicted),
+    )
+
+
+def rank_correlation(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
+    """Kendall's tau; 0 if all values of one are equal."""
+    return _finite(kendalltau(first, second).statistic)
+
+
+def _finite(value: float) -> float:
+    return float(value) if math.isfinite(value) else 0.0

@@ -1,0 +1,181 @@
+"""One call of `ofav2 search`: the training, the folder, the search, the table of the subnets to take."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import RunError, UserError
+from ..evaluation.latency_table import LatencyTable, check_machine, load_table
+from ..execution.open_run import OpenRun, open_run
+from ..execution.provenance import environment
+from ..execution.run_folder import locked, open_run_folder
+from ..searchers.problem import METRICS
+from ..utils.distributed import make_fabric
+from ..utils.memory import keep_freed_memory
+from ..utils.progress import Reporter
+from ..utils.signals import stop_on_signals
+from .page import figure, write_search
+from .profiling import this_machine
+from .results import search_content
+from .samples import SAMPLES
+from .session import CANDIDATES, Search, SearchContext
+from .settings import SearchSettings
+from .workers import MeterSource
+
+
+@dataclass(frozen=True)
+class SearchCall:
+    """Where and how a search is computed.
+
+    Args:
+        run: The folder of a training or a study.
+        out: The folder of the search.
+        arm: For a study: the arm.
+        run_seed: For a study: the seed of the training.
+        step: The step whose weights are searched; None: the last one of a finished training.
+        latency: A latency table.
+        allow_other_machine: Whether it may be of another machine.
+        samples_from: Another search of the same step, whose measurements are taken over.
+        root: Where the dataset is; None: where it was.
+        resume: Continue the search that `out` holds.
+        accept_changes: Also if other code or another device began it.
+        workers: Processes that measure.
+        device: "auto", "cpu", "cuda" or "mps".
+        threads: CPU threads of each process; None shares the cores.
+    """
+
+    run: Path
+    out: Path
+    arm: str | None = None
+    run_seed: int | None = None
+    step: str | None = None
+    latency: Path | None = None
+    allow_other_machine: bool = False
+    samples_from: Path | None = None
+    root: Path | None = None
+    resume: bool = False
+    accept_changes: bool = False
+    workers: int = 1
+    device: str = "auto"
+    threads: int | None = None
+
+
+def run_search(call: SearchCall, settings: SearchSettings, console: Console) -> dict[str, Any]:
+    """Search, write everything into the folder and print the table; returns what search.json holds.
+
+    Raises:
+        UserError: An unfinished or unknown training, impossible limits, a wrong table, a folder of something else.
+        KeyboardInterrupt: Stopped; everything measured so far is saved.
+    """
+    keep_freed_memory()
+    if call.threads is not None or call.workers > 1:
+        torch.set_num_threads(call.threads or max(1, torch.get_num_threads() // call.workers))
+    run = open_run(call.run, call.arm, call.run_seed)
+    source = MeterSource(
+        run=call.run,
+        arm=call.arm,
+        seed=call.run_seed,
+        step=searched_step(run, call.step),
+        root=call.root,
+        device=call.device,
+        threshold=settings.exit_threshold,
+        threads=torch.get_num_threads(),
+    )
+    search = Search(source, settings, _table(call))
+    fabric = make_fabric(call.device)
+    open_run_folder(call.out, "search", _identity(search), fabric, call.resume, call.accept_changes)
+    _take_over(call)
+    with (
+        locked(call.out),
+        stop_on_signals(lambda text: console.print(text, style="yellow")) as stop,
+        Reporter(console, search.work()) as reporter,
+    ):
+        result = search.result(SearchContext(call.out, reporter, stop, call.workers))
+    content = search_content(result, environment(fabric))
+    archs = write_search(content, search, call.out)
+    print_budgets(content, archs, console)
+    _print_next(call, content, archs, console)
+    return content
+
+
+def searched_step(run: OpenRun, step: str | None) -> str:
+    """The step whose weights are searched. Raises RunError for an unfinished training, with the remedy."""
+    finished = run.finished_steps
+    if step is not None:
+        run.step_folder(step)  # an unknown step is an error that lists them
+        if step not in finished:
+            raise RunError(f"{run.folder}: step {step!r} is not finished; finished are {', '.join(finished) or 'none'}")
+        return step
+    if not run.is_finished:
+        last = f", or search its last finished step with --step {finished[-1]}" if finished else ""
+        raise RunError(
+            f"{run.folder} is not finished ({len(finished)} of {len(run.steps)} steps); continue the training with "
+            f"--resume{last}"
+        )
+    return finished[-1]
+
+
+def _identity(search: Search) -> dict[str, Any]:
+    return {
+        "run": search.run.config.to_dict(),
+        "measured": search.measurement_identity(),
+        "search": search.settings.identity(),
+        "latency": search.table.model_dump() if search.table else None,
+    }
+
+
+def _table(call: SearchCall) -> LatencyTable | None:
+    if call.latency is None:
+        return None
+    table = load_table(call.latency)
+    if not call.allow_other_machine:
+        check_machine(call.latency, table, this_machine(table.device))
+    return table
+
+
+def _take_over(call: SearchCall) -> None:
+    """Copy the measurements of another search; whether they fit is checked when they are read."""
+    if call.samples_from is None:
+        return
+    if not (call.samples_from / SAMPLES).is_file():
+        raise UserError(f"--samples-from must be the folder of a search, but {call.samples_from} has no {SAMPLES}")
+    for name in (SAMPLES, CANDIDATES):
+        if (call.samples_from / name).exists() and not (call.out / name).exists():
+            shutil.copyfile(call.samples_from / name, call.out / name)
+
+
+def print_budgets(content: dict[str, Any], archs: list[Path], console: Console) -> None:
+    """The table of the subnets to take."""
+    if not content["budgets"]:
+        return
+    label = METRICS[content["budgets"][0]["metric"]].label
+    columns = ("at most", "top-1 %", "val. %", "MACs", "params", "MiB", "ms", "px", "file")
+    table = Table(*columns, box=None, title=f"The best subnet by {label}; top-1 on test images, chosen by validation")
+    for row in content["budgets"]:
+        if row["front"] is None:
+            table.add_row(figure(row["budget"]), "no architecture")
+            continue
+        net = content["front"][row["front"]]
+        costs = [figure(net[name]) for name in ("macs", "params", "memory_mib", "latency_ms")]
+        accuracies = (f"{net['top1']:.2f}", f"{net['val_top1']:.2f}")
+        table.add_row(
+            figure(row["budget"]), *accuracies, *costs, str(net["resolution"]), f"archs/{archs[row['front']].name}"
+        )
+    console.print(table)
+
+
+def _print_next(call: SearchCall, content: dict[str, Any], archs: list[Path], console: Console) -> None:
+    if not archs:
+        return
+    chosen = next((r["front"] for r in reversed(content["budgets"]) if r["front"] is not None), len(archs) - 1)
+    study = [*(["--arm", call.arm] if call.arm else [])]
+    command = shlex.join(["ofav2", "export", str(call.run), *study, "--arch", str(archs[chosen]), "--out", "BUNDLE"])
+    console.print(f"report: {call.out / 'report.html'}\nnext: {command}", soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,106 @@
+"""One call of `ofav2 profile`: the training's space, the measurement with progress, the file, the summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ..errors import UserError
+from ..evaluation.backends import check_backend
+from ..evaluation.encoding import Encoding
+from ..evaluation.latency_table import LatencyTable, table_text
+from ..evaluation.profile import TOLERATED, Profiler, machine
+from ..execution.open_run import open_run
+from ..execution.provenance import environment
+from ..utils.distributed import make_fabric
+from ..utils.files import write_atomically
+from ..utils.progress import Reporter
+
+
+@dataclass(frozen=True)
+class ProfileCall:
+    """What is profiled.
+
+    Args:
+        run: The folder of a training or a study.
+        out: The file of the table.
+        backend: "torch" or "onnxruntime".
+        threads: CPU threads; None: torch's own number.
+        device: "cpu" or "cuda".
+        arm: For a study: the arm.
+        run_seed: For a study: the seed of the training.
+        step: The step whose space is profiled; None: the last finished one.
+        seed: Chooses the whole networks.
+    """
+
+    run: Path
+    out: Path
+    backend: str = "torch"
+    threads: int | None = None
+    device: str = "cpu"
+    arm: str | None = None
+    run_seed: int | None = None
+    step: str | None = None
+    seed: int = 0
+
+
+def run_profile(call: ProfileCall, console: Console) -> LatencyTable:
+    """Measure and write the table; prints how well it predicts whole networks.
+
+    Raises:
+        UserError: An unknown training, a backend that cannot work here, an existing file.
+    """
+    check_backend(call.backend, call.device)
+    if call.out.exists():
+        raise UserError(f"--out {call.out} exists; choose another file or remove it")
+    run, fabric = open_run(call.run, call.arm, call.run_seed), make_fabric(call.device)
+    if call.threads is not None:
+        torch.set_num_threads(call.threads)
+    resolutions = tuple(run.config.recipe.resolutions or run.data().resolutions)
+    profiler = Profiler(
+        run.supernet(call.step),
+        Encoding(run.unlocked_space(call.step)),
+        resolutions,
+        call.backend,
+        fabric.device,
+        torch.get_num_threads(),
+        call.seed,
+    )
+    with Reporter(console, profiler.work) as reporter:
+        table = profiler.measure(this_machine(call.device), lambda what: reporter.advance(1, "profiling", what))
+    write_atomically(call.out, table_text(table).encode())
+    console.print(summary(table, call.out), soft_wrap=True, markup=False, highlight=False)
+    return table
+
+
+def this_machine(device: str) -> dict[str, Any]:
+    """What `machine` says of the machine of this process."""
+    fabric = make_fabric(device)
+    known = environment(fabric)
+    return machine(known["processor"] if fabric.device.type == "cpu" else known["device"], fabric.device.type)
+
+
+def summary(table: LatencyTable, path: Path) -> str:
+    """How good a table is, for people."""
+    found = table.validation
+    text = (
+        f"{len(table.parts)} parts by {table.backend} {table.version}, {table.threads} thread(s), "
+        f"{table.machine['processor']}; on {found.networks} networks it did not see: mean error {found.mape:.1f} %, "
+        f"Kendall tau {found.kendall_tau:.3f}"
+    )
+    if found.corrected:
+        fit = table.correction
+        text += (
+            f"\nthe plain sum of the parts was {found.mape_of_sum:.1f} % wrong, so it is corrected, as fitted on other "
+            f"networks: {fit.factor:.3f} x sum {fit.per_part:+.4f} ms per part {fit.constant:+.4f} ms"
+        )
+    if found.mape > TOLERATED:
+        text += (
+            f"\nthis is more than {TOLERATED:g} %: other work on the machine disturbs the times; measure again when it "
+            "is idle"
+        )
+    return f"{text}\nwritten to {path}; use it with: ofav2 search ... --latency {path}"

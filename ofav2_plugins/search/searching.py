@@ -1,0 +1,130 @@
+"""The search itself: predicted evaluations, the front of a search, which of it is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..registry import SEARCHERS, PluginError, calling
+from ..searchers.base import Searcher
+from ..searchers.pareto import hypervolume, nondominated
+from ..searchers.problem import Metrics, Problem
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has evaluated: distinct feasible architectures.
+
+    Args:
+        codes: [N, G].
+        metrics: Metric -> predicted or exact values [N].
+        evaluations: Architectures that the searcher asked for, repeated and infeasible ones included.
+        seconds: Time of the search.
+    """
+
+    codes: np.ndarray
+    metrics: Metrics
+    evaluations: int
+    seconds: float
+
+
+def search(
+    searcher: Searcher, problem: Problem, evaluations: int, seed: int, advance: Callable[[int], None] = lambda n: None
+) -> Found:
+    """Run a searcher for a number of evaluations.
+
+    Args:
+        searcher: A plugin, not started yet.
+        problem: What is searched.
+        evaluations: Predicted evaluations.
+        seed: Of everything random.
+        advance: Called with the number of evaluations of each turn.
+
+    Raises:
+        PluginError: The searcher fails or breaks its contract.
+    """
+    started, asked = time.monotonic(), 0
+    codes: list[np.ndarray] = []
+    metrics: list[Metrics] = []
+    with calling(SEARCHERS, searcher.name, "start", passing=ValueError):
+        searcher.start(problem, seed)
+    while asked < evaluations:
+        with calling(SEARCHERS, searcher.name, "ask"):
+            turn = searcher.ask()
+        _check(searcher, problem, turn)
+        turn = turn[: evaluations - asked]
+        if len(turn) == 0:
+            break
+        found = problem.evaluate(turn)
+        with calling(SEARCHERS, searcher.name, "tell"):
+            searcher.tell(turn, found)
+        codes.append(turn)
+        metrics.append(found)
+        asked += len(turn)
+        advance(len(turn))
+    every = np.concatenate(codes)
+    joined = {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
+    _, first = np.unique(every, axis=0, return_index=True)
+    kept = np.sort(first[problem.violation(joined)[first] == 0])
+    return Found(every[kept], {n: v[kept] for n, v in joined.items()}, asked, time.monotonic() - started)
+
+
+def _check(searcher: Searcher, problem: Problem, codes: np.ndarray) -> None:
+    encoding = problem.encoding
+    valid = isinstance(codes, np.ndarray) and codes.ndim == 2 and codes.shape[1] == len(encoding.genes)
+    if not (valid and np.issubdtype(codes.dtype, np.integer) and ((codes >= 0) & (codes <= encoding.upper)).all()):
+        raise PluginError(
+            f"plugin {searcher.name!r} of {SEARCHERS} must ask for integer codes [n, {len(encoding.genes)}] within the "
+            f"encoding's bounds, but got {codes!r:.200}"
+        )
+
+
+def front(problem: Problem, found: Found) -> np.ndarray:
+    """Places of the non-dominated architectures, by the first objective."""
+    values = problem.minimised(found.metrics)
+    places = np.flatnonzero(nondominated(values))
+    return places[np.argsort(values[places, 0], kind="stable")]
+
+
+def spread(values: np.ndarray, n: int) -> np.ndarray:
+    """Places of at most `n` of the rows [N, M], far from each other: first the best of each objective."""
+    if len(values) <= n:
+        return np.arange(len(values))
+    span = np.ptp(values, axis=0)
+    scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1)
+    chosen = list(dict.fromkeys(scaled.argmin(axis=0).tolist()))[:n]
+    distance = np.min([((scaled - scaled[place]) ** 2).sum(axis=1) for place in chosen], axis=0)
+    while len(chosen) < n:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((scaled - scaled[chosen[-1]]) ** 2).sum(axis=1))
+    return np.sort(np.array(chosen))
+
+
+class Volume:
+    """Hypervolume in shares of the volume between the worst and the best corner, so between 0 and 1.
+
+    The best corner is an accuracy of 100 % at no cost; the worst an accuracy of 0 at each limit or, without one, at the
+    cost of the maximal network.
+
+    Args:
+        problem: Its objectives and limits.
+        largest: The metrics of the maximal network, one value each.
+    """
+
+    def __init__(self, problem: Problem, largest: Metrics):
+        self.problem = problem
+        self.reference = {
+            objective.name: 0.0
+            if objective.maximize
+            else float(problem.limits.get(objective.name, largest[objective.name][0]))
+            for objective in problem.objectives
+        }
+
+    def __call__(self, metrics: Metrics) -> float:
+        """The hypervolume of architectures with these metrics."""
+        scales = np.array([100 if o.maximize else self.reference[o.name] for o in self.problem.objectives])
+        worst = np.array([0.0 if o.maximize else 1.0 for o in self.problem.objectives])
+        return hypervolume(self.problem.minimised(metrics) / scales, worst)

@@ -1,0 +1,90 @@
+"""Settings of a search, as the command line and the `search:` section of a study give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+
+from .. import registry
+from ..recipes.schema import Count, Number, Positive, plugin_field
+from ..searchers.problem import METRICS, metric
+from ..utils.yaml_files import StrictModel
+
+EXPECTED = ("expected_top1", "expected_macs")
+ACCURACIES = ("top1", "expected_top1")
+
+
+def _metric_names(names: list[str]) -> list[str]:
+    known = [metric(name).name for name in names]
+    if len(set(known)) != len(known):
+        raise ValueError(f"objectives must be distinct, but got {names}")
+    return known
+
+
+def _limits(limits: Mapping[str, float]) -> dict[str, float]:
+    return {metric(name).name: bound for name, bound in limits.items()}
+
+
+class SearchSettings(StrictModel):
+    """What the result of a search depends on, besides the trained supernet.
+
+    Args:
+        objectives: Metrics to optimise; an accuracy is always among them.
+        limits: Metric -> hard limit: the largest value, for an accuracy the smallest.
+        budgets: Values of the first cost for which the best subnet is reported; None: a quarter, a half and all of the
+            largest cost.
+        searcher: A plugin of `ofav2.searchers`.
+        predictor: A plugin of `ofav2.predictors`.
+        samples: Architectures that are measured for the predictor.
+        evaluations: Predicted evaluations of the search.
+        front_size: Architectures of the predicted front that are measured.
+        exit_threshold: An image leaves at the first exit whose largest probability reaches this (expected metrics).
+        seed: Of everything random in the search.
+    """
+
+    objectives: Annotated[list[str], Field(min_length=1), AfterValidator(_metric_names)] = ["top1", "macs"]
+    limits: Annotated[dict[str, Positive], AfterValidator(_limits)] = {}
+    budgets: Annotated[list[Positive], Field(min_length=1)] | None = None
+    searcher: plugin_field(registry.SEARCHERS) = "nsga2"  # type: ignore[valid-type]
+    predictor: plugin_field(registry.PREDICTORS) = "gbm"  # type: ignore[valid-type]
+    samples: Annotated[int, Field(strict=True, ge=20)] = 300
+    evaluations: Count = 5000
+    front_size: Count = 24
+    exit_threshold: Annotated[Number, Field(gt=0, le=1)] = 0.8
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchSettings:
+        if not set(self.objectives) & set(ACCURACIES):
+            raise ValueError(f"objectives must include one of {', '.join(ACCURACIES)}, but got {self.objectives}")
+        return self
+
+    @property
+    def metrics(self) -> set[str]:
+        """The metrics that the objectives and limits name."""
+        return {*self.objectives, *self.limits}
+
+    @property
+    def accuracy(self) -> str:
+        """The accuracy that is maximised: "top1" or "expected_top1"."""
+        return next(name for name in self.objectives if name in ACCURACIES)
+
+    @property
+    def cost(self) -> str | None:
+        """The first cost among the objectives: what budgets are about."""
+        return next((name for name in self.objectives if not METRICS[name].maximize), None)
+
+    @property
+    def early_exit(self) -> bool:
+        """Whether a metric of the network that may leave at any exit is asked for."""
+        return bool(self.metrics & set(EXPECTED))
+
+    def identity(self) -> dict[str, Any]:
+        """JSON-able values, plugins with all of their settings."""
+        return {
+            **self.model_dump(exclude={"searcher", "predictor"}),
+            "searcher": registry.config_of(registry.SEARCHERS, self.searcher),
+            "predictor": registry.config_of(registry.PREDICTORS, self.predictor),
+        }

@@ -1,0 +1,104 @@
+"""What `nsga2` and `nsga3` share: pymoo's algorithms on this package's encoding, sampling and repair."""
+
+from __future__ import annotations
+
+import importlib
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+
+from ..plugin import PluginError
+from .base import Searcher, check_count, check_share, mutate
+from .problem import Metrics, Problem
+
+
+class Genetic(Searcher):
+    """A genetic algorithm of pymoo, asked and told generation by generation.
+
+    Args:
+        population: Architectures of one generation.
+        crossover: Probability that a pair of parents exchanges genes.
+        mutation: Expected number of genes that a mutation draws again.
+    """
+
+    def __init__(self, population: int = 100, crossover: float = 0.9, mutation: float = 2.0):
+        check_count("population", population, 4)
+        check_share("crossover", crossover)
+        if mutation < 0:
+            raise ValueError(f"mutation must be at least 0, but got {mutation}")
+        self.population, self.crossover, self.mutation = population, crossover, mutation
+
+    @abstractmethod
+    def algorithm(self, n_objectives: int, **operators: Any) -> Any:
+        """The algorithm of pymoo, not set up yet."""
+
+    def start(self, problem: Problem, seed: int) -> None:
+        super().start(problem, seed)
+        pymoo = self.library("pymoo.core.problem")
+        encoding = problem.encoding
+        self._problem = pymoo.Problem(
+            n_var=len(encoding.genes),
+            n_obj=len(problem.objectives),
+            n_ieq_constr=1,
+            xl=np.zeros(len(encoding.genes), dtype=int),
+            xu=encoding.upper,
+            vtype=int,
+        )
+        self._algorithm = self.algorithm(
+            len(problem.objectives),
+            sampling=problem.sample(self.population, self.rng),
+            crossover=self.library("pymoo.operators.crossover.ux").UX(prob=self.crossover),
+            mutation=self._mutation(),
+            repair=self._repair(),
+            eliminate_duplicates=True,
+        )
+        termination = self.library("pymoo.core.termination").NoTermination()
+        self._algorithm.setup(self._problem, termination=termination, seed=seed, verbose=False)
+
+    def ask(self) -> np.ndarray:
+        self._asked = self._algorithm.ask()
+        if self._asked is None or len(self._asked) == 0:  # every architecture of a small space is known
+            return np.empty((0, len(self.problem.encoding.genes)), dtype=np.int64)
+        return self._asked.get("X").astype(np.int64)
+
+    def tell(self, codes: np.ndarray, metrics: Metrics) -> None:
+        asked = self._asked[: len(codes)]
+        static = self.library("pymoo.problems.static").StaticProblem(
+            self._problem, F=self.problem.minimised(metrics), G=self.problem.violation(metrics)[:, None]
+        )
+        self.library("pymoo.core.evaluator").Evaluator().eval(static, asked)
+        self._algorithm.tell(infills=asked)
+
+    def library(self, module: str) -> Any:
+        """A module of pymoo. Raises PluginError, with the remedy, if it is not installed."""
+        try:
+            return importlib.import_module(module)
+        except ImportError as error:
+            raise PluginError(
+                f"plugin {self.name!r} of ofav2.searchers needs pymoo, which cannot be imported ({error}); install it "
+                "with: pip install 'ofav2-plugins[search]', or choose the searcher evolution, random or local"
+            ) from error
+
+    def _mutation(self) -> Any:
+        upper = self.problem.encoding.upper
+        probability = min(1.0, self.mutation / max(1, int((upper > 0).sum())))
+
+        class Redraw(self.library("pymoo.core.mutation").Mutation):  # type: ignore[misc]
+            """Draws each gene again with some probability."""
+
+            def _do(self, problem: Any, x: np.ndarray, random_state: Any = None, **kwargs: Any) -> np.ndarray:
+                return mutate(x.astype(np.int64), upper, probability, random_state)
+
+        return Redraw()
+
+    def _repair(self) -> Any:
+        searched, rng = self.problem, self.rng
+
+        class Feasible(self.library("pymoo.core.repair").Repair):  # type: ignore[misc]
+            """Makes codes canonical and feasible."""
+
+            def _do(self, problem: Any, x: np.ndarray, **kwargs: Any) -> np.ndarray:
+                return searched.repair(x.astype(np.int64), rng)
+
+        return Feasible()

@@ -1,0 +1,62 @@
+"""JSON lines, each with a digest: a process may be killed while it appends, and a damaged line is noticed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import DiskError
+from .files import write_atomically
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append a record to the file.
+
+    Raises:
+        DiskError: The disk is full or cannot be written.
+    """
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(_line(record))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        full = "the disk is full; free some space and" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "then"
+        raise DiskError(
+            f"{path} cannot be written: {error.strerror or error}; {full} run again with --resume"
+        ) from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole records of a file, in order; lines that are damaged are removed from it. A missing file has none."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
+    records = [record for line in lines if (record := _record(line)) is not None]
+    if len(records) < len(lines):
+        write_atomically(path, "".join(map(_line, records)).encode())
+    return records
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True)
+    return json.dumps({"digest": _digest(text), "record": record}, sort_keys=True) + "\n"
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(line)
+        record = content["record"]
+        whole = line.endswith("\n") and content["digest"] == _digest(json.dumps(record, sort_keys=True))
+    except (ValueError, KeyError, TypeError):
+        return None
+    return record if whole and isinstance(record, dict) else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,126 @@
+"""Properties of all commands, and the commands around recipes, studies and plans."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import jsonschema
+import pytest
+import typer
+from ruamel.yaml import YAML
+from support.commands import ofav2, overrides
+
+from ofav2_plugins.cli import main
+from ofav2_plugins.cli.recipe import json_schema
+from ofav2_plugins.errors import UserError
+from ofav2_plugins.recipes import schema as recipes
+from ofav2_plugins.recipes.schema import load_recipe, recipe_names
+from ofav2_plugins.study import schema as studies
+from ofav2_plugins.utils.yaml_files import validate
+
+
+def all_commands() -> dict[str, click.Command]:
+    """Every command by its full name."""
+    found = {}
+    for name, command in typer.main.get_command(main.app).commands.items():
+        if hasattr(command, "commands"):
+            found |= {f"{name} {sub}": entry for sub, entry in command.commands.items()}
+        else:
+            found[name] = command
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(all_commands()))
+def test_every_command_has_a_help_text_and_an_example_that_calls_it(name):
+    command = all_commands()[name]
+    assert command.help
+    assert command.epilog and command.epilog.startswith("Example") and f"ofav2 {name}" in command.epilog
+    for parameter in command.params:
+        assert getattr(parameter, "help", None) or isinstance(parameter, click.Argument), parameter.name
+
+
+def test_shell_completion_offers_commands():
+    done = subprocess.run(
+        [sys.executable, "-m", "ofav2_plugins"],
+        env={**os.environ, "_OFAV2_COMPLETE": "complete_bash", "COMP_WORDS": "ofav2 tr", "COMP_CWORD": "1"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == ["train"]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_that_is_shown_loads_as_the_same_recipe(name, tmp_path):
+    path = tmp_path / "shown.yaml"
+    path.write_text(ofav2("recipe", "show", name, *overrides("batch_size=32")).stdout)
+    assert load_recipe(str(path)) == load_recipe(name, ["batch_size=32"])
+
+
+def test_the_json_schemas_describe_the_fields():
+    recipe = json.loads(ofav2("recipe", "show", "quick", "--schema").stdout)
+    assert {"width_mult", "phases", "teacher"} <= set(recipe["properties"])
+    assert recipe["additionalProperties"] is False
+    assert recipe["$defs"]["Optimizer"]["additionalProperties"] is False
+    study = json.loads(ofav2("study", "schema").stdout)
+    assert set(study["required"]) == {"dataset", "recipe", "baseline", "arms"}
+    for schema, files in ((recipe, recipes.FOLDER), (study, studies.FOLDER)):
+        checker = jsonschema.Draft202012Validator(schema)
+        for path in files.glob("*.yaml"):
+            checker.validate(YAML(typ="safe").load(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "valid"),
+    [
+        ({}, True),
+        ({"exit_weights": "MIX"}, True),
+        ({"exit_weights": {"name": "MIX", "loss": [0.5, 0.5]}}, True),
+        ({"exit_weights": "MAX"}, False),
+        ({"distillation": {"name": "mse"}}, True),
+        ({"optimizer": {"momentun": 0.9}}, False),
+        ({"batch_sise": 3}, False),
+        ({"batch_size": 1}, False),
+        ({"phases": {"full": {"settings": {}, "epochs": 2}}}, True),
+        ({"phases": {"full": {"settings": {}, "steps": [{"epochs": 2}]}}}, True),
+        ({"phases": {"full": [{"epochs": 2}, {"epoch": 3}]}}, False),
+    ],
+)
+def test_the_schema_of_recipes_accepts_what_the_loader_accepts(fields, valid):
+    content = {"phases": {"full": {"epochs": 1}}, **fields}
+    schema = json.loads(json_schema(recipes.Recipe))
+    assert jsonschema.Draft202012Validator(schema).is_valid(content) is valid
+    if valid:
+        validate(content, recipes.Recipe, "test")
+    else:
+        with pytest.raises(UserError):
+            validate(content, recipes.Recipe, "test")
+
+
+def test_a_study_is_checked_without_training(tmp_path):
+    done = ofav2("study", "check", "quick")
+    assert done.returncode == 0
+    assert "OFAv2, seed 0: full, kernel, height-1" in done.stdout
+    path = tmp_path / "mine.yaml"
+    path.write_text("dataset: fashion-mini\nrecipe: quick\nbaseline: a\narms:\n  - {name: a, supernet: SE_X}\n")
+    error = ofav2("study", "check", path).error
+    assert f"{path}, line 5" in error and "SE_X" in error
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
+    out: Path = tmp_path / "run"
+    done = ofav2("train", "--supernet", "SE_B", "--out", out, "--dry-run")
+    assert done.returncode == 0
+    assert all(step in done.stdout for step in ("full", "kernel", "depth-2", "width-2"))
+    assert "10 classes" in done.stdout and "nothing was trained or written" in done.stdout
+    assert not out.exists()
+
+
+def test_doctor_prints_json():
+    done = ofav2("doctor", "--json")
+    findings = json.loads(done.stdout)
+    assert findings and all(set(finding) == {"what", "found", "problem"} for finding in findings)
+    assert done.returncode == int(any(finding["problem"] for finding in findings))

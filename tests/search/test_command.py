@@ -1,0 +1,115 @@
+"""`ofav2 train`, then `ofav2 search`, on the embedded photographs; resume after a kill; bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from support.study_samples import RECIPE
+from typer.testing import CliRunner
+
+import ofav2_plugins as ofav2
+from ofav2_plugins.cli.main import app
+from ofav2_plugins.errors import UserError
+from ofav2_plugins.evaluation.accuracy import Evaluator
+from ofav2_plugins.evaluation.candidates import Candidate
+from ofav2_plugins.utils.distributed import make_fabric
+
+SMALL = ["--samples", "20", "--evaluations", "300", "--front-size", "4", "--threads", "1", "--device", "cpu"]
+
+
+def call(*arguments: object) -> str:
+    """Run a command in this process; its error is raised."""
+    result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(RECIPE.replace("max_subnets: 2", "max_subnets: 1") + "  height: {epochs: 1, warmup_epochs: 0}\n")
+    call("train", "--supernet", "EE_D", "--recipe", recipe, "--out", folder / "run", "--threads", "1")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def found(trained):
+    out = trained.parent / "search"
+    output = call("search", trained, "--out", out, *SMALL, "--budgets", "2e5,4e5,1e6")
+    return json.loads((out / "search.json").read_text()), out, output
+
+
+def test_search_finds_a_front_and_prints_the_table_and_the_next_command(found, trained):
+    content, out, output = found
+    assert content["predictor"]["samples"] >= 20 and content["evaluations"] == 300
+    assert 0 < content["random_hypervolume"] <= 1 and 0 < content["hypervolume"] <= 1
+    macs = [row["macs"] for row in content["front"]]
+    top1 = [row["val_top1"] for row in content["front"]]
+    assert macs == sorted(macs) and top1 == sorted(top1)
+    assert [row["budget"] for row in content["budgets"]] == [2e5, 4e5, 1e6]
+    for row in content["budgets"]:
+        best = [net["val_top1"] for net in content["front"] if net["macs"] <= row["budget"]]
+        assert (row["front"] is None) == (not best)
+        assert not best or content["front"][row["front"]]["val_top1"] == max(best)
+    assert "ofav2 export" in output and "archs/" in output
+    assert (out / "front.png").stat().st_size > 10_000 and "data:image/png" in (out / "report.html").read_text()
+    assert len(list((out / "archs").iterdir())) == len(content["front"])
+
+
+def test_the_front_is_measured_for_real_and_costs_what_it_says(found, trained):
+    _, out, _ = found
+    run = ofav2.open_run(trained)
+    net, evaluator = run.supernet(), Evaluator(run.data(), run.config.recipe, make_fabric("cpu"), run.config.seed)
+    row = json.loads((out / "archs" / "00.json").read_text())
+    measured = evaluator.measure(net, Candidate(row["arch"], row["resolution"]))
+    assert (measured.val_top1, measured.top1) == pytest.approx((row["val_top1"], row["top1"]))
+    assert (measured.macs, measured.params) == (row["macs"], row["params"])
+    unlocked = run.unlocked_space()
+    assert set(row["arch"]["e"]) <= set(unlocked.unlocked_values("e")) == {6}  # no width phase was trained
+
+
+def test_a_search_that_was_cut_off_continues_to_the_same_result(found, trained, tmp_path):
+    content, out, _ = found
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    lines = (again / "samples.jsonl").read_text().splitlines(keepends=True)
+    (again / "samples.jsonl").write_text("".join(lines[:3]) + lines[3][:50])
+    for name in ("candidates.jsonl", "search.json"):
+        (again / name).unlink()
+    with pytest.raises(UserError, match="add --resume"):
+        call("search", trained, "--out", again, *SMALL, "--budgets", "2e5,4e5,1e6")
+    call("search", trained, "--out", again, *SMALL, "--budgets", "2e5,4e5,1e6", "--resume")
+    repeated = json.loads((again / "search.json").read_text())
+    assert [row["arch"] for row in repeated["front"]] == [row["arch"] for row in content["front"]]
+    assert repeated["front"][0]["top1"] == content["front"][0]["top1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-macs", "1000"], r"at most 1000: the smallest possible is [\d,]+, by \{.*raise the limit"),
+        (["--objectives", "top1,speed"], "an objective must be one of top1, macs"),
+        (["--objectives", "macs"], "must include one of top1"),
+        (["--objectives", "top1,latency"], "make one with `ofav2 profile`"),
+        (["--searcher", "magic"], "unknown plugin 'magic' in ofav2.searchers"),
+        (["--step", "width-2"], "step must be one of"),
+        (["--budgets", "a"], "numbers separated by commas"),
+    ],
+)
+def test_bad_input_is_one_clear_line_before_anything_is_measured(trained, tmp_path, arguments, words):
+    with pytest.raises(UserError, match=words):
+        call("search", trained, "--out", tmp_path / "x", *SMALL, *arguments)
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_unfinished_training_is_refused_with_the_remedy(trained, tmp_path):
+    unfinished = tmp_path / "run"
+    shutil.copytree(trained, unfinished)
+    last = sorted((unfinished / "steps").glob("height-4*"))[0]
+    (last / "trained.json").unlink()
+    with pytest.raises(UserError, match=r"is not finished .*--resume, or search its last finished step with --step"):
+        call("search", unfinished, "--out", tmp_path / "x", *SMALL)

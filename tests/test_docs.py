@@ -1,0 +1,80 @@
+"""The documentation: its commands exist with their options, its pages are listed, its configuration files are valid."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from ruamel.yaml import YAML
+
+import ofav2_plugins
+from ofav2_plugins.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+GENERATED = {"reference/cli.md", "reference/plugins.md", "reference/yaml.md"}
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """The calls of `ofav2` in the shell blocks of a page."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    calls = [shlex.split(line.replace("torchrun --nproc-per-node 4 -m ofav2_plugins", "ofav2")) for line in lines]
+    return [call[1:] for call in calls if call[:1] == ["ofav2"]]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands_in(p)], ids=lambda page: page.stem)
+def test_commands_of_a_page_parse(page):
+    group = typer.main.get_command(main.app)
+    for call in commands_in(page):
+        command, arguments = group, call
+        while hasattr(command, "commands"):
+            command, arguments = command.commands[arguments[0]], arguments[1:]
+        command.make_context("ofav2", list(arguments))  # raises for an unknown option or a missing argument
+
+
+def test_the_site_lists_every_page():
+    site = YAML(typ="safe").load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+    def paths(node):
+        if isinstance(node, str):
+            return {node}
+        return {path for entry in (node.values() if isinstance(node, dict) else node) for path in paths(entry)}
+
+    written = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+    assert paths(site["nav"]) == written | GENERATED
+
+
+def test_the_generated_pages_name_every_command_and_field():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    page = generate.commands_page()
+    for name in ("train", "recipe show", "study check", "watch"):
+        assert f"## ofav2 {name}\n" in page
+    assert "`--dry-run`" in page
+    assert "| `label_smoothing` | `0.1` |" in generate.yaml_page()
+    assert "| `soft_ce` |" in generate.plugins_page()
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = YAML(typ="safe").load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == ofav2_plugins.__version__
+    assert importlib.metadata.version("ofav2-plugins") == ofav2_plugins.__version__
+
+
+def test_workflows_call_commands_that_exist():
+    made = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    steps = []
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for job in YAML(typ="safe").load(path.read_text(encoding="utf-8"))["jobs"].values():
+            steps += [step["run"] for step in job["steps"] if "run" in step]
+    assert ".ci/run" in steps
+    for step in steps:
+        program, *target = step.split()
+        assert (ROOT / step).exists() or (program == "make" and target[0] in made), step
