@@ -7,6 +7,9 @@ from setuptools import find_packages, setup
 
 ENTRY_POINTS = {
     "console_scripts": ["ofav2 = ofav2_plugins.cli.main:main"],
+    "ofav2.backbones": [
+        "mobilenet_v3 = ofav2_plugins.backbones.mobilenet_v3:MobileNetV3",
+    ],
     "ofav2.branches": [
         "conv1x1 = ofav2_plugins.branches.conv1x1:Conv1x1",
         "transform = ofav2_plugins.branches.transform:Transform",

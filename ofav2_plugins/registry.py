@@ -23,6 +23,7 @@ from stevedore import NamedExtensionManager
 
 from .plugin import Plugin, PluginError, construct, describe_settings, parse_reference
 
+BACKBONES = "ofav2.backbones"
 BRANCHES = "ofav2.branches"
 SKIPS = "ofav2.skips"
 EXITS = "ofav2.exits"
@@ -37,6 +38,7 @@ PREDICTORS = "ofav2.predictors"
 SEARCHERS = "ofav2.searchers"
 
 _CONTRACTS = {
+    BACKBONES: ("backbones", "Backbone"),
     BRANCHES: ("branches", "Branch"),
     SKIPS: ("skips", "Skip"),
     EXITS: ("exits", "Exits"),

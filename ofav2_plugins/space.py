@@ -1,7 +1,7 @@
 """The search space: elastic dimensions, architectures, sampling, grids. Does not import torch.
 
-Each dimension is declared by the part that adds it (the supernet: ks, e, d; branches: level; exits: height). Sampling,
-grids, encodings and phases iterate over the declared dimensions and never depend on a plugin's name.
+Every dimension is declared by the part that adds it (the backbone: for example ks, e, d; branches: level; exits:
+height). Sampling, grids, encodings and phases iterate over the declared dimensions and never ask for a plugin's name.
 Source: OFA (arXiv 1908.09791) section 3; OFAv2 (arXiv 2302.01888) section 3 for level and height.
 """
 
@@ -20,8 +20,11 @@ from .utils.seeding import derive_seed
 Arch = dict[str, Any]
 """A JSON-able architecture: one entry per dimension, e.g. {"ks": [...], "e": [...], "d": [...], "height": 5}."""
 
-MBCONV = "mbconv"
-"""The name of the MB block itself in `level`."""
+LEVEL = "level"
+"""The dimension that branches add: which blocks of a position are active."""
+
+HEIGHT = "height"
+"""The dimension that early exits add: the exit at which the network ends."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +48,54 @@ class Requirement:
 
 @dataclass(frozen=True)
 class ElasticDim:
-    """One elastic dimension: each of its entries takes one of `values`; the maximal network has the largest.
+    """One elastic dimension. Each entry takes one of its values; the largest value belongs to the maximal network.
+
+    A phase unlocks values ("kernel sizes {5, 7}"). An entry with values of its own takes, for each unlocked value,
+    its largest own value that is not above it (or its smallest own value).
 
     Args:
         name: The dimension's name in an architecture ("ks").
         values: All values, ascending. A phase unlocks some of them ("kernel sizes {5, 7}").
         length: Number of entries, or None for a scalar dimension.
+        own_values: Entries whose values are not `values`: index -> ascending values.
         requires: For each entry, the conditions under which it is part of the network; empty if it always is.
 
     Raises:
-        UserError: `values` is empty or not strictly ascending, or `requires` has a wrong length.
+        UserError: The values are not distinct and ascending, or `requires` has a wrong length.
     """
 
     name: str
-    values: tuple[int, ...]
+    values: tuple[float, ...]
     length: int | None = None
+    own_values: Mapping[int, tuple[float, ...]] = field(default_factory=dict, kw_only=True)
     requires: tuple[tuple[Requirement, ...], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if self.requires and len(self.requires) != (self.length or 1):
             raise UserError(f"{self.name}: requires must have {self.length or 1} entries, but got {len(self.requires)}")
-        if not self.values or list(self.values) != sorted(set(self.values)):
-            raise UserError(
-                f"{self.name}: the values must be one or more, distinct and ascending, but got {self.values}"
-            )
+        for values in (self.values, *self.own_values.values()):
+            if not values or list(values) != sorted(set(values)):
+                raise UserError(
+                    f"{self.name}: the values must be one or more, distinct and ascending, but got {values}"
+                )
 
-    def choices(self, values: Sequence[int] | None = None) -> list[Any]:
-        """The choices for one entry with these `values` (default: all), smallest first."""
+    def choices(self, values: Sequence[float] | None = None) -> list[Any]:
+        """What an entry can be if `values` are unlocked (default: all values), smallest first."""
         return list(self.values if values is None else values)
+
+    def entry_choices(self, index: int, values: Sequence[float] | None = None) -> list[Any]:
+        """What entry `index` can be if `values` are unlocked (default: all values), smallest first."""
+        choices = self.choices(values)
+        if index not in self.own_values:
+            return choices
+        return list(dict.fromkeys(self._entry(index, choice) for choice in choices))
+
+    def _entry(self, index: int, choice: Any) -> Any:
+        """Entry `index` of an architecture that has `choice` in every entry."""
+        own = self.own_values.get(index)
+        if own is None or choice not in self.values:
+            return _copy(choice)
+        return max((value for value in own if value <= choice), default=own[0])
 
     def includes(self, choice: Any, part: Any) -> bool:
         """Whether a choice of one entry includes `part`: a value of at least that."""
@@ -80,24 +103,24 @@ class ElasticDim:
 
     def features(self, choice: Any) -> list[int]:
         """One choice as numbers for a predictor: its rank among the values."""
-        return [self.values.index(choice)]
+        return [sorted({*self.values, *itertools.chain(*self.own_values.values())}).index(choice)]
 
-    def check(self, value: Any, where: str) -> Any:
-        """`value` in canonical form. Raises ValueError, which names `where`, if the dimension does not have it."""
-        if isinstance(value, bool) or value not in self.values:
-            raise ValueError(f"{where} must be one of {list(self.values)}, but got {value!r}")
-        return int(value)
+    def check(self, value: Any, where: str, index: int = 0) -> Any:
+        """`value` of entry `index` in canonical form. Raises ValueError, naming `where`, if it is not allowed."""
+        values = self.own_values.get(index, self.values)
+        if isinstance(value, bool) or value not in values:
+            raise ValueError(f"{where} must be one of {list(values)}, but got {value!r}")
+        return values[values.index(value)]
 
     def broadcast(self, value: Any) -> list[Any]:
-        """One value for every entry, or a sequence of the right length."""
-        n = self.length or 1
+        """One value for every entry, or a sequence of the right length, as one value per entry."""
         if isinstance(value, (list, tuple)):
             if self.length is None:
                 raise ValueError(f"{self.name} must be one of {list(self.values)}, but got {value!r}")
-            if len(value) != n:
-                raise ValueError(f"{self.name} must have {n} entries, but got {len(value)}")
+            if len(value) != self.length:
+                raise ValueError(f"{self.name} must have {self.length} entries, but got {len(value)}")
             return list(value)
-        return [value] * n
+        return [self._entry(i, value) for i in range(self.length or 1)]
 
     def parse(self, value: Any) -> Any:
         """A user's value in canonical, complete form: a scalar broadcasts, arrays and tensors count as lists.
@@ -108,11 +131,11 @@ class ElasticDim:
         entries = self.broadcast(_plain(value))
         if self.length is None:
             return self.check(entries[0], self.name)
-        return [self.check(entry, f"{self.name}[{i}]") for i, entry in enumerate(entries)]
+        return [self.check(entry, f"{self.name}[{i}]", i) for i, entry in enumerate(entries)]
 
     def uniform(self, choice: Any) -> Any:
         """The dimension's value with `choice` in every entry."""
-        return choice if self.length is None else [_copy(choice) for _ in range(self.length)]
+        return choice if self.length is None else [self._entry(i, choice) for i in range(self.length)]
 
 
 @dataclass(frozen=True)
@@ -127,9 +150,9 @@ class SubsetDim(ElasticDim):
 
     members: tuple[str, ...] = field(default=(), kw_only=True)
 
-    def choices(self, values: Sequence[int] | None = None) -> list[list[str]]:
+    def choices(self, values: Sequence[float] | None = None) -> list[list[str]]:
         sizes = self.values if values is None else values
-        return [list(c) for size in sizes for c in itertools.combinations(self.members, size)]
+        return [list(c) for size in sizes for c in itertools.combinations(self.members, int(size))]
 
     def includes(self, choice: Any, part: Any) -> bool:
         """Whether a choice of one entry includes `part`: a subset with that member."""
@@ -139,7 +162,7 @@ class SubsetDim(ElasticDim):
         """One choice as numbers for a predictor: for each member, whether the subset includes it."""
         return [int(member in choice) for member in self.members]
 
-    def check(self, value: Any, where: str) -> list[str]:
+    def check(self, value: Any, where: str, index: int = 0) -> list[str]:
         allowed = f"a non-empty list of distinct names among {list(self.members)}"
         if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
             raise ValueError(f"{where} must be {allowed}, but got {value!r}")
@@ -166,7 +189,7 @@ class SearchSpace:
     """
 
     dims: tuple[ElasticDim, ...]
-    unlocked: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unlocked: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __contains__(self, name: object) -> bool:
         return any(dim.name == name for dim in self.dims)
@@ -177,11 +200,15 @@ class SearchSpace:
                 return dim
         raise UserError(f"no elastic dimension {name!r}; this space has {[d.name for d in self.dims]}")
 
-    def unlocked_values(self, name: str) -> tuple[int, ...]:
+    def is_elastic(self, name: str) -> bool:
+        """Whether the space has a dimension of this name with more than one value."""
+        return name in self and len(self[name].values) > 1
+
+    def unlocked_values(self, name: str) -> tuple[float, ...]:
         """The unlocked values of a dimension, ascending. Raises UserError for an unknown dimension."""
         return tuple(self.unlocked.get(name, self[name].values))
 
-    def restrict(self, unlocks: Mapping[str, Sequence[int]]) -> SearchSpace:
+    def restrict(self, unlocks: Mapping[str, Sequence[float]]) -> SearchSpace:
         """The same space with only these values unlocked. Raises UserError for a value that does not exist."""
         unlocked = dict(self.unlocked)
         for name, values in unlocks.items():
@@ -205,8 +232,8 @@ class SearchSpace:
         arch = {}
         for dim in self.dims:
             stream = random.Random(derive_seed(base, dim.name))
-            choices = dim.choices(self.unlocked_values(dim.name))
-            picks = [_copy(stream.choice(choices)) for _ in range(dim.length or 1)]
+            values = self.unlocked_values(dim.name)
+            picks = [_copy(stream.choice(dim.entry_choices(i, values))) for i in range(dim.length or 1)]
             arch[dim.name] = picks[0] if dim.length is None else picks
         return arch
 
@@ -255,10 +282,12 @@ class SearchSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able description of the declared dimensions and their unlocked values (a cache-key input)."""
-        return {
-            dim.name: {"values": list(dim.values), "open": list(self.unlocked_values(dim.name)), "length": dim.length}
-            for dim in self.dims
-        }
+        described: dict[str, Any] = {}
+        for dim in self.dims:
+            values = {"values": list(dim.values), "open": list(self.unlocked_values(dim.name)), "length": dim.length}
+            own = {str(index): list(values) for index, values in dim.own_values.items()}
+            described[dim.name] = {**values, **({"own_values": own} if own else {})}
+        return described
 
 
 def arch_key(arch: Arch) -> str:

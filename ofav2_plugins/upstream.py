@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import nn
 
 import upstream_patches
 
 upstream_patches.apply_all()
 
 from ofa.imagenet_classification.elastic_nn.modules.dynamic_layers import (  # noqa: E402
+    DynamicLinearLayer,
     DynamicMBConvLayer,
 )
 from ofa.imagenet_classification.elastic_nn.modules.dynamic_op import (  # noqa: E402
@@ -22,6 +26,7 @@ from ofa.imagenet_classification.elastic_nn.modules.dynamic_op import (  # noqa:
 )
 from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3  # noqa: E402
 from ofa.utils import (  # noqa: E402
+    MyGlobalAvgPool2d,
     MyNetwork,
     build_activation,
     init_models,
@@ -43,6 +48,7 @@ __all__ = [
     "ConvLayer",
     "DynamicBatchNorm2d",
     "DynamicConv2d",
+    "DynamicLinearLayer",
     "DynamicMBConvLayer",
     "DynamicSE",
     "DynamicSeparableConv2d",
@@ -52,11 +58,13 @@ __all__ = [
     "MBConvLayer",
     "My2DLayer",
     "MyConv2d",
+    "MyGlobalAvgPool2d",
     "MyNetwork",
     "OFAMobileNetV3",
     "ResidualBlock",
     "SEModule",
     "build_activation",
+    "extended",
     "init_models",
     "layer_from_config",
     "make_divisible",
@@ -81,6 +89,27 @@ def new_layers(dtype: torch.dtype) -> Iterator[None]:
 
 def layer_from_config(config: dict | None):
     """Upstream's `set_layer_from_config` on a copy, because upstream removes keys from the given dictionary."""
-    import copy
-
     return set_layer_from_config(copy.deepcopy(config))
+
+
+_EXTENDED: dict[tuple[type, type], Any] = {}
+
+
+def extended(mixin: type, base: type) -> Any:
+    """The class that has `mixin` in front of `base`, made once: upstream's class with the mixin's methods.
+
+    Its objects can be pickled, although no module has the class under a name.
+    """
+    if (mixin, base) not in _EXTENDED:
+        members = {"__module__": mixin.__module__, "__doc__": mixin.__doc__, "__reduce__": _reduce}
+        _EXTENDED[mixin, base] = type(f"{mixin.__name__}{base.__name__}", (mixin, base), members)
+    return _EXTENDED[mixin, base]
+
+
+def _reduce(module: nn.Module) -> tuple[Any, ...]:
+    mixin, base = type(module).__bases__
+    return _new_extended, (mixin, base), module.__dict__
+
+
+def _new_extended(mixin: type, base: type) -> nn.Module:
+    return nn.Module.__new__(extended(mixin, base))

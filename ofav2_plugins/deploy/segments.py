@@ -45,7 +45,7 @@ class Segment(nn.Module):
 
 def split_at_exits(net: Subnet) -> list[Segment]:
     """The segments of a static network, one per exit; they share its modules."""
-    stem: nn.Module = nn.Sequential(net.first_conv, net.first_block)
+    stem: nn.Module = net.stem
     segments, start = [], 0
     for number, head in net.exits.items():
         stages = net.stages[start : int(number)]

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ..models.supernet import Supernet
-from ..space import MBCONV, Arch, Requirement, SearchSpace
+from ..space import HEIGHT, LEVEL, Arch, Requirement, SearchSpace
 from .encoding import Encoding
 
 Gene = tuple[str, int]
@@ -67,22 +67,25 @@ class Layout:
 
 def layout(net: Supernet) -> Layout:
     """The parts of a supernet, from its space and its spec."""
-    depth = max(net.space["d"].values)
-    stages = []
-    for stage in range(net.n_stages):
-        positions = []
-        for block in range(depth):
-            i, path = stage * depth + block, f"stages.{stage}.{block}.parts"
-            inside = Requirement("d", stage, block + 1)
-            branches = [
-                PartSpec(f"{path}.{name}", (), (inside, Requirement("level", i, name)))
-                for name in net.spec.branch_names
-            ]
-            main = PartSpec(f"{path}.{MBCONV}", (("ks", i), ("e", i)), (inside, Requirement("level", i, MBCONV)))
-            positions.append((main, *branches))
-        stages.append(tuple(positions))
-    last = PartSpec("exits.{height}", (("height", 0),)) if "height" in net.space else PartSpec(f"exits.{net.n_stages}")
-    return Layout((PartSpec("first_conv"), PartSpec("first_block")), tuple(stages), last)
+    genes = net.part_dependencies()
+    main = net.backbone.main_block
+    stages: list[list[tuple[PartSpec, ...]]] = [[] for _ in range(net.n_stages)]
+    for i, position in enumerate(net.positions):
+        path = f"stages.{position.stage}.{position.index}.parts"
+        inside = net.backbone.requirement(position.stage, position.index)
+        branches = [
+            PartSpec(f"{path}.{name}", genes["branch", i], (inside, Requirement(LEVEL, i, name)))
+            for name in net.spec.branch_names
+        ]
+        parts = (PartSpec(f"{path}.{main}", genes["block", i], (inside, Requirement(LEVEL, i, main))), *branches)
+        stages[position.stage].append(parts)
+    heads = dict.fromkeys(gene for part, found in genes.items() if part[0] == "head" for gene in found)
+    last = (
+        PartSpec("exits.{height}", ((HEIGHT, 0), *heads))
+        if HEIGHT in net.space
+        else PartSpec(f"exits.{net.n_stages}", tuple(heads))
+    )
+    return Layout((PartSpec("stem", genes["stem", 0]),), tuple(map(tuple, stages)), last)
 
 
 @dataclass(frozen=True)

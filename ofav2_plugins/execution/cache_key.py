@@ -43,14 +43,9 @@ def cache_key_inputs(
 
     Plugins count with all of their settings, defaults included.
     """
-    recipe, spec = config.recipe, resolve_spec(config.supernet)
-    teacher = config.teacher()
+    recipe, teacher = config.recipe, config.teacher()
     inputs: dict[str, Any] = {
-        "spec": {
-            "branches": [registry.config_of(registry.BRANCHES, branch) for branch in spec.branches],
-            "skip": registry.config_of(registry.SKIPS, spec.skip),
-            "exits": registry.config_of(registry.EXITS, spec.exits),
-        },
+        "spec": resolve_spec(config.supernet).config(),
         "space": planned.space.to_dict(),
         "phase": planned.phase.config(),
         "step": planned.step,
@@ -70,7 +65,7 @@ def cache_key_inputs(
         ),
         "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],
         "selection": recipe.evaluation.model_dump(include={"bn_images", "selection_draws", "batch_size"}),
-        "checkpoints": 1,  # raise it when a new version trains other weights from the same inputs
+        "checkpoints": 2,  # raise it when a new version trains other weights from the same inputs
     }
     if planned.phase.multi_exit_loss:
         inputs["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None

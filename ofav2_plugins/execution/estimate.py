@@ -43,7 +43,7 @@ def estimate_hours(arm: RunConfig, data: DataSplits, fabric: Fabric) -> dict[str
         data: Its sizes and resolutions count, not its images.
         fabric: The device.
     """
-    net = arm.build(data.n_classes).to(fabric.device, memory_format=torch.channels_last)
+    net = arm.build(data.n_classes).to(fabric.device).to(memory_format=torch.channels_last)
     evaluator = Evaluator(data, arm.recipe, fabric, arm.seed)
     hours = {}
     plan = arm.plan(net.space)

@@ -27,7 +27,7 @@ class _Stored(BaseModel):
 
 class _InitFrom(_Stored):
     digest: str
-    unlocked: dict[str, list[int] | None]
+    unlocked: dict[str, list[int | float]] | None
 
 
 class _Run(_Stored):
@@ -180,7 +180,8 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
     run, steps = found[0]
     initial = None
     if run.init_from:
-        unlocked = {name: tuple(v) if v is not None else None for name, v in run.init_from.unlocked.items()}
+        stored_values = run.init_from.unlocked
+        unlocked = None if stored_values is None else {name: tuple(v) for name, v in stored_values.items()}
         initial = InitialWeights(Path("?"), {}, unlocked, run.init_from.digest)  # trained steps have its weights
     config = RunConfig(run.arm, run.supernet, run.recipe, run.seed, initial)
     return OpenRun(

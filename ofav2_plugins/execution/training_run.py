@@ -102,7 +102,7 @@ class TrainingRun:
         return Evaluator(self.data, self.config.recipe, self.fabric, self.config.seed)
 
     def _placed(self, net: Supernet) -> Supernet:
-        return net.to(self.fabric.device, memory_format=torch.channels_last)
+        return net.to(self.fabric.device).to(memory_format=torch.channels_last)
 
     def work(self) -> float:
         """The work of the whole run, in images through a network."""
@@ -188,7 +188,7 @@ class TrainingRun:
             if planned.phase.multi_exit_loss or planned.phase.inplace_distillation:
                 trained = every
             elif "height" in planned.space:
-                trained = trained | set(planned.space.unlocked_values("height"))
+                trained = trained | set(map(int, planned.space.unlocked_values("height")))
             if planned.name == step:
                 break
         return trained

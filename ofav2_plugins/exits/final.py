@@ -1,4 +1,4 @@
-"""Exits `final`: the network ends where upstream's does. The null object."""
+"""Exits `final`: the network ends with its own tail. The null object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import Exits
 
 
 class Final(Exits):
-    """No early exit: the network ends at upstream's own tail."""
+    """No early exit: the network ends with its own tail."""
 
     def heads(self, stage_widths: Sequence[int], n_classes: int, dropout: float) -> nn.ModuleDict:
         return nn.ModuleDict()

@@ -6,12 +6,12 @@ Names as in OFAv2: SE (single exit) or EE (early exits), then B (base), D (dense
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from .. import registry
 from ..errors import UserError
 from ..plugin import describe_reference, is_reference, reference_name, to_reference
-from ..space import MBCONV
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,17 @@ class SupernetSpec:
     """A supernet as plugins. Each is a name, `{"name": ..., setting: value}` or an instance.
 
     Args:
-        branches: Blocks in parallel with the MB block at every position (`ofav2.branches`); none adds no `level`.
+        backbone: The network that is extended (`ofav2.backbones`).
+        branches: Blocks in parallel with the backbone's own block at every position (`ofav2.branches`); with none
+            there is no dimension `level`.
         skip: How the blocks of a stage are wired (`ofav2.skips`).
         exits: Where the network can end (`ofav2.exits`).
 
     Raises:
-        UserError: `branches` is not a list of plugins with distinct names, or `skip` or `exits` is not a plugin.
+        UserError: `branches` is not a list of plugins with distinct names, or another part is not a plugin.
     """
 
+    backbone: Any = "mobilenet_v3"
     branches: tuple[Any, ...] = ()
     skip: Any = "residual"
     exits: Any = "final"
@@ -35,10 +38,9 @@ class SupernetSpec:
         branches = self.branches
         if not isinstance(branches, (list, tuple)) or not all(map(is_reference, branches)):
             raise UserError(f"branches must be a list of plugins, but got {branches!r}")
-        names = [reference_name(branch) for branch in branches]
-        if len(set(names)) != len(names) or MBCONV in names:
-            raise UserError(f"branches must have distinct names other than {MBCONV!r}, but got {branches!r}")
-        for part in ("skip", "exits"):
+        if len(set(self.branch_names)) != len(branches):
+            raise UserError(f"branches must have distinct names, but got {branches!r}")
+        for part in ("backbone", "skip", "exits"):
             if not is_reference(getattr(self, part)):
                 raise UserError(
                     f"{part} must be a plugin's name or its name and settings, but got {getattr(self, part)!r}"
@@ -53,9 +55,23 @@ class SupernetSpec:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able references to plugins, from which `resolve_spec` makes the spec again."""
         return {
+            "backbone": to_reference(self.backbone),
             "branches": [to_reference(branch) for branch in self.branches],
             "skip": to_reference(self.skip),
             "exits": to_reference(self.exits),
+        }
+
+    def config(self) -> dict[str, Any]:
+        """The plugins' names and all of their settings, defaults included; loads them all.
+
+        Raises:
+            PluginError: A plugin does not load.
+        """
+        return {
+            "backbone": registry.config_of(registry.BACKBONES, self.backbone),
+            "branches": [registry.config_of(registry.BRANCHES, branch) for branch in self.branches],
+            "skip": registry.config_of(registry.SKIPS, self.skip),
+            "exits": registry.config_of(registry.EXITS, self.exits),
         }
 
 
@@ -79,20 +95,21 @@ def resolve_spec(supernet: str | Mapping[str, Any] | SupernetSpec) -> SupernetSp
     """A spec from a name of the table or from a composition.
 
     A composition is the text "branches=a+b,skip=c,exits=d" or a mapping with these keys; parts that are omitted are
-    off. Only a mapping can give plugins settings.
+    off, and the backbone is MobileNetV3. "EE_D,backbone=resnet50" is the table's entry with another backbone. Only a
+    mapping can give plugins settings.
 
     Raises:
         UserError: Neither a known name nor a composition, or one that has a part twice; lists the known names.
     """
     if isinstance(supernet, SupernetSpec):
         return supernet
-    if isinstance(supernet, str) and supernet in VARIANTS:
-        return VARIANTS[supernet]
     if isinstance(supernet, Mapping) and supernet and set(supernet) <= set(PARTS):
         return SupernetSpec(**supernet)
-    written = [part.partition("=")[::2] for part in supernet.split(",")] if isinstance(supernet, str) else []
+    texts = supernet.split(",") if isinstance(supernet, str) else []
+    base = VARIANTS.get(texts[0]) if texts else None
+    written = [part.partition("=")[::2] for part in texts[base is not None :]]
     parts: dict[str, Any] = dict(written)
-    if not parts or not set(parts) <= set(PARTS) or not all(parts.values()):
+    if not (parts or base) or not set(parts) <= set(PARTS) or not all(parts.values()):
         raise UserError(
             f"supernet must be one of {', '.join(VARIANTS)} or a composition such as "
             f"'branches=conv1x1+transform,skip=dense,exits=every_stage', but got {supernet!r}"
@@ -101,7 +118,7 @@ def resolve_spec(supernet: str | Mapping[str, Any] | SupernetSpec) -> SupernetSp
         raise UserError(f"a composition has each of {', '.join(PARTS)} at most once, but got {supernet!r}")
     if "branches" in parts:
         parts["branches"] = tuple(parts["branches"].split("+"))
-    return SupernetSpec(**parts)
+    return replace(base or SupernetSpec(), **parts)
 
 
 def supernet_label(supernet: str | Mapping[str, Any] | SupernetSpec) -> str:
@@ -109,7 +126,16 @@ def supernet_label(supernet: str | Mapping[str, Any] | SupernetSpec) -> str:
     if isinstance(supernet, str):
         return supernet
     spec = resolve_spec(supernet)
-    known = next((name for name, variant in VARIANTS.items() if variant.to_dict() == spec.to_dict()), None)
+    backbone = describe_reference(spec.backbone)
+    own = replace(spec, backbone=SupernetSpec.backbone).to_dict()
+    known = next((name for name, variant in VARIANTS.items() if variant.to_dict() == own), None)
+    if known:
+        return known if backbone == SupernetSpec.backbone else f"{known},backbone={backbone}"
     branches = "+".join(map(describe_reference, spec.branches))
-    parts = {"branches": branches, "skip": describe_reference(spec.skip), "exits": describe_reference(spec.exits)}
-    return known or ",".join(f"{part}={value}" for part, value in parts.items() if value)
+    parts = {
+        "backbone": "" if backbone == SupernetSpec.backbone else backbone,
+        "branches": branches,
+        "skip": describe_reference(spec.skip),
+        "exits": describe_reference(spec.exits),
+    }
+    return ",".join(f"{part}={value}" for part, value in parts.items() if value)

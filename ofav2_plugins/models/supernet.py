@@ -1,131 +1,119 @@
-"""The supernet: upstream's OFAMobileNetV3 plus the plugins that a spec names. One class for every variant."""
+"""The supernet: a backbone's network plus the plugins that a spec names. One class for every variant and backbone."""
 
 from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import registry
-from ..branches.base import Branch
 from ..errors import UserError
-from ..exits.base import ExitHead, head_forward
-from ..space import MBCONV, Arch, ElasticDim, Requirement, SearchSpace, SubsetDim
-from ..upstream import IdentityLayer, LinearLayer, OFAMobileNetV3, ResidualBlock, init_models, new_layers
+from ..plugin import construct, setting_parameters
+from ..space import HEIGHT, LEVEL, Arch, SearchSpace
+from ..upstream import extended, init_models, new_layers
 from ..utils.validation import is_integer, is_number
-from .layers.accelerate import plain_copy, use_fast_layers
-from .layers.depthwise import FastSeparableConv2d, fast_on
-from .layers.parallel import ParallelBlock
+from .additions import Additions, Position
+from .layers.accelerate import use_fast_layers
+from .layers.depthwise import fast_on
+from .layers.dropout import set_dropout
+from .layers.narrow import run_narrow
+from .layers.parallel import ParallelBlock, make_parallel
+from .layers.static import static_layer, static_layers
 from .spec import SupernetSpec, resolve_spec
 from .subnet import StaticBlock, Subnet, set_batch_norm
+
+if TYPE_CHECKING:
+    from ..backbones.base import Backbone, Entry, Part
 
 _CONSTRAINTS = {"depth": "d", "expand_ratio": "e", "kernel_size": "ks"}
 
 
-class Supernet(OFAMobileNetV3):
-    """A weight-sharing network: upstream's, with branches, skips and exits by plugin name.
+class Supernet(nn.Module):
+    """A weight-sharing network: a backbone's, with branches, skips and exits. Made by `build_supernet`.
 
-    Every key of an upstream state dict exists here with its shape; what the plugins add lives under
-    `blocks.<i>.branches.*` and `exits.*`. Batches are [N, 3, R, R], logits [N, n_classes].
+    This is a mixin in front of the class of the backbone's network. Every key of that network's state dict exists
+    with its shape; what the plugins add is under `blocks.<i>.branches.*` and `exits.*`. Batches are [N, 3, R, R],
+    logits [N, n_classes].
 
     Args:
         spec: The plugins.
+        backbone: The backbone that the spec names, with its settings.
         n_classes: Size of the logits.
-        width_mult: Width multiplier of all channels (1.0 and 1.2 in the paper).
-        ks_list: Kernel sizes, odd.
-        expand_ratio_list: Expand ratios of the MB blocks.
-        depth_list: Numbers of blocks a stage may have.
+        width_mult: Multiplier of all channels.
         dropout_rate: Dropout before each classifier.
-        bn_param: Momentum and eps of every batch norm.
+        bn_param: Momentum and eps of every batch norm; None for the backbone's own.
 
     Raises:
-        UserError: A wrong argument, an unknown plugin, or a plugin that does not keep its contract.
+        UserError: A wrong argument, an unknown plugin, or a plugin that breaks its contract.
     """
 
     def __init__(
         self,
         spec: SupernetSpec,
+        backbone: Backbone,
         n_classes: int = 1000,
         width_mult: float = 1.0,
-        ks_list: Sequence[int] = (3, 5, 7),
-        expand_ratio_list: Sequence[int] = (3, 4, 6),
-        depth_list: Sequence[int] = (2, 3, 4),
         dropout_rate: float = 0.1,
-        bn_param: tuple[float, float] = (0.1, 1e-5),
+        bn_param: tuple[float, float] | None = None,
     ):
+        bn_param = backbone.bn_param if bn_param is None else bn_param
         _check_arguments(n_classes, width_mult, dropout_rate, bn_param)
-        kernels = _integers("ks_list", ks_list, odd=True)
-        expands = _integers("expand_ratio_list", expand_ratio_list)
-        depths = _integers("depth_list", depth_list)
-        positions = [Requirement("d", i // depths[-1], i % depths[-1] + 1) for i in range(5 * depths[-1])]
-        in_block = tuple((position, Requirement("level", i, MBCONV)) for i, position in enumerate(positions))
-        in_network = tuple((Requirement("height", 0, stage + 1),) for stage in range(5))
-        dims = [
-            ElasticDim("ks", tuple(kernels), len(positions), requires=in_block),
-            ElasticDim("e", tuple(expands), len(positions), requires=in_block),
-            ElasticDim("d", tuple(depths), 5, requires=in_network),
-        ]
-        super().__init__(
-            n_classes=n_classes,
-            bn_param=bn_param,
-            dropout_rate=dropout_rate,
-            width_mult=width_mult,
-            ks_list=kernels,
-            expand_ratio_list=expands,
-            depth_list=depths,
-        )
-        self.spec = spec
+        super().__init__(**backbone.arguments(n_classes, width_mult, dropout_rate))
+        self.spec = replace(spec, backbone=backbone.config())
+        self.backbone = backbone
         self.n_classes = n_classes
         self.skip = registry.load(registry.SKIPS, spec.skip)
-        self._make_blocks(spec.branches)
-        self._add_exits(spec.exits, n_classes, dropout_rate)
-        if spec.branches:
-            members = (MBCONV, *spec.branch_names)
-            sizes, requires = tuple(range(1, len(members) + 1)), tuple((position,) for position in positions)
-            dims.append(SubsetDim("level", sizes, len(positions), members=members, requires=requires))
-        if self.exits:
-            dims.append(ElasticDim("height", (*map(int, self.exits), self.n_stages)))
-        self.space = SearchSpace(tuple(dims))
-        self._sampled_space = self.space
+        backbone.prepare(self)
+        own_dims = backbone.dims()
+        backbone.activate(self, SearchSpace(own_dims).max_arch())
+        self._widths = backbone.widths(self)
+        self._additions = Additions(spec, backbone, self._widths, n_classes, dropout_rate)
+        self.positions = self._list_positions()
+        for position, block in zip(self.positions, self._blocks(), strict=True):
+            make_parallel(block, backbone.main_block, self._additions.build_branches(position))
+        self.exits = self._additions.build_heads()
+        requires = tuple((backbone.requirement(position.stage, position.index),) for position in self.positions)
+        added_dims = self._additions.dims(requires, [*map(int, self.exits)])
+        self.space = self._sampled_space = SearchSpace((*own_dims, *added_dims))
         set_batch_norm(self, *bn_param)
         init_models(self)
         use_fast_layers(self)
         self.set_max_net()
+        self._check_narrow_parts()
 
     _arch: Arch
 
-    def _make_blocks(self, branches: Sequence[Any]) -> None:
-        plugins = registry.load_all(registry.BRANCHES, branches)
-        for i, block in enumerate(self.blocks[1:], start=1):
-            conv = block.conv
-            plain = conv.depth_conv.conv
-            conv.depth_conv.conv = FastSeparableConv2d(plain.max_in_channels, plain.kernel_size_list, plain.stride)
-            args = (conv.in_channels, conv.out_channels, conv.stride, conv.act_func)
-            self.blocks[i] = ParallelBlock(block, {name: _branch(plugin, *args) for name, plugin in plugins.items()})
+    def _list_positions(self) -> list[Position]:
+        found = []
+        for stage, blocks in enumerate(self.backbone.stages(self)):
+            for index, block in enumerate(blocks):
+                before, after = self._widths[stage + (index > 0)], self._widths[stage + 1]
+                stride, act_func = self.backbone.stride(block), self.backbone.act_func(block)
+                found.append(Position(stage, index, before, after, stride, act_func))
+        return found
 
-    def _add_exits(self, exits: Any, n_classes: int, dropout: float) -> None:
-        plugin = registry.load(registry.EXITS, exits)
-        name = plugin.name
-        widths = [self.blocks[group[-1]].conv.out_channels for group in self.block_group_info]
-        with registry.calling(registry.EXITS, name, "heads"):
-            heads = plugin.heads(widths, n_classes, dropout)
-        numbers = list(heads) if isinstance(heads, nn.ModuleDict) else None
-        if numbers is None or numbers != sorted(set(numbers) & {str(i) for i in range(1, self.n_stages)}):
-            raise registry.PluginError(
-                f"plugin {name!r} of {registry.EXITS} must give a ModuleDict of ascending stage numbers among "
-                f"1..{self.n_stages - 1}, but got {type(heads).__name__ if numbers is None else numbers}"
-            )
-        self.exits = heads
+    def _check_narrow_parts(self) -> None:
+        """Raise PluginError if a plugin's modules at the smallest widths cannot share the weights of the largest."""
+        self.set_active_subnet(**self.space.min_arch())
+        for number, head in self.exits.items():
+            self._additions.narrow_head(int(number), head, self._widths)
+        self.set_max_net()
 
     @property
     def n_stages(self) -> int:
-        """Number of body stages; the exit after the last one is upstream's tail."""
-        return len(self.block_group_info)
+        """Number of stages; the exit after the last one is the backbone's own tail."""
+        return len(self._widths) - 1
+
+    def _blocks(self) -> list[ParallelBlock]:
+        """The blocks in the order of `positions`."""
+        return [block for blocks in self.backbone.stages(self) for block in blocks]
 
     @property
     def arch(self) -> Arch:
@@ -134,21 +122,19 @@ class Supernet(OFAMobileNetV3):
 
     # -- choosing the active subnet ----------------------------------------------------------------------
 
-    def set_active_subnet(self, ks=None, e=None, d=None, **settings: Any) -> None:
-        """Make an architecture active; scalars broadcast, a dimension left out stays as it is.
+    def set_active_subnet(self, **settings: Any) -> None:
+        """Make an architecture active; scalars broadcast, a dimension that is omitted or None stays as it is.
 
         Raises:
             ValueError: Names the wrong entry, what it may be, and what was given; nothing has changed then.
         """
-        arch = self.space.parse({"ks": ks, "e": e, "d": d, **settings}, current=self._arch)
-        levels = arch.get("level", [(MBCONV,)] * (len(self.blocks) - 1))
-        for block, kernel, expand, level in zip(self.blocks[1:], arch["ks"], arch["e"], levels, strict=True):
-            block.conv.active_kernel_size = kernel
-            block.conv.active_expand_ratio = expand
+        self._arch = arch = self.space.parse(settings, current=self._arch)
+        self.backbone.activate(self, arch)
+        self._widths = self.backbone.widths(self)
+        levels = arch.get(LEVEL, [(self.backbone.main_block,)] * len(self.positions))
+        for position, block, level in zip(self.positions, self._blocks(), levels, strict=True):
             block.active = tuple(level)
-        self.runtime_depth = list(arch["d"])
-        self.runtime_height = arch.get("height", self.n_stages)
-        self._arch = arch
+            block.narrow = self._additions.narrow_branches(position, block.branches, self._widths)
 
     def set_max_net(self) -> None:
         """Make the maximal network active: every dimension at its largest, every branch, the last exit."""
@@ -159,7 +145,7 @@ class Supernet(OFAMobileNetV3):
         """Draw an architecture uniformly, make it active and return it.
 
         Args:
-            rng: Where it is drawn from; without one, from Python's global generator, as upstream does.
+            rng: The generator to draw from; None uses Python's global one, as upstream does.
 
         Raises:
             ValueError: `rng` is something else, such as a seed.
@@ -170,10 +156,11 @@ class Supernet(OFAMobileNetV3):
         self.set_active_subnet(**arch)
         return arch
 
-    def set_constraint(self, include_list: Sequence[int], constraint_type: str = "depth") -> None:
+    def set_constraint(self, include_list: Sequence[float], constraint_type: str = "depth") -> None:
         """Upstream's way to restrict sampling: "depth", "expand_ratio" or "kernel_size" to these values."""
-        if constraint_type not in _CONSTRAINTS:
-            raise ValueError(f"constraint_type must be one of {list(_CONSTRAINTS)}, but got {constraint_type!r}")
+        known = [kind for kind, dim in _CONSTRAINTS.items() if dim in self.space]
+        if constraint_type not in known:
+            raise ValueError(f"constraint_type must be one of {known}, but got {constraint_type!r}")
         self._sampled_space = self._sampled_space.restrict({_CONSTRAINTS[constraint_type]: include_list})
 
     def clear_constraint(self) -> None:
@@ -184,73 +171,119 @@ class Supernet(OFAMobileNetV3):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, 3, R, R] to the logits [N, n_classes] of the active exit."""
-        x = self._stem(x)
-        for stage in range(self.runtime_height):
-            x = self.skip.run(self._active_blocks(stage), x)
-        return self._exit(self.runtime_height, x)
+        return self._run_exits(x, [self._height])[-1]
 
     def forward_exits(self, x: Tensor) -> list[Tensor]:
         """Images [N, 3, R, R] to the logits [N, n_classes] of every exit up to the active one."""
-        x = self._stem(x)
+        return self._run_exits(x, self._exit_numbers())
+
+    def _run_exits(self, x: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+        """The logits of these exits, of which the last is the active one."""
+        if fast_on(x):
+            x = x.contiguous(memory_format=torch.channels_last)  # all layers keep this layout
+        for layer in self.backbone.stem(self).values():
+            x = layer(x)
         logits = []
-        for stage in range(self.runtime_height):
-            x = self.skip.run(self._active_blocks(stage), x)
-            if stage + 1 in self._exit_numbers():
-                logits.append(self._exit(stage + 1, x))
+        for number, blocks in enumerate(self._active_stages(), start=1):
+            x = self.skip.run(blocks, x)
+            if number in numbers:
+                logits.append(self._exit(number, x))
         return logits
 
-    def _stem(self, x: Tensor) -> Tensor:
-        if fast_on(x):
-            x = x.contiguous(memory_format=torch.channels_last)  # all that follows keeps this layout
-        return self.blocks[0](self.first_conv(x))
+    @property
+    def _height(self) -> int:
+        return self._arch.get(HEIGHT, self.n_stages)
 
-    def _active_blocks(self, stage: int) -> list[ParallelBlock]:
-        return [self.blocks[i] for i in self.block_group_info[stage][: self.runtime_depth[stage]]]
+    def _active_stages(self) -> list[list[nn.Module]]:
+        """The active blocks of each stage up to the active exit."""
+        stages = zip(self.backbone.stages(self), self.backbone.depths(self._arch), strict=True)
+        return [blocks[:depth] for blocks, depth in stages][: self._height]
 
     def _exit_numbers(self) -> list[int]:
         """The exits up to the active one."""
-        return [n for n in (*map(int, self.exits), self.n_stages) if n <= self.runtime_height]
+        return [n for n in (*map(int, self.exits), self.n_stages) if n <= self._height]
 
     def _exit(self, number: int, x: Tensor) -> Tensor:
-        return head_forward(self, x) if number == self.n_stages else self.exits[str(number)](x)
+        if number < self.n_stages:
+            head = self.exits[str(number)]
+            narrow = self._additions.narrow_head(number, head, self._widths)
+            return head(x) if narrow is None else run_narrow(head, narrow, x)
+        for layer in self.backbone.tail(self).values():
+            x = layer(x)
+        return x
 
     # -- static networks ---------------------------------------------------------------------------------
 
     def get_active_subnet(self, preserve_weight: bool = True) -> Subnet:
-        """The active architecture as a static network with one exit and (unless told otherwise) its weights."""
-        return self._static(preserve_weight, multi_exit=False)
+        """The active architecture as a static network with one exit and, by default, its weights."""
+        return self._static(preserve_weight, [self._height], multi_exit=False)
 
     def get_multi_exit_subnet(self, preserve_weight: bool = True) -> Subnet:
         """As `get_active_subnet`, with all exits up to the active one; its forward gives the list of logits."""
-        return self._static(preserve_weight, multi_exit=True)
+        return self._static(preserve_weight, self._exit_numbers(), multi_exit=True)
 
     def get_active_net_config(self) -> dict[str, Any]:
         """The `config` of `get_active_subnet()`."""
         return self.get_active_subnet(preserve_weight=False).config
 
-    def _static(self, preserve_weight: bool, multi_exit: bool) -> Subnet:
-        with new_layers(self.first_conv.conv.weight.dtype):
-            stages = [
-                [_static_block(block, preserve_weight) for block in self._active_blocks(stage)]
-                for stage in range(self.runtime_height)
-            ]
-        numbers = self._exit_numbers() if multi_exit else [self.runtime_height]
-        net = Subnet(
-            plain_copy(self.first_conv),
-            plain_copy(self.blocks[0]),
-            stages,
-            {number: plain_copy(self._head(number)) for number in numbers},
+    def _static(self, preserve_weight: bool, numbers: Sequence[int], multi_exit: bool) -> Subnet:
+        positions = iter(range(len(self.positions)))
+        stages = []
+        for blocks, depth in zip(self.backbone.stages(self), self.backbone.depths(self._arch), strict=True):
+            own = [next(positions) for _ in blocks][:depth]
+            stages.append([self.static_part(("block", i), preserve_weight) for i in own])
+        return Subnet(
+            self.static_part(("stem", 0), preserve_weight),
+            stages[: self._height],
+            {number: self.static_part(("head", number), preserve_weight) for number in numbers},
             {number: self.spec.exits if number < self.n_stages else "final" for number in numbers},
-            skip=self.spec.skip,
+            spec=self.spec,
             multi_exit=multi_exit,
-        )
-        set_batch_norm(net, self.first_conv.bn.momentum, self.first_conv.bn.eps)
-        return net.train(self.training)
+        ).train(self.training)
 
-    def _head(self, number: int) -> nn.Module:
-        if number < self.n_stages:
-            return self.exits[str(number)]
-        return ExitHead(self.final_expand_layer, self.feature_mix_layer, self.classifier)
+    def static_part(self, part: Part, preserve_weight: bool = True) -> nn.Module:
+        """The active form of one part as plain layers, as it is in a static network.
+
+        Args:
+            part: ("stem", 0), ("block", position) or ("head", exit number); the block's depth does not matter.
+            preserve_weight: Whether it has the supernet's weights; otherwise they are initialized.
+        """
+        kind, number = part
+        build = {"stem": self._static_stem, "block": self._static_block, "head": self._static_head}[kind]
+        with new_layers(next(self.parameters()).dtype):
+            made = build(number, preserve_weight)
+        norm = next(module for module in self.modules() if isinstance(module, nn.BatchNorm2d))
+        set_batch_norm(made, norm.momentum, norm.eps)
+        return made.train(self.training)
+
+    def _static_stem(self, _: int, preserve_weight: bool) -> nn.Module:
+        return static_layers(self.backbone.stem(self), 3, preserve_weight)
+
+    def _static_block(self, number: int, preserve_weight: bool) -> StaticBlock:
+        position, block = self.positions[number], self._blocks()[number]
+        parts: dict[str, nn.Module] = {}
+        if block.main in block.active:
+            parts[block.main] = static_layer(block, position.channels(self._widths)[0], preserve_weight)
+        for name, branch in block.branches.items():
+            if name in block.active:
+                parts[name] = self._additions.static_branch(name, position, branch, self._widths)
+        return StaticBlock(parts)
+
+    def _static_head(self, number: int, preserve_weight: bool) -> nn.Module:
+        if number == self.n_stages:
+            return static_layers(self.backbone.tail(self), self._widths[-1], preserve_weight)
+        return self._additions.static_head(number, self.exits[str(number)], self._widths)
+
+    def part_dependencies(self) -> dict[Part, tuple[Entry, ...]]:
+        """Part of the network -> the entries of an architecture on which its static form depends.
+
+        See `backbones.base.Part`. A part depends on few entries, so its cost can be tabulated.
+        """
+        parts: list[Part] = [("stem", 0)]
+        parts += [(kind, i) for kind in ("block", "branch") for i in range(len(self.positions))]
+        parts += [("head", number) for number in (*map(int, self.exits), self.n_stages)]
+        parts += [("depth", stage) for stage in range(self.n_stages)]
+        return {part: self.backbone.dependencies(part) for part in parts}
 
     # -- weights -----------------------------------------------------------------------------------------
 
@@ -261,14 +294,16 @@ class Supernet(OFAMobileNetV3):
         return nn.Module.load_state_dict(self, renamed, strict=strict, assign=assign)
 
     def zero_last_gamma(self) -> None:
-        """Let every block with a shortcut start as that shortcut: its last batch norm is scaled by 0.
+        """Let every block with an identity shortcut start as that shortcut: its last batch norm is scaled by 0.
 
-        Upstream's method of this name leaves elastic blocks as they are. Deep networks learn faster at first with it.
+        Upstream's method of this name does not change elastic blocks. Deep networks learn faster at first with it.
         """
-        super().zero_last_gamma()  # the first block
-        for block in self.blocks[1:]:
-            if isinstance(block.shortcut, IdentityLayer):
-                nn.init.zeros_(block.conv.point_linear.bn.bn.weight)
+        for norm in self.backbone.residual_norms(self):
+            nn.init.zeros_(norm.weight)
+
+    def re_organize_middle_weights(self, expand_ratio_stage: int = 0) -> None:
+        """Upstream's sorting of channels by importance before a width step; see `Backbone.reorder_channels`."""
+        self.backbone.reorder_channels(self, expand_ratio_stage)
 
     def set_dropout(self, rate: float) -> None:
         """Set the dropout rate before every classifier; a head without upstream's classifier keeps its own.
@@ -277,22 +312,54 @@ class Supernet(OFAMobileNetV3):
             UserError: `rate` is not in [0, 1).
         """
         _check_dropout(rate)
-        for head in (self, *self.exits.values()):
-            if isinstance(getattr(head, "classifier", None), LinearLayer):
-                _set_dropout(head.classifier, rate)
+        self._additions.set_dropout(rate)
+        heads = [self.backbone.tail(self).values(), *(head.children() for head in self.exits.values())]
+        set_dropout(itertools.chain(*heads), rate)
 
 
-def build_supernet(supernet: str | Mapping[str, Any] | SupernetSpec, n_classes: int = 1000, **options: Any) -> Supernet:
-    """A supernet by name (`variants.VARIANTS`), composition or spec; see `Supernet` for the options.
+def build_supernet(
+    supernet: str | Mapping[str, Any] | SupernetSpec,
+    n_classes: int = 1000,
+    *,
+    backbone: Any = None,
+    width_mult: float = 1.0,
+    dropout_rate: float = 0.1,
+    bn_param: tuple[float, float] | None = None,
+    **settings: Any,
+) -> Supernet:
+    """A supernet by name (`spec.VARIANTS`), composition or spec.
+
+    Args:
+        supernet: What `spec.resolve_spec` takes.
+        n_classes: Size of the logits.
+        backbone: A plugin of `ofav2.backbones` instead of the one in `supernet`.
+        width_mult: Multiplier of all channels.
+        dropout_rate: Dropout before each classifier.
+        bn_param: Momentum and eps of every batch norm; None for the backbone's own.
+        settings: Settings of the backbone, such as `ks_list`, `expand_ratio_list` and `depth_list` of MobileNetV3.
 
     Raises:
         UserError: An unknown name (lists the known ones), plugin or option, or an infeasible composition.
     """
-    known = [name for name in inspect.signature(Supernet).parameters if name != "spec"]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise UserError(f"options of a supernet are {', '.join(known)}, but got {unknown[0]!r}")
-    return Supernet(resolve_spec(supernet), n_classes=n_classes, **options)
+    spec = resolve_spec(supernet)
+    chosen = _load_backbone(spec.backbone if backbone is None else backbone, settings)
+    return extended(Supernet, chosen.network)(spec, chosen, n_classes, width_mult, dropout_rate, bn_param)
+
+
+def _load_backbone(reference: Any, settings: Mapping[str, Any]) -> Backbone:
+    backbone = registry.load(registry.BACKBONES, reference)
+    own = setting_parameters(type(backbone))
+    for name in settings:
+        if name not in own:
+            options = (*inspect.signature(build_supernet).parameters, *own)
+            known = ", ".join(option for option in options if option not in ("supernet", "settings"))
+            raise UserError(f"options of a supernet with backbone {backbone.name!r} are {known}, but got {name!r}")
+    if not settings:
+        return backbone
+    title = f"plugin {backbone.name!r} of {registry.BACKBONES}"
+    changed = construct(type(backbone), {**backbone.settings, **settings}, title)
+    changed.name = backbone.name
+    return changed
 
 
 def _check_arguments(n_classes: Any, width_mult: Any, dropout_rate: Any, bn_param: Any) -> None:
@@ -310,63 +377,8 @@ def _check_dropout(rate: Any) -> None:
         raise UserError(f"dropout_rate must be a number in [0, 1), but got {rate!r}")
 
 
-def _set_dropout(layer: LinearLayer, rate: float) -> None:
-    """Leave the layer as if built with this rate, its parameters the same objects."""
-    layer.dropout_rate = rate
-    children = dict(layer.named_children())
-    for name in children:
-        delattr(layer, name)
-    for name, child in children.items():  # upstream's forward runs the children in order
-        if name == "linear" and rate > 0:
-            layer.dropout = nn.Dropout(rate, inplace=True).train(layer.training)
-        if name != "dropout":
-            layer.add_module(name, child)
-
-
-def _integers(name: str, values: Any, odd: bool = False) -> list[int]:
-    """The list of an elastic dimension's values, ascending."""
-    valid = isinstance(values, Sequence) and all(is_integer(v) and v >= 1 and (v % 2 or not odd) for v in values)
-    if not valid or not values or len(set(values)) != len(values):
-        kind = "odd integers" if odd else "integers"
-        raise UserError(f"{name} must be a list of one or more distinct {kind} of at least 1, but got {values!r}")
-    return sorted(map(int, values))
-
-
-def _branch(plugin: Branch, in_channels: int, out_channels: int, stride: int, act_func: str) -> nn.Module:
-    """A branch that maps the position's input to the MB block's output shape and says how to rebuild it."""
-    size = 7  # odd: the map that strided pooling and strided convolution round differently
-    with registry.calling(registry.BRANCHES, plugin.name, "build"):
-        branch = plugin.build(in_channels, out_channels, stride, act_func)
-    if not isinstance(branch, nn.Module) or not isinstance(getattr(branch, "config", None), dict):
-        raise registry.PluginError(
-            f"plugin {plugin.name!r} of {registry.BRANCHES} must build a module with a dictionary `config` of its "
-            f"build arguments, but got {type(branch).__name__}"
-        )
-    with registry.calling(registry.BRANCHES, plugin.name, "forward"), torch.no_grad():
-        shape = list(branch.eval()(torch.zeros(2, in_channels, size, size)).shape)
-    branch.train()
-    expected = [2, out_channels, -(-size // stride), -(-size // stride)]
-    if shape != expected:
-        raise registry.PluginError(
-            f"plugin {plugin.name!r} of {registry.BRANCHES} must map [2, {in_channels}, {size}, {size}] at stride "
-            f"{stride} to {expected}, the MB block's output, but got {shape}"
-        )
-    return branch
-
-
-def _static_block(block: ParallelBlock, preserve_weight: bool) -> StaticBlock:
-    parts: dict[str, nn.Module] = {}
-    if MBCONV in block.active:
-        conv = block.conv.get_active_subnet(block.conv.in_channels, preserve_weight)
-        parts[MBCONV] = ResidualBlock(conv, copy.deepcopy(block.shortcut))
-    for name, branch in block.branches.items():
-        if name in block.active:
-            parts[name] = plain_copy(branch)
-    return StaticBlock(parts)
-
-
 def upstream_key(key: str, own: set[str]) -> str:
-    """The name under which this network knows an upstream key, be it of an old or a static network."""
+    """The name that this network has for an upstream key, also for one of an old version or of a static network."""
     key = key.replace(".mobile_inverted_conv.", ".conv.")
     if key in own:
         return key

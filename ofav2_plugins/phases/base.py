@@ -38,12 +38,12 @@ class StepSettings:
 class PhaseStep:
     """One step of a phase: the values it unlocks of its own dimensions, and its defaults (the paper's values)."""
 
-    unlocks: Mapping[str, tuple[int, ...]]
+    unlocks: Mapping[str, tuple[float, ...]]
     defaults: StepSettings
 
 
 class Phase(Plugin, ABC):
-    """A phase says what unlocks; the recipe says how long and how fast, the phase's defaults fill the gaps."""
+    """A phase says which values are unlocked; the recipe gives epochs and learning rates, else the defaults apply."""
 
     after: tuple[str, ...] = ()
     """Phases that come before this one if the recipe has them."""
@@ -56,10 +56,10 @@ class Phase(Plugin, ABC):
     inplace_distillation: bool = False
     """Whether each step's first architecture teaches the others, which see no labels (needs no teacher)."""
     selection_dims: tuple[str, ...] = ()
-    """Dimensions of which all open values, not only the extremes, enter the choice of the best epoch."""
+    """Dimensions of which all unlocked values, not only the extremes, enter the choice of the best epoch."""
 
     def supports(self, space: SearchSpace) -> bool:
-        """Whether the space has what this phase unlocks."""
+        """Whether the space has something that this phase unlocks; never raises."""
         return True
 
     @abstractmethod
@@ -67,9 +67,9 @@ class Phase(Plugin, ABC):
         """The steps, in order. A step's `unlocks` replaces what earlier steps unlocked of the same dimension."""
 
     def prepare(self, net: Supernet, step: int) -> None:
-        """Change weights before step `step` (1-based) starts: their values, not which there are or their shapes.
+        """Change the values of weights (not their names or shapes) before step `step` (1-based) starts.
 
-        Never called again when a run resumes.
+        Not called again when a run resumes.
         """
 
     def archs(self, space: SearchSpace, rng: random.Random, n: int) -> list[Arch]:
@@ -77,12 +77,12 @@ class Phase(Plugin, ABC):
         return [space.sample(rng) for _ in range(n)]
 
 
-def one_by_one(values: Sequence[int]) -> list[tuple[int, ...]]:
+def one_by_one(values: Sequence[float]) -> list[tuple[float, ...]]:
     """Values unlocked one at a time from the largest: (2, 3, 4) gives [(3, 4), (2, 3, 4)]."""
     return [tuple(values[-n:]) for n in range(2, len(values) + 1)]
 
 
-def phase_steps(dim: str, unlocked: Sequence[tuple[int, ...]], defaults: Sequence[StepSettings]) -> list[PhaseStep]:
+def phase_steps(dim: str, unlocked: Sequence[tuple[float, ...]], defaults: Sequence[StepSettings]) -> list[PhaseStep]:
     """Steps of one dimension; if there are more steps than defaults, the last default repeats."""
     last = len(defaults) - 1
     return [PhaseStep({dim: values}, defaults[min(i, last)]) for i, values in enumerate(unlocked)]

@@ -12,7 +12,7 @@ class Depth(Phase):
     after = ("full", "kernel", "level", "height")
 
     def supports(self, space: SearchSpace) -> bool:
-        return len(space["d"].values) > 1
+        return space.is_elastic("d")
 
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
         return phase_steps(

@@ -13,7 +13,7 @@ class Kernel(Phase):
     selection_dims = ("ks",)
 
     def supports(self, space: SearchSpace) -> bool:
-        return len(space["ks"].values) > 1
+        return space.is_elastic("ks")
 
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
         return [PhaseStep({"ks": space["ks"].values}, StepSettings(epochs=120, lr=0.03, warmup_epochs=5))]

@@ -58,7 +58,7 @@ class MeterSource:
         """The meter, with the network and the data loaded."""
         run, fabric = self.open(), make_fabric(self.device)
         evaluator = Evaluator(run.data(self.root), run.config.recipe, fabric, run.config.seed)
-        net = run.supernet(self.step).to(fabric.device, memory_format=torch.channels_last)
+        net = run.supernet(self.step).to(fabric.device).to(memory_format=torch.channels_last)
         return TrunkMeter(net.eval(), evaluator, self.threshold)
 
 

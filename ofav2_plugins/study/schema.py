@@ -152,7 +152,4 @@ def _check_contradictions(overrides: Sequence[Override], others: Sequence[Overri
 
 def check_supernet(supernet: Any) -> None:
     """Load every plugin that a supernet names. Raises UserError if one does not load."""
-    spec = resolve_spec(supernet)
-    registry.load_all(registry.BRANCHES, spec.branches)
-    registry.load(registry.SKIPS, spec.skip)
-    registry.load(registry.EXITS, spec.exits)
+    resolve_spec(supernet).config()

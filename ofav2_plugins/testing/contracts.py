@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import registry
 from ..plugin import Plugin, PluginError, construct, reference_name
+from .backbones import check_backbone
 from .data import check_augmentation, check_dataset
 from .deployment import check_exit_rule, check_exporter
 from .models import check_branch, check_exits, check_skip
@@ -15,6 +16,7 @@ from .search import check_predictor, check_searcher
 from .training import check_distillation, check_phase, check_teacher
 
 CHECKS: dict[str, Callable[[Any], None]] = {
+    registry.BACKBONES: check_backbone,
     registry.BRANCHES: check_branch,
     registry.SKIPS: check_skip,
     registry.EXITS: check_exits,

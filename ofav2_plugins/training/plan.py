@@ -39,7 +39,7 @@ class PlannedStep:
     phase: Phase
     step: int
     n_steps: int
-    unlocks: Mapping[str, tuple[int, ...]]
+    unlocks: Mapping[str, tuple[float, ...]]
     space: SearchSpace
     settings: StepSettings
     starts_from: str | None
@@ -91,7 +91,7 @@ def ordered_phases(phases: Sequence[Any], space: SearchSpace) -> list[Phase]:
 
 
 def make_plan(
-    space: SearchSpace, recipe: Recipe, teacher: Teacher, trained: Mapping[str, tuple[int, ...]] | None = None
+    space: SearchSpace, recipe: Recipe, teacher: Teacher, trained: Mapping[str, tuple[float, ...]] | None = None
 ) -> list[PlannedStep]:
     """The steps of a training in order.
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import reprlib
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
+
+from ..errors import UserError
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
@@ -18,6 +22,19 @@ def is_integer(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Whether `value` is a finite real number of Python or numpy; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def elastic_values(name: str, values: Any, odd: bool = False) -> tuple[int, ...]:
+    """The values of an elastic dimension, ascending: one or more distinct (odd) integers of at least 1.
+
+    Raises:
+        UserError: They are something else; the message calls them `name`.
+    """
+    valid = isinstance(values, Sequence) and all(is_integer(v) and v >= 1 and (v % 2 or not odd) for v in values)
+    if not valid or not values or len(set(values)) != len(values):
+        kind = "odd integers" if odd else "integers"
+        raise UserError(f"{name} must be a list of one or more distinct {kind} of at least 1, but got {values!r}")
+    return tuple(sorted(map(int, values)))
 
 
 def short(value: object) -> str:

@@ -45,8 +45,8 @@ def official(theirs, tmp_path_factory) -> Path:
 def test_every_variant_starts_with_upstreams_output_where_its_design_allows_it(name, theirs, official):
     net = ofav2.build_supernet(name, n_classes=CLASSES, width_mult=0.25, dropout_rate=0)
     notes = load_initial(official).put_into(net)
-    assert any("'conv1x1' starts fresh" in note for note in notes) == name.endswith(("_P", "_DP"))
-    assert any("exits 1, 2, 3, 4 start fresh" in note for note in notes) == name.startswith("EE")
+    assert any("'conv1x1' is initialized" in note for note in notes) == name.endswith(("_P", "_DP"))
+    assert any("exits 1, 2, 3, 4 are initialized" in note for note in notes) == name.startswith("EE")
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for depth in (2, 4):
         net.eval().set_active_subnet(ks=5, d=depth)
@@ -73,7 +73,7 @@ def test_another_class_count_makes_the_classifier_anew(official):
     net = ofav2.build_supernet("EE_B", n_classes=7, width_mult=0.25)
     fresh = net.classifier.linear.weight.detach().clone()
     notes = load_initial(official).put_into(net)
-    assert "the classifier is made anew: 10 classes in the file, 7 here" in notes
+    assert "the classifier is initialized: the file has 10 classes, this network 7" in notes
     assert torch.equal(net.classifier.linear.weight, fresh)
 
 
@@ -116,7 +116,7 @@ def test_level_and_height_continue_an_official_checkpoint(official, tmp_path):
     train = [*ofav2_, "train", "--out", str(out), "--threads", "1", "--set", "phases.height.epochs=1", *chosen]
     done = subprocess.run(train, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "exits 1, 2, 3, 4 start fresh" in done.stdout
+    assert "exits 1, 2, 3, 4 are initialized" in done.stdout
     [row] = json.loads((out / "results.json").read_text())["rows"]
     assert [phase["name"] for phase in row["phases"]][:2] == ["level-1", "level-2"]
     [folder] = out.glob("steps/height-4-*")

@@ -14,7 +14,6 @@ from support.upstream_nets import OPTIONS, randomise, upstream_net
 from torch import nn
 
 import ofav2_plugins as ofav2
-from ofav2_plugins.space import MBCONV
 
 PARAMETERS = {  # width 1.0, 200 classes: supernet, maximal subnet at exit 5, maximal network with all exits
     "SE_B": (6_654_080, 6_639_960, 6_639_960),
@@ -46,7 +45,7 @@ def count(net: nn.Module) -> int:
 
 def plain_settings(net: ofav2.Supernet) -> dict:
     """The settings that switch every addition off."""
-    off = {"level": (MBCONV,), "height": 5}
+    off = {"level": ("mbconv",), "height": 5}
     return {name: value for name, value in off.items() if name in net.space}
 
 
@@ -204,10 +203,10 @@ def is_active(key: str, arch: dict) -> bool:
     stage, index = divmod(position, 4)
     if stage >= height or index >= arch["d"][stage]:
         return False
-    level = arch["level"][position] if "level" in arch else [MBCONV]
+    level = arch["level"][position] if "level" in arch else ["mbconv"]
     if rest[1] == "branches":
         return rest[2] in level
-    if MBCONV not in level:
+    if "mbconv" not in level:
         return False
     if key.endswith("7to5_matrix"):
         return arch["ks"][position] < 7

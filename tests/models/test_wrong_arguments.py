@@ -48,7 +48,6 @@ def test_lists_that_are_none_of_positive_integers(name, values):
         ({"width_mult": "1"}, "width_mult"),
         ({"dropout_rate": 1}, "dropout_rate"),
         ({"dropout_rate": None}, "dropout_rate"),
-        ({"bn_param": None}, "bn_param"),
         ({"bn_param": (0.1,)}, "bn_param"),
     ],
 )
@@ -71,12 +70,17 @@ def test_lists_in_any_order_and_numpys_integers_are_right():
     assert net.arch == {"ks": [5] * 10, "e": [3] * 10, "d": [2] * 5}
 
 
-@pytest.mark.parametrize("branches", ["conv1x1", None, 3, ("conv1x1", 3), ["conv1x1", "conv1x1"], ("mbconv",)])
+@pytest.mark.parametrize("branches", ["conv1x1", None, 3, ("conv1x1", 3), ["conv1x1", "conv1x1"]])
 def test_branches_that_are_no_list_of_names(branches):
     assert_refused(lambda: ofav2.SupernetSpec(branches=branches), "branches", f"but got {branches!r}")
 
 
-@pytest.mark.parametrize("part", ["skip", "exits"])
+def test_a_branch_named_like_the_backbones_own_block_is_refused():
+    spec = ofav2.SupernetSpec(branches=["mbconv"])
+    assert_refused(lambda: ofav2.build_supernet(spec, 2), "unknown plugin 'mbconv'")
+
+
+@pytest.mark.parametrize("part", ["backbone", "skip", "exits"])
 def test_a_part_of_a_spec_that_is_no_name(part):
     assert_refused(lambda: ofav2.SupernetSpec(**{part: None}), part, "but got None")
 
@@ -163,10 +167,10 @@ REMOVE = object()
         ("bn", {"momentum": 0.1}, ["bn must be", "but got {'momentum': 0.1}"]),
         ("bn.eps", "small", ["bn must be", "'small'"]),
         ("bn.rate", 1, ["bn must be", "'rate': 1"]),
-        ("first_conv", None, ["first_conv must be", "but got None"]),
-        ("first_conv", {}, ["first_conv cannot be built", "'name'"]),
-        ("first_block", [], ["first_block must be", "but got []"]),
-        ("first_block.conv.kernel", 3, ["first_block cannot be built", "'kernel'"]),
+        ("stem", None, ["stem must be", "but got None"]),
+        ("stem.first_conv", {}, ["stem cannot be built", "'name'"]),
+        ("stem", [], ["stem must be", "but got []"]),
+        ("stem.first_block.conv.kernel", 3, ["stem cannot be built", "'kernel'"]),
         ("stages", "both", ["stages must be", "but got 'both'"]),
         ("stages", [], ["stages must be", "but got []"]),
         ("stages.1", [], ["stages[1] must be", "but got []"]),
@@ -177,7 +181,9 @@ REMOVE = object()
         ("stages.1.0.mbconv.name", "Block", ["stages[1][0].mbconv cannot be built", "'Block'"]),
         ("stages.1.0.conv1x1.size", 3, ["stages[1][0].conv1x1 cannot be built", "'size'"]),
         ("stages.1.0.conv1x1.in_channels", "x", ["stages[1][0].conv1x1 cannot be built"]),
-        ("stages.1.0.nothing", {}, ["unknown plugin 'nothing' in ofav2.branches"]),
+        ("stages.1.0.nothing", {}, ["stages[1][0] must be", "mbconv, conv1x1, transform", "but got 'nothing'"]),
+        ("backbone", "nothing", ["unknown plugin 'nothing' in ofav2.backbones"]),
+        ("branches", "conv1x1", ["branches must be", "but got 'conv1x1'"]),
         ("skip", ["dense"], ["skip must be", "but got ['dense']"]),
         ("skip", "denser", ["unknown plugin 'denser' in ofav2.skips"]),
         ("exits", None, ["exits must be", "'1'..'2'", "but got None"]),
@@ -188,7 +194,7 @@ REMOVE = object()
         ("exits.1.plugin", None, ["exits.1 must be", "'plugin': None"]),
         ("exits.1.plugin", "nowhere", ["unknown plugin 'nowhere' in ofav2.exits"]),
         ("exits.1.head", None, ["exits.1.head must be", "but got None"]),
-        ("exits.1.head", {}, ["exits.1.head cannot be built", "'final_expand_layer'"]),
+        ("exits.1.head", {}, ["exits.1.head must be", "but got {}"]),
         ("multi_exit", "yes", ["multi_exit must be", "but got 'yes'"]),
     ],
 )

@@ -1,30 +1,44 @@
-"""A block position of the supernet: the MB block and the branches beside it (OFAv2 section 3.2)."""
+"""A block position of the supernet: the backbone's block and the branches in parallel with it (OFAv2 section 3.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
-from ...space import MBCONV
-from ...upstream import ResidualBlock
+from ...upstream import extended
+from .narrow import run_narrow
 
 
-class ParallelBlock(ResidualBlock):
-    """Upstream's residual MB block plus branches on the same input; the outputs of the active ones are summed.
+class ParallelBlock(nn.Module):
+    """A mixin in front of the class of a backbone's block: the outputs of the active parts are summed.
 
-    `conv` and `shortcut` keep upstream's names in the state dict, the branches are `branches.<name>`.
+    The block's own parameters keep their names in the state dict; the branches are `branches.<name>`.
     """
 
-    def __init__(self, block: ResidualBlock, branches: Mapping[str, nn.Module]):
-        super().__init__(block.conv, block.shortcut)
-        self.branches = nn.ModuleDict(branches)
-        self.active: tuple[str, ...] = (MBCONV, *branches)
+    main: str
+    branches: nn.ModuleDict
+    active: tuple[str, ...]
+    """Names of the active parts."""
+    narrow: Mapping[str, nn.Module]
+    """Branch -> its form at the active widths, if these are not the largest."""
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C', H', W']
-        outputs = [super().forward(x) if MBCONV in self.active else None]
-        outputs += [branch(x) for name, branch in self.branches.items() if name in self.active]
-        return sum_outputs([y for y in outputs if y is not None])
+        outputs = [super().forward(x)] if self.main in self.active else []
+        for name, branch in self.branches.items():
+            if name in self.active:
+                outputs.append(run_narrow(branch, self.narrow[name], x) if name in self.narrow else branch(x))
+        return sum_outputs(outputs)
+
+
+def make_parallel(block: Any, main: str, branches: Mapping[str, nn.Module]) -> None:
+    """Turn a backbone's block, in place, into a `ParallelBlock`; `main` is the block's own name in `level`."""
+    block.__class__ = extended(ParallelBlock, type(block))
+    block.main = main
+    block.branches = nn.ModuleDict(branches)
+    block.active = (main, *branches)
+    block.narrow = {}
 
 
 def sum_outputs(outputs: list[Tensor]) -> Tensor:

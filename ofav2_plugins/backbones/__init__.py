@@ -1,0 +1,1 @@
+"""Namespace `ofav2.backbones`: the networks that a supernet extends."""
