@@ -51,6 +51,13 @@ ENTRY_POINTS = {
         "tiny-imagenet = ofav2_plugins.data.tiny_imagenet:TinyImageNet",
         "image-folder = ofav2_plugins.data.image_folder:ImageFolder",
     ],
+    "ofav2.augmentations": [
+        "crop_flip = ofav2_plugins.augmentation.crop_flip:CropFlip",
+        "randaugment = ofav2_plugins.augmentation.randaugment:RandAugment",
+        "trivialaugment = ofav2_plugins.augmentation.trivialaugment:TrivialAugment",
+        "mixup = ofav2_plugins.augmentation.mixup:MixUp",
+        "cutmix = ofav2_plugins.augmentation.cutmix:CutMix",
+    ],
     "ofav2.exit_rules": [
         "max_prob = ofav2_plugins.exit_rules.max_prob:MaxProbability",
         "entropy = ofav2_plugins.exit_rules.entropy:Entropy",
@@ -88,7 +95,6 @@ REQUIRES = [
     "ruamel.yaml>=0.18",
     "filelock>=3.12",
     "numpy>=1.26",
-    "scipy>=1.11",
     "lightning-fabric>=2.4",
     "torchmetrics>=1.4",
     "pydantic>=2.6",

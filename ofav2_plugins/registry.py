@@ -31,6 +31,7 @@ PHASES = "ofav2.phases"
 DISTILLATION = "ofav2.distillation"
 TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
+AUGMENTATIONS = "ofav2.augmentations"
 EXIT_RULES = "ofav2.exit_rules"
 EXPORTERS = "ofav2.exporters"
 PREDICTORS = "ofav2.predictors"
@@ -45,6 +46,7 @@ _CONTRACTS = {
     DISTILLATION: ("distillation", "Distillation"),
     TEACHERS: ("teachers", "Teacher"),
     DATASETS: ("data", "Dataset"),
+    AUGMENTATIONS: ("augmentation", "Augmentation"),
     EXIT_RULES: ("exit_rules", "ExitRule"),
     EXPORTERS: ("exporters", "Exporter"),
     PREDICTORS: ("predictors", "Predictor"),

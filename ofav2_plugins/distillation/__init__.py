@@ -1,1 +1,1 @@
-"""Namespace `ofav2.distillation`: what a student learns from its teacher's logits."""
+"""Namespace `ofav2.distillation`: distillation losses."""

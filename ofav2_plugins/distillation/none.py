@@ -1,4 +1,4 @@
-"""Distillation `none`: nothing is learned from a teacher. The null object."""
+"""Distillation `none`: no distillation. The null object."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from .. import registry
 from ..data.base import DataSplits, Split
 from ..data.batches import calibration_batches, eval_batches
 from ..exits.weights import exit_weights
@@ -72,11 +73,12 @@ class Evaluator:
         self.device = fabric.device
         self.seed = seed
         self.resolutions = tuple(recipe.resolutions or data.resolutions)
+        self.augmentations = [registry.load(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations]
         self._cache = BatchCache()
 
     def calibration(self, resolution: int) -> list[Tensor]:
         """Augmented training images [n, 3, r, r] for the batch norms, the same for every subnet."""
-        settings, augmentation = self.recipe.evaluation, self.recipe.augmentation
+        settings = self.recipe.evaluation
 
         def make() -> list[Tensor]:
             batches = calibration_batches(
@@ -85,8 +87,7 @@ class Evaluator:
                 settings.bn_images,
                 settings.batch_size,
                 self.seed,
-                augmentation.min_scale,
-                augmentation.flip,
+                self.augmentations,
             )
             return [batch.to(self.device) for batch in batches]
 

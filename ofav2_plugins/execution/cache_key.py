@@ -61,11 +61,11 @@ def cache_key_inputs(
                 "zero_last_gamma",
                 "optimizer",
                 "idle_parameters",
-                "augmentation",
             }
         ),
+        "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],
         "selection": recipe.evaluation.model_dump(include={"bn_images", "selection_draws", "batch_size"}),
-        "checkpoints": 1,  # raise it when a new version trains other weights from the same inputs
+        "checkpoints": 2,  # raise it when a new version trains other weights from the same inputs
     }
     if planned.phase.multi_exit_loss:
         inputs["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from .. import registry
 from ..errors import RunError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate, by_trunk, candidates, final_candidates
@@ -44,7 +45,7 @@ def measuring_settings(recipe: Recipe, n_exits: int) -> dict[str, Any]:
     """What measured accuracies depend on, besides weights, data and architectures."""
     return {
         **recipe.evaluation.model_dump(include={"batch_size", "bn_images", "latency_batch"}, exclude_none=True),
-        **recipe.augmentation.model_dump(),
+        "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],
         **({"output": recipe.exit_weights.output} if n_exits > 1 else {}),
     }
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import RunError
 from ..utils.files import read_record
 from ..utils.meters import read_metrics
-from .records import MEASURED, METRICS, TRAINED, read_measured, read_trained
+from .records import FINAL, MEASURED, METRICS, TRAINED, read_measured, read_trained
 
 RUN_FILE, RESULTS = "run.json", "results.json"
 
@@ -105,7 +105,9 @@ def _progress(folder: Path, run: Mapping[str, Any], steps: Mapping[str, str], er
     folders = {step: folder / "steps" / name for step, name in steps.items()}
     planned = {step: _epochs(run["recipe"]["phases"], step) for step in steps}
     history = {step: _history(path) for step, path in folders.items()}
-    finished = [step for step, path in folders.items() if _is_measured(path)]
+    records = {step: FINAL if step == list(steps)[-1] else MEASURED for step in steps}
+    top1s = {step: _top1(path, records[step]) for step, path in folders.items()}
+    finished = [step for step in steps if top1s[step] is not None]
     current = next((step for step in steps if step not in finished), None)
     latest = [entry["val_top1"] for step in steps for entry in history[step]]
     state = "finished" if current is None else _state(folders[current])
@@ -120,7 +122,7 @@ def _progress(folder: Path, run: Mapping[str, Any], steps: Mapping[str, str], er
         done=len(finished),
         steps=len(steps),
         val_top1=latest[-1] if latest else None,
-        top1=_top1(folders[finished[-1]]) if finished else None,
+        top1=top1s[finished[-1]] if finished else None,
         left_seconds=_left(planned, history, finished),
         idle_seconds=_idle(folders[current]) if current else None,
         problem=error if current is not None else None,
@@ -146,12 +148,11 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     return read_metrics(folder / METRICS) or []
 
 
-def _is_measured(folder: Path) -> bool:
-    return (folder / TRAINED).exists() and (folder / MEASURED).exists() and bool(_top1(folder))
-
-
-def _top1(folder: Path) -> float | None:
-    subnets = read_measured(folder)["subnets"]
+def _top1(folder: Path, record: str) -> float | None:
+    """Test top-1 of the subnet that is best on validation; None if the step is not trained or measured yet."""
+    if not ((folder / TRAINED).exists() and (folder / record).exists()):
+        return None
+    subnets = read_measured(folder, record)["subnets"]
     return max(subnets, key=lambda subnet: subnet["val_top1"])["top1"] if subnets else None
 
 

@@ -108,6 +108,8 @@ def load_initial(path: Path) -> InitialWeights:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds of exceptions for a damaged file
         reason = str(error).partition("\n")[0]
+        if "weights_only" in str(error):  # torch advises to load it nevertheless, which could execute code in it
+            reason = "it contains other objects than tensors, which are not loaded because they could execute code"
         raise UserError(f"--init-from {path} is damaged or contains more than weights: {reason}") from error
     weights = _state_dict(content)
     if weights is None:

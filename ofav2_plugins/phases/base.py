@@ -23,7 +23,7 @@ class StepSettings:
         epochs: Epochs of the cosine schedule.
         lr: Base learning rate.
         warmup_epochs: Epochs at the constant base rate before the cosine, on top of `epochs`.
-        subnets_per_step: Architectures whose losses are summed in one optimiser step.
+        subnets_per_step: Architectures whose losses are summed in one optimizer step.
         dropout: Rate before each classifier.
     """
 
@@ -46,7 +46,7 @@ class Phase(Plugin, ABC):
     """A phase says which values are unlocked; the recipe gives epochs and learning rates, else the defaults apply."""
 
     after: tuple[str, ...] = ()
-    """Phases that come before this one, if they take part at all."""
+    """Phases that come before this one if the recipe has them."""
     distills: bool = True
     """Whether a teacher takes part."""
     multi_exit_loss: bool = False
@@ -73,7 +73,7 @@ class Phase(Plugin, ABC):
         """
 
     def archs(self, space: SearchSpace, rng: random.Random, n: int) -> list[Arch]:
-        """The `n` architectures of one optimiser step, drawn from the unlocked values of `space`."""
+        """The `n` architectures of one optimizer step, drawn from the unlocked values of `space`."""
         return [space.sample(rng) for _ in range(n)]
 
 

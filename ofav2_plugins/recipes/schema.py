@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     Tag,
     ValidationInfo,
     model_validator,
@@ -22,7 +23,7 @@ from .. import registry
 from ..errors import UserError
 from ..exits.weights import STRATEGIES
 from ..phases.base import PhaseStep, StepSettings
-from ..plugin import PluginRef
+from ..plugin import PluginRef, parse_reference, to_reference
 from ..utils.yaml_files import Override, StrictModel, find_data_file, load_model
 
 FOLDER = Path(__file__).parent
@@ -141,18 +142,27 @@ class ExitWeights(StrictModel):
         return {"loss": loss, "output": output, **changes}
 
 
+def _check_augmentations(value: Any, info: ValidationInfo) -> Any:
+    for plugin in value if isinstance(value, list) else [value]:
+        parse_reference(plugin)
+        if (info.context or {}).get("load_plugins"):
+            registry.load(registry.AUGMENTATIONS, plugin)
+    return value
+
+
+def _augmentation_references(value: Any) -> Any:
+    return [to_reference(plugin) for plugin in value] if isinstance(value, list) else to_reference(value)
+
+
+Augmentations = Annotated[Any, BeforeValidator(_check_augmentations), PlainSerializer(_augmentation_references)]
+"""One augmentation or a list of them, applied in order; an empty list only resizes."""
+
+
 class Optimizer(StrictModel):
     """SGD with Nesterov momentum; no weight decay on batch norms and biases."""
 
     momentum: BelowOne = 0.9
     weight_decay: AtLeast0 = 3e-5
-
-
-class Augmentation(StrictModel):
-    """Random resized crop (`min_scale`: smallest fraction of the area) and horizontal flip."""
-
-    min_scale: Number = Field(default=0.85, gt=0, le=1)
-    flip: bool = True
 
 
 class Evaluation(StrictModel):
@@ -191,12 +201,17 @@ class Recipe(StrictModel):
     kd_ratio: AtLeast0 = 1.0
     exit_weights: ExitWeights = ExitWeights()
     optimizer: Optimizer = Optimizer()
+    augmentation: Augmentations = "crop_flip"
     idle_parameters: Literal["keep", "momentum"] = "keep"
-    augmentation: Augmentation = Augmentation()
     evaluation: Evaluation = Evaluation()
     phases: dict[
         PhaseName, Annotated[OneStep | EveryStep | Annotated[PhaseRecipe, Tag("<phase>")], Discriminator(_phase_form)]
     ] = Field(min_length=1)
+
+    @property
+    def augmentations(self) -> list[Any]:
+        """The augmentations as a list of references to plugins, in the order in which they are applied."""
+        return self.augmentation if isinstance(self.augmentation, list) else [self.augmentation]
 
     @model_validator(mode="after")
     def _load_phases(self, info: ValidationInfo) -> Recipe:

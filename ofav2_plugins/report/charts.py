@@ -18,7 +18,7 @@ from .chart_data import BASELINE_COLOR, TOP1, gain_values
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "d")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 3)), (0, (2, 2)), (0, (8, 3, 2, 3)), (0, (12, 4)))
-MAX_POINTS = 300
+MAX_POINTS = 150
 """Of an arm's subnets that are not on its front, at most about so many are drawn."""
 
 

@@ -54,5 +54,5 @@ class Teacher(Plugin, ABC):
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor | None:
-        """The ensemble's logits [N, n_classes] for a batch [N, 3, R, R]; None from who does not teach."""
+        """The ensemble's logits [N, n_classes] for a batch [N, 3, R, R]; None before `bind`."""
         return None if self._ensemble is None else self._ensemble(images)

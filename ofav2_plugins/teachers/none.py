@@ -1,4 +1,4 @@
-"""Teacher `none`: nobody teaches. The null object."""
+"""Teacher `none`: no teacher. The null object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .base import Teacher
 
 
 class NoTeacher(Teacher):
-    """Nobody teaches: the labels alone."""
+    """No teacher: the labels alone."""
 
     def source(self, finished: Sequence[str]) -> str | None:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 from .. import registry
 from ..plugin import Plugin, PluginError, construct, reference_name
 from .backbones import check_backbone
-from .data import check_dataset
+from .data import check_augmentation, check_dataset
 from .deployment import check_exit_rule, check_exporter
 from .models import check_branch, check_exits, check_skip
 from .search import check_predictor, check_searcher
@@ -24,6 +24,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     registry.DISTILLATION: check_distillation,
     registry.TEACHERS: check_teacher,
     registry.DATASETS: check_dataset,
+    registry.AUGMENTATIONS: check_augmentation,
     registry.EXIT_RULES: check_exit_rule,
     registry.EXPORTERS: check_exporter,
     registry.PREDICTORS: check_predictor,

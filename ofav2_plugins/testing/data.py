@@ -6,7 +6,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from ..augmentation.base import Augmentation, BatchContext, augment
 from ..data.base import Dataset
 from ..errors import UserError
 
@@ -31,6 +33,28 @@ def check_dataset(plugin: Dataset) -> None:
         assert labels.min() >= 0 and labels.max() < splits.n_classes, f"{plugin.name}: labels must be class numbers"
     again = plugin.load()
     assert again.fingerprint == splits.fingerprint, f"{plugin.name}: loading twice must give the same fingerprint"
+
+
+def check_augmentation(plugin: Augmentation) -> None:
+    """Shapes and labels at several sizes, the same result from the same seeds, and no change of global state."""
+    generator = torch.Generator().manual_seed(0)
+    for channels, side, resolution in ((3, 16, 12), (1, 12, 12)):
+        images = 255 * torch.rand(6, channels, side, side, generator=generator)
+        labels, before = torch.arange(6) % 4, torch.get_rng_state()
+        context = BatchContext(6, slice(0, 6), resolution, 4, (0, "contract"))
+        got, targets = augment(images.clone(), labels, [plugin], context)
+        again, _ = augment(images.clone(), labels, [plugin], context)
+        assert got.shape == (6, channels, resolution, resolution), f"{plugin.name}: images are {list(got.shape)}"
+        assert got.dtype == images.dtype, f"{plugin.name}: images must stay {images.dtype}, but got {got.dtype}"
+        assert got.min() >= -1e-3 and got.max() <= 255.001, f"{plugin.name}: images must stay in 0..255"
+        assert torch.equal(got, again), f"{plugin.name}: the same seeds must give the same images"
+        assert torch.equal(torch.get_rng_state(), before), f"{plugin.name} must not use torch's global generator"
+        if targets.ndim == 1:
+            assert torch.equal(targets, labels), f"{plugin.name}: labels must stay, or be probabilities [N, n_classes]"
+        else:
+            assert targets.shape == (6, 4) and torch.allclose(targets.sum(1), torch.ones(6)), (
+                f"{plugin.name}: labels must be probabilities [N, n_classes]"
+            )
 
 
 def _check_missing(plugin: Dataset, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a training computes, in multiply-accumulates: what makes arms of a study comparable at equal compute."""
+"""Compute of a training in multiply-accumulates (MACs), by which the arms of a study are compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAINING_COST = 3
 """A forward and a backward pass, in forward passes: the backward pass computes two gradients."""
 
 DRAWS = 12
-"""Optimiser steps whose architectures stand for all of them."""
+"""Optimizer steps whose architectures represent all of them."""
 
 
 def training_macs(
@@ -27,9 +27,9 @@ def training_macs(
     resolutions: Sequence[int],
     seed: int,
 ) -> int:
-    """The multiply-accumulates of training a step of the plan, teacher included, choosing the best epoch not.
+    """MACs spent training one step of the plan, including the teacher, excluding best-epoch selection.
 
-    Exact where every step trains the same network; else the mean over the architectures of `DRAWS` of the steps.
+    Exact if every optimizer step trains the same network; else the mean over the architectures of `DRAWS` of them.
 
     Args:
         net: The supernet; its weights do not matter, its active architecture changes.

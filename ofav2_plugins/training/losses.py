@@ -1,4 +1,4 @@
-"""The loss of the architectures of one optimiser step (OFAv2 section 3.4; AEP; BigNAS for in-place distillation)."""
+"""The loss of the architectures of one optimizer step (OFAv2 section 3.4; AEP; BigNAS for in-place distillation)."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Objective:
     def __call__(
         self, net: Supernet, images: Tensor, labels: Tensor, teacher_logits: Tensor | None, first: bool = True
     ) -> tuple[Tensor, Tensor | None]:
-        """The loss (a scalar) of the active architecture, and what teaches the next one of the step.
+        """The loss (a scalar) of the active architecture, and the teacher logits for the next one of the step.
 
         Args:
             net: The supernet.
             images: [N, 3, R, R].
-            labels: [N].
-            teacher_logits: The teacher's logits [N, n_classes], or None where nobody teaches.
-            first: Whether the architecture is the step's first.
+            labels: Class numbers [N], or the probability of each class [N, n_classes].
+            teacher_logits: The teacher's logits [N, n_classes]; None without a teacher.
+            first: Whether the architecture is the first of the optimizer step.
         """
         if self.multi_exit_loss or (self.inplace_distillation and first):
             exits = net.forward_exits(images)

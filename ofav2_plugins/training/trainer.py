@@ -186,8 +186,7 @@ class StepTrainer:
             start_step=first,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
-            min_scale=self.recipe.augmentation.min_scale,
-            flip=self.recipe.augmentation.flip,
+            augmentations=self.evaluator.augmentations,
         )
         speed = None
         for step, (images, labels) in enumerate(batches, start=first):

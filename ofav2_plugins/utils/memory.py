@@ -49,7 +49,9 @@ def peak_memory_mib(device: torch.device) -> float:
         status = (_PROC / "status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
     except (OSError, StopIteration):
-        import resource  # does not exist on Windows
-
+        try:
+            import resource
+        except ImportError:  # Windows: unknown
+            return 0.0
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

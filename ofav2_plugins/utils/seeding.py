@@ -42,6 +42,17 @@ def forked_torch(*parts: object) -> Iterator[None]:
     """
     import torch
 
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(*parts))
-        yield
+    seed = derive_seed(*parts)
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # one, not every GPU of the machine
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        if gpus:
+            torch.cuda.manual_seed(seed)
+        if mps is not None:
+            torch.mps.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if mps is not None:
+                torch.mps.set_rng_state(mps)

@@ -16,12 +16,11 @@ from scipy import stats
 from support.pictures import images_of
 from torchvision import transforms
 
+from ofav2_plugins.augmentation.crop_flip import CropFlip, crop_parameters, random_crop
 from ofav2_plugins.data.base import DataSplits, Split
 from ofav2_plugins.data.batches import (
     calibration_batches,
-    crop_parameters,
     eval_batches,
-    random_crop,
     sample_resolution,
     steps_per_epoch,
     train_batches,
@@ -222,7 +221,9 @@ def test_evaluation_pixels_are_those_of_torchvision_on_pil_images(side, resoluti
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_uncropped_batch_is_the_images_normalised(channels):
     data = make_data(channels=channels)
-    ((images, labels),) = epoch_of(data, batch_size=23, resolutions=(20,), min_scale=1.0, flip=False)
+    ((images, labels),) = epoch_of(
+        data, batch_size=23, resolutions=(20,), augmentations=[CropFlip(min_scale=1.0, flip=False)]
+    )
     mean, std = (np.array(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
     wanted = (images_of(data.train)[labels.numpy()] / 255 - mean) / std
     assert np.abs(images.double().numpy() - wanted).max() < 1e-4
@@ -269,14 +270,14 @@ def test_the_global_generators_are_left_as_they_were():
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
     before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
     first = epoch_of(data)
-    calibration = calibration_batches(data, 16, 11, 4, seed=1, min_scale=0.85, flip=True)
+    calibration = calibration_batches(data, 16, 11, 4, seed=1)
     list(eval_batches(data, data.test, 16, 4))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
     assert random.getstate() == before[2]
     torch.manual_seed(6), np.random.seed(6), random.seed(6)  # nor do they decide anything
     assert_same(epoch_of(data), first)
-    again = calibration_batches(data, 16, 11, 4, seed=1, min_scale=0.85, flip=True)
+    again = calibration_batches(data, 16, 11, 4, seed=1)
     assert [len(batch) for batch in again] == [4, 4, 3]
     assert all(torch.equal(a, b) for a, b in zip(again, calibration, strict=True))
 

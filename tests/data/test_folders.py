@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -254,7 +255,7 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("kind", ["truncated", "text", "empty", "bomb", "dangling", "folder"])
+@pytest.mark.parametrize("kind", ["truncated", "text", "empty", "bomb", "dangling", "folder", "pipe", "itself"])
 def test_a_broken_image_in_the_middle_is_named(flat, cache, kind):
     broken = flat / "cat" / "1b.jpg"
     if kind == "truncated":
@@ -264,10 +265,27 @@ def test_a_broken_image_in_the_middle_is_named(flat, cache, kind):
         broken.symlink_to(flat / "gone.jpg")
     elif kind == "folder":
         broken.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(broken)
+    elif kind == "itself":
+        broken.symlink_to(broken)
     else:
         broken.write_bytes({"text": b"no image", "empty": b"", "bomb": bomb()}[kind])
     with pytest.raises(UserError) as caught:
         load("image-folder", flat)
     assert str(broken) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not any(path.name.startswith(".") for path in cache.iterdir())  # nothing half built is left
+    assert not any(path.suffix != ".lock" for path in cache.iterdir())  # nothing half built is left
+
+
+def test_a_class_folder_that_is_a_link_to_itself_is_named(flat):
+    (flat / "bird").symlink_to(flat / "bird")
+    with pytest.raises(UserError, match="flat/bird is a broken link"):
+        load("image-folder", flat)
+
+
+def test_tiny_imagenet_with_a_named_pipe_for_a_list_is_an_error(tiny):
+    (tiny / "wnids.txt").unlink()
+    os.mkfifo(tiny / "wnids.txt")
+    with pytest.raises(UserError, match=r"wnids\.txt cannot be read: it is not a regular file"):
+        load("tiny-imagenet", tiny)

@@ -164,6 +164,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_predicted(work, las
     assert_refused("predict", last, tmp_path / "none.png", words=("none.png does not exist",))
 
 
+@pytest.mark.slow
 def test_int8_that_loses_too_much_keeps_fp32(work, monkeypatch, tmp_path):
     from ofav2_plugins.deploy import export as module
     from ofav2_plugins.deploy.decision import DecisionOptions

@@ -30,6 +30,7 @@ def tuned(work):
     return work / "tuned"
 
 
+@pytest.mark.slow
 def test_both_stages_train_all_exits_and_the_result_is_exported(work, tuned):
     final, chosen_with, record = finetuned_networks(tuned)
     run = ofav2.open_run(work / "run").supernet()
@@ -47,6 +48,7 @@ def test_both_stages_train_all_exits_and_the_result_is_exported(work, tuned):
     assert "finetuned" in (work / "tuned-bundle" / "card.md").read_text()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_with_the_same_weights(work, tuned, tmp_path):
     line = [sys.executable, "-m", "ofav2_plugins", *map(str, arguments(work, tmp_path / "t", "--all-exits"))]
     process = subprocess.Popen([*line, "--save-every", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -65,6 +67,7 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(work, tuned, tmp_path)
             assert torch.equal(value, expected.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_wrong_input(work, tuned, tmp_path):
     assert_refused(*arguments(work, tmp_path / "t", "--all-exits", "--distill"), words=("--distill", "--all-exits"))
     (tmp_path / "other.json").write_text(json.dumps({"d": 3, "height": 3}))

@@ -110,7 +110,7 @@ def test_compute_is_of_the_resolutions_that_training_draws(data):
     for epoch in range(2):
         for images, _ in train_batches(
             data, batch_size=64, resolutions=recipe.resolutions, seed=3, phase="full", epoch=epoch, start_step=0,
-            rank=0, world_size=1, min_scale=0.85, flip=True,
+            rank=0, world_size=1,
         ):  # fmt: skip
             macs += 3 * len(images) * count_macs(static, images.size(2))
     assert training_macs(net, full, recipe, len(data.train), recipe.resolutions, 3) == macs

@@ -16,8 +16,8 @@ def test_the_papers_rules():
     paper = load_recipe("paper")
     assert (paper.batch_size, paper.label_smoothing, paper.validation_fraction) == (64, 0.1, 0.15)
     assert (paper.optimizer.momentum, paper.optimizer.weight_decay) == (0.9, 3e-5)
+    assert paper.augmentations == [{"name": "crop_flip", "min_scale": 0.85, "flip": True}]
     assert (paper.idle_parameters, load_recipe("quick").idle_parameters) == ("momentum", "keep")
-    assert (paper.augmentation.min_scale, paper.augmentation.flip) == (0.85, True)
     assert (paper.evaluation.bn_images, paper.evaluation.selection_draws) == (1000, 32)
     assert paper.resolutions == [48, 52, 56, 60, 64]
     assert (paper.distillation, paper.kd_ratio, paper.teacher_batch_statistics) == ("soft_ce", 1.0, True)

@@ -10,6 +10,7 @@ import pytest
 from support.study_samples import RECIPE, STUDY
 
 from ofav2_plugins import registry
+from ofav2_plugins.augmentation.crop_flip import CropFlip
 from ofav2_plugins.cli.main import main
 from ofav2_plugins.data.batches import calibration_batches
 from ofav2_plugins.errors import UserError
@@ -223,8 +224,8 @@ def test_a_distillation_that_asks_nobody_has_no_teacher(data, tmp_path):
 
 
 def test_calibration_batches_are_of_one_size_and_augmented_as_the_recipe_says(data):
-    batches = calibration_batches(data, 16, 256, 250, seed=0, min_scale=1.0, flip=False)
+    batches = calibration_batches(data, 16, 256, 250, seed=0, augmentations=[CropFlip(1.0, False)])
     assert [len(batch) for batch in batches] == [128, 128]
-    mirrored = calibration_batches(data, 16, 256, 250, seed=0, min_scale=1.0, flip=True)
+    mirrored = calibration_batches(data, 16, 256, 250, seed=0, augmentations=[CropFlip(1.0, True)])
     same = [(a == b).all().item() for a, b in zip(batches[0], mirrored[0], strict=True)]
     assert 0.3 < sum(same) / len(same) < 0.7

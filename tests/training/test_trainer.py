@@ -221,6 +221,17 @@ def test_full_phase_loss_is_the_weighted_sum_of_the_exits():
     torch.testing.assert_close(loss, by_hand)
 
 
+@pytest.mark.parametrize("supernet", ["SE_B", "EE_B"])
+def test_soft_labels_are_mixed_labels(supernet):
+    net = ofav2.build_supernet(supernet, n_classes=10, width_mult=0.25, dropout_rate=0).train()
+    images, first = batch(0)
+    objective = Objective(load_recipe("paper"), NoDistillation(), multi_exit_loss=True)
+    second = first.flip(0)
+    one, other = (objective(net, images, labels, None)[0] for labels in (first, second))
+    mixed = 0.3 * F.one_hot(first, 10) + 0.7 * F.one_hot(second, 10)
+    torch.testing.assert_close(objective(net, images, mixed, None)[0], 0.3 * one + 0.7 * other)
+
+
 def test_exit_weights_of_the_strategies():
     assert exit_weights("ASC", 4) == pytest.approx((0.1, 0.2, 0.3, 0.4))
     assert exit_weights("DESC", 4) == pytest.approx((0.4, 0.3, 0.2, 0.1))

@@ -1,7 +1,7 @@
 // The charts of this report.
 
 const TOP1 = "Top-1 accuracy on the test set (%)";
-const MAX_POINTS = 300; // per arm and seed, besides its front
+const MAX_POINTS = 150; // per arm and seed, besides its front
 const seedsNote = ([, low, high, n]) => (n > 1 ? `mean of ${n} seeds, ${fixed(low)} to ${fixed(high)}` : "one seed");
 const armsWith = (values) => DATA.arms.map((_, arm) => arm).filter((arm) => values[arm].some(Boolean));
 

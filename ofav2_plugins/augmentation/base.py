@@ -1,0 +1,88 @@
+"""Contract of `ofav2.augmentations`, and how several of them are applied one after the other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..plugin import Plugin
+
+
+@dataclass(frozen=True)
+class BatchContext:
+    """What an augmentation may depend on besides the images and labels.
+
+    Args:
+        n_images: Number of images in the batch, of all ranks together.
+        part: The images of this rank within the batch.
+        resolution: The resolution of the batch in pixels.
+        n_classes: Number of classes.
+        seed_parts: All random numbers must come from generators seeded by these (see `utils.seeding`): the batch is
+            then the same in every run with the same seed, and in a run that resumes in the middle of an epoch.
+    """
+
+    n_images: int
+    part: slice
+    resolution: int
+    n_classes: int
+    seed_parts: tuple[object, ...]
+
+
+class Augmentation(Plugin, ABC):
+    """A training transform of a batch of images and labels."""
+
+    geometric: bool = False
+    """Whether batch norms are re-calibrated with this augmentation too: it changes position, scale and orientation
+    only, not colours or labels."""
+
+    @abstractmethod
+    def apply(self, images: Tensor, labels: Tensor, context: BatchContext) -> tuple[Tensor, Tensor]:
+        """The transformed images and labels.
+
+        With several ranks each image must be transformed as in a single process (draw for all `n_images`, apply to
+        `part`), except where images of a batch are mixed.
+
+        Args:
+            images: float [N, C, S, S] in 0..255, this rank's part of the batch; S is the stored size or `resolution`.
+            labels: int64 [N], or float [N, n_classes] after an augmentation that mixes labels.
+            context: Resolution, number of classes, seeds, the rank's part.
+
+        Returns:
+            Images [N, C, S', S'] in 0..255 (resized to `resolution` after the last augmentation if S' differs), and
+            labels [N] or probabilities [N, n_classes].
+        """
+
+
+def augment(
+    images: Tensor, labels: Tensor, augmentations: Sequence[Augmentation], context: BatchContext
+) -> tuple[Tensor, Tensor]:
+    """Apply augmentations in order, then resize to the batch's resolution if none of them has.
+
+    Args:
+        images: float [N, C, S, S] in 0..255.
+        labels: int64 [N].
+        augmentations: In order; each but the first draws from its own seed.
+        context: What they may depend on.
+    """
+    for number, augmentation in enumerate(augmentations):
+        seed_parts = (*context.seed_parts, number) if number else context.seed_parts
+        images, labels = augmentation.apply(images, labels, replace(context, seed_parts=seed_parts))
+    return resize(images, context.resolution), labels
+
+
+def resize(images: Tensor, resolution: int) -> Tensor:
+    """Images [N, C, S, S] resized to [N, C, resolution, resolution], bilinear with antialiasing."""
+    if images.shape[-1] == resolution:
+        return images
+    size = (resolution, resolution)
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in 0..255 rounded to uint8, as torchvision's colour transforms expect them."""
+    return images.round().clamp(0, 255).to(torch.uint8)
