@@ -181,6 +181,7 @@ class Supernet(nn.Module):
         """The logits of these exits, of which the last is the active one."""
         if fast_on(x):
             x = x.contiguous(memory_format=torch.channels_last)  # all layers keep this layout
+        self.skip.training = self.training
         for layer in self.backbone.stem(self).values():
             x = layer(x)
         logits = []

@@ -115,3 +115,19 @@ def test_the_cost_formula_is_the_cost_of_the_built_network(name):
 def test_options_of_another_backbone_are_refused():
     with pytest.raises(ofav2.UserError, match=r"backbone 'resnet50' are .*width_mult_list, but got 'ks_list'"):
         ofav2.build_supernet("SE_B", 2, backbone="resnet50", ks_list=[3])
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_branch_works_at_every_width(name):
+    branches = registry.names(registry.BRANCHES)
+    net = ofav2.build_supernet(
+        ofav2.SupernetSpec(branches=branches, exits="every_stage"), 5, backbone=name, width_mult=WIDTH, dropout_rate=0
+    ).double()
+    for seed in range(3):
+        net.train().sample_active_subnet(rng=random.Random(seed))
+        net.zero_grad()
+        net(images(16).double()).square().sum().backward()
+        net.eval()
+        with torch.no_grad():
+            expected = net(images(16).double())
+            torch.testing.assert_close(net.get_active_subnet()(images(16).double()), expected, rtol=1e-7, atol=1e-9)
