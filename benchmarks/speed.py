@@ -10,6 +10,7 @@ Writes benchmarks/results/speed.json. `--quick` uses fewer pairs and subnets, to
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -27,16 +28,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ofav2_plugins as ofav2
+from ofav2_plugins import registry
 from ofav2_plugins.execution.provenance import environment
 from ofav2_plugins.models.batch_norm import fold_bn, recalibrate_bn
 from ofav2_plugins.recipes.schema import load_recipe
+from ofav2_plugins.space import SearchSpace
 from ofav2_plugins.training.trainer import make_optimizer
-from ofav2_plugins.upstream import OFAMobileNetV3
 from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.memory import keep_freed_memory, peak_memory_mib, reset_peak_memory
 
 BATCH, CLASSES = 64, 200
-SPACE: dict[str, Any] = {"ks_list": [3, 5, 7], "expand_ratio_list": [3, 4, 6], "depth_list": [2, 3, 4]}
 CALIBRATION, TEST = 256, 512
 """Images of one evaluation, in batches of 128."""
 
@@ -53,17 +54,22 @@ TARGETS = {
     "one subnet, re-calibrated and evaluated, 64 px": (2.5, 2.0),
     "48 subnets, re-calibrated and evaluated, 64 px": (3.0, 2.0),
     "EE_DP, all exits, against its plain layers, 64 px": (2.5, 1.8),
+    "proxyless, training, maximal network, 64 px": (2.5, 1.8),
+    "proxyless, training, 20 random subnets, 64 px": (2.5, 1.8),
+    "resnet50, training, maximal network, 64 px": (1.3, 1.0),
+    "resnet50, training, 20 random subnets, 64 px": (1.3, 1.0),
 }
 
 
-def upstream_net() -> nn.Module:
-    """Upstream's supernet."""
-    return OFAMobileNetV3(n_classes=CLASSES, width_mult=1.0, dropout_rate=0, **SPACE)
+def upstream_net(backbone: str = "mobilenet_v3") -> nn.Module:
+    """Upstream's supernet of a backbone."""
+    plugin = registry.load(registry.BACKBONES, backbone)
+    return plugin.network(**plugin.arguments(CLASSES, 1.0, 0))
 
 
-def our_net(name: str = "SE_B") -> ofav2.Supernet:
-    """Our supernet, in the memory format of the trainer."""
-    net = ofav2.build_supernet(name, n_classes=CLASSES, dropout_rate=0)
+def our_net(name: str = "SE_B", backbone: str = "mobilenet_v3") -> ofav2.Supernet:
+    """Ours, as the trainer has it."""
+    net = ofav2.build_supernet(name, n_classes=CLASSES, backbone=backbone, dropout_rate=0)
     return net.to(memory_format=torch.channels_last)
 
 
@@ -132,11 +138,25 @@ def works(whose: str, n_train: int, n_eval: int) -> dict[str, Callable[[], Calla
     for size in (64, 48, 32):
         rows[f"training, maximal network, {size} px"] = lambda size=size: trainer(net(), cross_entropy, *noise(size))
         rows[f"training, 20 random subnets, {size} px"] = lambda size=size: over_archs(net(), size, archs[:n_train])
+    for name in ("proxyless", "resnet50"):
+        other = functools.partial(net, backbone=name)
+        drawn = [other_space(name).sample(random.Random(i)) for i in range(n_train)]
+        rows[f"{name}, training, maximal network, 64 px"] = lambda other=other: trainer(
+            other(), cross_entropy, *noise(64)
+        )
+        rows[f"{name}, training, 20 random subnets, 64 px"] = lambda other=other, drawn=drawn: over_archs(
+            other(), 64, drawn
+        )
     evaluate = upstream_evaluation if whose == "upstream" else our_evaluation
     rows["one subnet, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs[:1])
     rows["48 subnets, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs[:n_eval])
     rows["EE_DP, all exits, against its plain layers, 64 px"] = lambda: all_exits_of_ee_dp(plain=whose == "upstream")
     return rows
+
+
+def other_space(backbone: str) -> SearchSpace:
+    """The space of another backbone, without a network."""
+    return SearchSpace(registry.load(registry.BACKBONES, backbone).dims())
 
 
 def over_archs(net: nn.Module, size: int, archs: list[dict]) -> Callable[[], None]:

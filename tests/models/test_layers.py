@@ -16,8 +16,9 @@ from support.upstream_nets import randomise
 
 import ofav2_plugins as ofav2
 from ofav2_plugins.evaluation.cost import count_macs
-from ofav2_plugins.models.layers.accelerate import PLAIN
+from ofav2_plugins.models.layers.accelerate import PLAIN, use_fast_layers
 from ofav2_plugins.models.layers.depthwise import depthwise_conv2d, fast_on, reference_layers, tiles_are_faster
+from ofav2_plugins.upstream import DynamicConv2d
 
 
 def small_net(name: str) -> ofav2.Supernet:
@@ -226,3 +227,28 @@ def test_subnets_are_pickled_copied_and_exported():
     assert torch.equal(pickle.loads(pickle.dumps(fast))(x), fast(x))
     for exported in (torch.export.export(subnet, (x,)).module(), torch.jit.trace(subnet, x)):
         torch.testing.assert_close(exported(x), expected)
+
+
+@settings(max_examples=30)
+@given(
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    stride=st.sampled_from([1, 2]),
+    channels=st.sampled_from([(3, 5), (6, 8)]),
+)
+def test_elastic_convolutions_on_small_maps_are_torchs(height, width, stride, channels):
+    generator = torch.Generator().manual_seed(height * 10 + width)
+    conv = DynamicConv2d(6, 8, 3, stride).double()
+    fast = copy.deepcopy(conv)
+    use_fast_layers(fast)
+    assert type(fast) is not type(conv)
+    x = torch.randn(2, channels[0], height, width, generator=generator, dtype=torch.float64)
+    results = []
+    for each in (conv, fast):
+        each.active_out_channel = channels[1]
+        leaf = x.clone().requires_grad_()
+        y = each(leaf)
+        (y * torch.arange(y.numel(), dtype=torch.float64).view_as(y).sin()).sum().backward()
+        results.append((y.detach(), leaf.grad, each.conv.weight.grad))
+    for got, want in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)

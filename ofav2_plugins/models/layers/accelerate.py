@@ -13,6 +13,7 @@ from ...upstream import DynamicConv2d, DynamicSE, Hswish, SEModule
 from .depthwise import depthwise_conv2d, fast_on
 from .elementwise import FastDynamicSE, FastHswish, FastSE
 from .pointwise import FastDynamicPointwise, FastPointwise
+from .small_maps import FastDynamicConv2d
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -55,11 +56,18 @@ def is_pointwise(conv: nn.Module) -> bool:
     return (conv.kernel_size, conv.stride) == (1, 1)
 
 
+def is_square(conv: nn.Module) -> bool:
+    """Whether an elastic convolution is one that `FastDynamicConv2d` computes."""
+    assert isinstance(conv, DynamicConv2d)
+    return isinstance(conv.kernel_size, int) and conv.kernel_size % 2 == 1 and conv.dilation == 1
+
+
 FAST: list[tuple[type[nn.Module], Callable[[nn.Module], bool], type[nn.Module]]] = [
     (Hswish, always, FastHswish),
     (SEModule, always, FastSE),
     (DynamicSE, always, FastDynamicSE),
     (DynamicConv2d, is_pointwise, FastDynamicPointwise),
+    (DynamicConv2d, is_square, FastDynamicConv2d),
     (nn.Conv2d, is_pointwise, FastPointwise),
     (nn.Conv2d, is_depthwise, FastDepthwise),
 ]

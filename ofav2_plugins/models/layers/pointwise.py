@@ -29,10 +29,7 @@ class FastDynamicPointwise(DynamicConv2d):
     def forward(self, x: Tensor, out_channel: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C', H, W]
         if not fast_on(x) or isinstance(self.conv, MyConv2d):  # which standardises its weights
             return super().forward(x, out_channel)
-        n_out, weight = out_channel or self.active_out_channel, self.conv.weight
-        if weight.shape[:2] != (n_out, x.size(1)):
-            weight = _Part.apply(weight, n_out, x.size(1))
-        return pointwise_conv2d(x, weight)
+        return pointwise_conv2d(x, leading_part(self.conv.weight, out_channel or self.active_out_channel, x.size(1)))
 
 
 def pointwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -40,6 +37,11 @@ def pointwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     if x.shape[2:] == (1, 1):
         return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
     return F.conv2d(x, weight, bias)
+
+
+def leading_part(weight: Tensor, n_out: int, n_in: int) -> Tensor:
+    """The first `n_out` filters of a weight [C', C, k, k], and of these the first `n_in` input channels."""
+    return weight if weight.shape[:2] == (n_out, n_in) else _Part.apply(weight, n_out, n_in)
 
 
 class _Part(torch.autograd.Function):
