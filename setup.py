@@ -9,14 +9,22 @@ ENTRY_POINTS = {
     "console_scripts": ["ofav2 = ofav2_plugins.cli.main:main"],
     "ofav2.backbones": [
         "mobilenet_v3 = ofav2_plugins.backbones.mobilenet_v3:MobileNetV3",
+        "proxyless = ofav2_plugins.backbones.proxyless:Proxyless",
+        "resnet50 = ofav2_plugins.backbones.resnet50:ResNet50",
     ],
     "ofav2.branches": [
         "conv1x1 = ofav2_plugins.branches.conv1x1:Conv1x1",
+        "dilated = ofav2_plugins.branches.dilated:Dilated",
+        "eca = ofav2_plugins.branches.eca:ECA",
+        "ghost = ofav2_plugins.branches.ghost:Ghost",
+        "identity = ofav2_plugins.branches.identity:Identity",
+        "se = ofav2_plugins.branches.se:SE",
         "transform = ofav2_plugins.branches.transform:Transform",
     ],
     "ofav2.skips": [
         "residual = ofav2_plugins.skips.residual:Residual",
         "dense = ofav2_plugins.skips.dense:Dense",
+        "stochastic = ofav2_plugins.skips.stochastic:Stochastic",
     ],
     "ofav2.exits": [
         "final = ofav2_plugins.exits.final:Final",

@@ -24,7 +24,11 @@ from ofa.imagenet_classification.elastic_nn.modules.dynamic_op import (  # noqa:
     DynamicSE,
     DynamicSeparableConv2d,
 )
-from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3  # noqa: E402
+from ofa.imagenet_classification.elastic_nn.networks import (  # noqa: E402
+    OFAMobileNetV3,
+    OFAProxylessNASNets,
+    OFAResNets,
+)
 from ofa.utils import (  # noqa: E402
     MyGlobalAvgPool2d,
     MyNetwork,
@@ -61,6 +65,8 @@ __all__ = [
     "MyGlobalAvgPool2d",
     "MyNetwork",
     "OFAMobileNetV3",
+    "OFAProxylessNASNets",
+    "OFAResNets",
     "ResidualBlock",
     "SEModule",
     "build_activation",

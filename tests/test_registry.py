@@ -119,7 +119,10 @@ def test_a_third_party_package_trains_through_both_level_steps(tmp_path):
     )  # fmt: skip
     listed = json.loads(run(["-m", "ofav2_plugins", "plugins", "--json"], site).stdout)
     extras = {row["name"] for row in listed if row["distribution"] == "ofav2-extras" and row["problem"] is None}
-    assert extras == {"avg_pool", "kl", "polish"}
+    assert extras == {"avg_pool", "kl", "plain_cnn", "polish"}
+    check = "from ofav2_plugins.testing import check_plugin; check_plugin('ofav2.backbones', 'plain_cnn')"
+    checked = run(["-c", check], site)
+    assert checked.returncode == 0, checked.stderr
     done = run(
         ["-m", "ofav2_plugins", "train", "--supernet", "branches=conv1x1+transform+avg_pool,skip=dense",
          "--recipe", str(recipe), "--out", str(out), "--threads", "2"],

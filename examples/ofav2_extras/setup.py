@@ -1,4 +1,4 @@
-"""A third-party plugin package: a branch, a distillation and a phase, found by their entry points alone."""
+"""A third-party plugin package: a backbone, a branch, a distillation and a phase, found by their entry points alone."""
 
 from setuptools import setup
 
@@ -9,6 +9,7 @@ setup(
     packages=["ofav2_extras"],
     install_requires=["ofav2-plugins"],
     entry_points={
+        "ofav2.backbones": ["plain_cnn = ofav2_extras.plain_cnn:PlainCNN"],
         "ofav2.branches": ["avg_pool = ofav2_extras.avg_pool:AvgPool"],
         "ofav2.distillation": ["kl = ofav2_extras.kl:KullbackLeibler"],
         "ofav2.phases": ["polish = ofav2_extras.polish:Polish"],

@@ -28,11 +28,13 @@ any branch in parallel with it, and ("depth", stage) the number of active blocks
 
 
 class Backbone(Plugin, ABC):
-    """A network with a stem, stages of blocks and a tail, each of them elastic by upstream's protocol.
+    """A network with a stem, stages of blocks and a tail.
 
-    Elastic layers take the number of input channels from their input, and have `get_active_subnet(in_channels,
-    preserve_weight)` that gives their active part as plain layers with a `config` (`models.layers.static`). The
-    settings of a backbone are its own options, such as the values of its elastic dimensions.
+    Layers and blocks have a `config`. The forward of a block calls its layers by name: branches are added to the
+    block, and an nn.Sequential would run them too. Elastic layers take the number of input channels from their input,
+    and have `get_active_subnet(in_channels, preserve_weight)` that gives their active part as plain layers
+    (`models.layers.static`). The settings of a backbone are its own options, such as the values of its elastic
+    dimensions.
     """
 
     network: type[nn.Module]

@@ -52,16 +52,17 @@ class Encoding:
         self.space = space
         self.genes = [(dim.name, entry) for dim in space.dims for entry in range(dim.length or 1)]
         self.column = {gene: column for column, gene in enumerate(self.genes)}
-        self._choices = {dim.name: dim.choices(space.unlocked_values(dim.name)) for dim in space.dims}
-        self._rank = {name: {_key(choice): i for i, choice in enumerate(c)} for name, c in self._choices.items()}
-        self.upper = np.array([len(self._choices[name]) - 1 for name, _ in self.genes], dtype=np.int64)
+        values = {dim.name: space.unlocked_values(dim.name) for dim in space.dims}
+        self._choices = {gene: space[gene[0]].entry_choices(gene[1], values[gene[0]]) for gene in self.genes}
+        self._rank = {gene: {_key(choice): i for i, choice in enumerate(c)} for gene, c in self._choices.items()}
+        self.upper = np.array([len(self._choices[gene]) - 1 for gene in self.genes], dtype=np.int64)
         """[G]: the largest value of each gene; the smallest is 0."""
         self._conditions = self.conditions([self._required(name, entry) for name, entry in self.genes])
         self._levels = self._depth()
 
-    def choices(self, name: str) -> list[Any]:
+    def choices(self, name: str, entry: int = 0) -> list[Any]:
         """The unlocked choices of one entry of a dimension, in the order of the gene's values."""
-        return self._choices[name]
+        return self._choices[name, entry]
 
     def encode(self, archs: Sequence[Arch]) -> np.ndarray:
         """Codes [N, G] of complete architectures.
@@ -112,7 +113,7 @@ class Encoding:
     def _features(self) -> list[np.ndarray]:
         """For each gene a table [choices, features]."""
         dims = {dim.name: dim for dim in self.space.dims}
-        return [np.array([dims[name].features(choice) for choice in self._choices[name]]) for name, _ in self.genes]
+        return [np.array([dims[gene[0]].features(choice) for choice in self._choices[gene]]) for gene in self.genes]
 
     def conditions(self, required: Sequence[Sequence[Requirement]]) -> Conditions:
         """K lists of requirements, prepared for `hold`."""
@@ -121,8 +122,9 @@ class Encoding:
         tables = np.ones((*columns.shape, int(self.upper.max()) + 1), dtype=bool)
         for row, requirements in enumerate(known):
             for place, requirement in enumerate(requirements):
-                dim, choices = self.space[requirement.dim], self._choices[requirement.dim]
+                dim = self.space[requirement.dim]
                 columns[row, place] = self._column(dim, requirement.entry)
+                choices = self._choices[requirement.dim, requirement.entry]
                 tables[row, place, : len(choices)] = [dim.includes(choice, requirement.includes) for choice in choices]
         starts = np.arange(columns.size).reshape(columns.shape) * tables.shape[2]
         return Conditions(columns, starts, tables.ravel(), columns < 0)
@@ -165,10 +167,9 @@ class Encoding:
         for dim in self.space.dims:
             if dim.name not in arch:
                 raise ValueError(f"an architecture of this space has an entry {dim.name!r}, but it is missing")
-            ranks = self._rank[dim.name]
             value = arch[dim.name]
             for entry, choice in enumerate([value] if dim.length is None else value):
-                rank = ranks.get(_key(choice))
+                rank = self._rank.get((dim.name, entry), {}).get(_key(choice))
                 if rank is None:
                     dim.parse(value)  # says what is wrong if it is not of this space at all
                     allowed = list(self.space.unlocked_values(dim.name))
@@ -181,7 +182,8 @@ class Encoding:
     def _arch(self, code: Sequence[int]) -> Arch:
         arch, start = {}, 0
         for dim in self.space.dims:
-            picked = [self._choices[dim.name][rank] for rank in code[start : start + (dim.length or 1)]]
+            ranks = enumerate(code[start : start + (dim.length or 1)])
+            picked = [self._choices[dim.name, entry][rank] for entry, rank in ranks]
             entries = [list(choice) if isinstance(choice, list) else choice for choice in picked]
             arch[dim.name] = entries[0] if dim.length is None else entries
             start += dim.length or 1

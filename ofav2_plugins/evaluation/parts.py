@@ -113,7 +113,7 @@ class PartTable:
         self.layout = layout(net)
         self.specs = self.layout.parts
         self.genes = [list(spec.genes) for spec in self.specs]
-        self.choices = [[encoding.choices(dim) for dim, _ in genes] for genes in self.genes]
+        self.choices = [[encoding.choices(*gene) for gene in genes] for genes in self.genes]
         self.variants: list[list[Part]] = []
         """For each part, its variants in the order of `itertools.product` over the choices of its genes."""
         found = dict(self._build(net, resolution))
@@ -152,7 +152,7 @@ class PartTable:
             requirement = required.pop()
             gene = (requirement.dim, requirement.entry)
             if requirement.dim in space and gene not in settings:
-                settings[gene] = space[requirement.dim].choices()[-1]
+                settings[gene] = space[requirement.dim].entry_choices(requirement.entry)[-1]
                 required += _requirements(space, gene)
         return {**settings, **dict(zip(self.genes[place], picked, strict=True))}
 
@@ -177,7 +177,7 @@ class PartIndex:
             for number, gene in reversed([*enumerate(spec.genes)]):
                 self._columns[place, number] = encoding.column[gene]
                 self._strides[place, number] = stride
-                stride *= len(encoding.choices(gene[0]))
+                stride *= len(encoding.choices(*gene))
             sizes.append(stride)
         self._starts = np.cumsum([0, *sizes[:-1]])
 

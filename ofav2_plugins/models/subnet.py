@@ -94,6 +94,7 @@ class Subnet(nn.Module):
 
     def forward_exits(self, x: Tensor) -> list[Tensor]:
         """The logits [N, n_classes] of every exit, the earliest first."""
+        self.skip.training = self.training
         x = self.stem(x)
         logits = []
         for number, blocks in enumerate(self.stages, start=1):

@@ -24,7 +24,7 @@ from .layers.accelerate import use_fast_layers
 from .layers.depthwise import fast_on
 from .layers.dropout import set_dropout
 from .layers.narrow import run_narrow
-from .layers.parallel import ParallelBlock, make_parallel
+from .layers.parallel import ParallelBlock, make_parallel, without_branches
 from .layers.static import static_layer, static_layers
 from .spec import SupernetSpec, resolve_spec
 from .subnet import StaticBlock, Subnet, set_batch_norm
@@ -181,6 +181,7 @@ class Supernet(nn.Module):
         """The logits of these exits, of which the last is the active one."""
         if fast_on(x):
             x = x.contiguous(memory_format=torch.channels_last)  # all layers keep this layout
+        self.skip.training = self.training
         for layer in self.backbone.stem(self).values():
             x = layer(x)
         logits = []
@@ -263,7 +264,9 @@ class Supernet(nn.Module):
         position, block = self.positions[number], self._blocks()[number]
         parts: dict[str, nn.Module] = {}
         if block.main in block.active:
-            parts[block.main] = static_layer(block, position.channels(self._widths)[0], preserve_weight)
+            parts[block.main] = static_layer(
+                without_branches(block), position.channels(self._widths)[0], preserve_weight
+            )
         for name, branch in block.branches.items():
             if name in block.active:
                 parts[name] = self._additions.static_branch(name, position, branch, self._widths)

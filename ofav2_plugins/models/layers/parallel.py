@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,14 @@ def make_parallel(block: Any, main: str, branches: Mapping[str, nn.Module]) -> N
     block.branches = nn.ModuleDict(branches)
     block.active = (main, *branches)
     block.narrow = {}
+
+
+def without_branches(block: ParallelBlock) -> nn.Module:
+    """The backbone's own block, with the same parameters."""
+    own = copy.copy(block)
+    own.__class__ = type(block).__bases__[1]
+    own._modules = {name: module for name, module in block._modules.items() if name != "branches"}
+    return own
 
 
 def sum_outputs(outputs: list[Tensor]) -> Tensor:

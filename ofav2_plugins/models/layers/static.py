@@ -47,7 +47,16 @@ class Flatten(nn.Flatten):
     config = {"name": "Flatten"}
 
 
-_OWN = {"GlobalPool": GlobalPool, "Flatten": Flatten}
+class MaxPool(nn.MaxPool2d):
+    """The pooling of a ResNet's stem: [N, C, H, W] -> [N, C, H/2, W/2], rounded up."""
+
+    config = {"name": "MaxPool"}
+
+    def __init__(self) -> None:
+        super().__init__(kernel_size=3, stride=2, padding=1)
+
+
+_OWN: dict[str, type[nn.Module]] = {"GlobalPool": GlobalPool, "Flatten": Flatten, "MaxPool": MaxPool}
 
 
 def build_layer(config: Mapping[str, Any]) -> nn.Module:
