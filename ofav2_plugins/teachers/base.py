@@ -46,11 +46,11 @@ class Teacher(Plugin, ABC):
         """
         supernet.set_max_net()
         net = accelerate(supernet.get_multi_exit_subnet())
-        for module in net.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
         recalibrate_bn(net, calibration)
-        self._ensemble = ExitEnsemble(net.requires_grad_(False), output_weights).train(batch_statistics)
+        self._ensemble = ExitEnsemble(net.requires_grad_(False), output_weights).eval()
+        for module in net.modules():  # not dropout, not stochastic depth: a teacher draws no random numbers
+            if isinstance(module, nn.BatchNorm2d):
+                module.train(batch_statistics)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor | None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import ofav2_plugins as ofav2
+from ofav2_plugins import registry
 from ofav2_plugins.skips.stochastic import Stochastic
 
 
@@ -47,3 +48,15 @@ def test_a_supernet_and_its_subnets_drop_only_while_they_train():
 def test_a_wrong_rate_is_refused(rate):
     with pytest.raises(ofav2.UserError, match=rf"rate must be in \[0, 1\), but got {rate}"):
         Stochastic(rate)
+
+
+@pytest.mark.parametrize("batch_statistics", [True, False])
+def test_a_teacher_drops_nothing_and_draws_no_random_numbers(batch_statistics):
+    spec = ofav2.SupernetSpec(skip={"name": "stochastic", "rate": 0.9})
+    net = ofav2.build_supernet(spec, 3, width_mult=0.25, dropout_rate=0.5)
+    x = torch.randn(4, 3, 16, 16)
+    teacher = registry.load(registry.TEACHERS, "fixed")
+    teacher.bind(net, [x], [1.0], batch_statistics)
+    state = torch.get_rng_state()
+    assert torch.equal(teacher.logits(x), teacher.logits(x))
+    assert torch.equal(torch.get_rng_state(), state)
