@@ -78,7 +78,7 @@ def yaml_page() -> str:
         "`# yaml-language-server: $schema=recipe.schema.json`.",
     ]
     models = [Recipe, recipes.StepRecipe, recipes.PhaseRecipe, recipes.ExitWeights, recipes.Optimizer]
-    for model in [*models, recipes.Augmentation, recipes.Evaluation, Study, ArmSpec]:
+    for model in [*models, recipes.Evaluation, Study, ArmSpec]:
         lines += ["", f"## {model.__name__}", "", *fields(model)]
     return "\n".join(lines) + "\n"
 

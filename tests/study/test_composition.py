@@ -20,7 +20,8 @@ def test_parts_of_an_arm_are_its_plugins_phases_and_settings():
     )  # fmt: skip
     found = compositions([first], {"a": recipe})["a"]
     assert found == {
-        "supernet": "EE_DP", "branches": "conv1x1 + transform", "skip": "dense", "exits": "every_stage",
+        "supernet": "EE_DP", "backbone": "mobilenet_v3", "branches": "conv1x1 + transform",
+        "skip": "dense", "exits": "every_stage",
         "phases": "full, height", "teacher": "fixed", "distillation": "kl (temperature 4)",
         "augmentation": "crop_flip + mixup (alpha 0.2)", "evaluation.bn_images": "64", "phases.full.epochs": "3",
         "phases.height[1].epochs": "1", "phases.height[2].epochs": "2", "zero_last_gamma": "yes",

@@ -321,9 +321,8 @@ def test_a_study_that_contradicts_itself_is_named(load, right, wrong, named):
     ],
 )
 def test_an_arm_that_cannot_be_trained_is_named_before_anything_trains(load, right, wrong, named):
-    study = load(STUDY.replace(right, wrong), reader=load_study)
     with pytest.raises(UserError, match=named):
-        study_arms(study)
+        study_arms(load(STUDY.replace(right, wrong), reader=load_study))
 
 
 def test_study_arms_have_the_studys_the_arms_and_the_callers_overrides_in_this_order(load):
