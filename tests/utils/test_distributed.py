@@ -120,12 +120,8 @@ def test_a_whole_training_in_two_processes_is_resumed_by_one(tmp_path):
     assert results["environment"]["processes"] == 2
     [row] = results["rows"]
     assert [phase["name"] for phase in row["phases"]] == ["full", *(f"height-{i}" for i in range(1, 5))]
-    assert [len(phase["subnets"]) for phase in row["phases"][1:]] == [
-        3,
-        3,
-        3,
-        3 * 5,
-    ]
+    n_subnets = [len(phase["subnets"]) for phase in row["phases"][1:]]
+    assert n_subnets == [3, 3, 3, 10]  # at last all 5 heights of two trunks, which differ only in the resolution
     again = subprocess.run([sys.executable, *train, "--resume", "--accept-changes"], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert json.loads((out / "results.json").read_text())["rows"] == [row]
