@@ -14,6 +14,7 @@ from .. import registry
 from ..errors import UserError
 from ..evaluation.encoding import Encoding
 from ..evaluation.latency_table import LatencyModel, LatencyTable
+from ..executors.base import Executor
 from ..searchers.pareto import nondominated
 from ..searchers.problem import Metrics, Problem
 from ..space import Arch
@@ -38,13 +39,13 @@ class SearchContext:
         out: The folder of the search.
         reporter: Progress.
         stop: Asks to stop.
-        workers: Processes that measure.
+        executor: Executes the measurements.
     """
 
     out: Path
     reporter: Reporter
     stop: StopRequest
-    workers: int = 1
+    executor: Executor
 
 
 class Search:
@@ -202,7 +203,7 @@ class Search:
 
         reporter.skip(sum(work(job) for job in jobs) - sum(work(job) for job in left))
         done = len(jobs) - len(left)
-        for job, samples in run_jobs(self.source, self.meter, left, context.workers, context.stop):
+        for job, samples in run_jobs(self.source, self.meter, left, context.executor, context.stop):
             file.add(job.trunk, samples)
             done += 1
             reporter.advance(work(job), description, f"network {done}/{len(jobs)}")
