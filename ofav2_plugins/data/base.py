@@ -78,7 +78,8 @@ class DataSplits:
     @property
     def side(self) -> int:
         """Width and height of the stored training images in pixels."""
-        return self.train.images.shape[-1]
+        side: int = self.train.images.shape[-1]
+        return side
 
 
 class Dataset(Plugin, ABC):
