@@ -56,7 +56,7 @@ class SearchModel:
                 latency.prepare(resolution)
         self.costs = Costs(net, self.encoding, latency)
         self.models: dict[str, AccuracyModel] = {}
-        self.problem = Problem(self.encoding, settings.objectives, settings.limits, self.costs, self._predicted)
+        self.problem = Problem(self.encoding, settings.objectives, settings.limits, self.costs, self.predicted)
         self._check_plugins()
 
     def _check_plugins(self) -> None:
@@ -100,7 +100,7 @@ class SearchModel:
         archs = [{**sample["arch"], RESOLUTION: sample[RESOLUTION]} for sample in samples]
         return self.encoding.canonical(self.encoding.encode(archs))
 
-    def _predicted(self, codes: np.ndarray) -> Metrics:
+    def predicted(self, codes: np.ndarray) -> Metrics:
         """The predicted accuracy and, if the settings name them, the metrics with early exit."""
         found: Metrics = {"top1": self.models["top1"].predict(codes)}
         if self.settings.early_exit:
