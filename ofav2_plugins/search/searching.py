@@ -21,14 +21,16 @@ class Found:
     Args:
         codes: [N, G].
         metrics: Metric -> predicted or exact values [N].
-        evaluations: Architectures that the searcher asked for, repeated and infeasible ones included.
+        evaluations: Architectures that the searcher asked for, including repeated and infeasible ones.
         seconds: Time of the search.
+        closest: Of all evaluated architectures the one closest to the limits: its code [1, G].
     """
 
     codes: np.ndarray
     metrics: Metrics
     evaluations: int
     seconds: float
+    closest: np.ndarray
 
 
 def search(
@@ -67,9 +69,11 @@ def search(
         advance(len(turn))
     every = np.concatenate(codes)
     joined = {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
+    violation = problem.violation(joined)
     _, first = np.unique(every, axis=0, return_index=True)
-    kept = np.sort(first[problem.violation(joined)[first] == 0])
-    return Found(every[kept], {n: v[kept] for n, v in joined.items()}, asked, time.monotonic() - started)
+    kept = np.sort(first[violation[first] == 0])
+    closest = every[[violation.argmin()]]
+    return Found(every[kept], {n: v[kept] for n, v in joined.items()}, asked, time.monotonic() - started, closest)
 
 
 def _check(searcher: Searcher, problem: Problem, codes: np.ndarray) -> None:

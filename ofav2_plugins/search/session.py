@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..errors import UserError
 from ..evaluation.latency_table import LatencyTable
 from ..searchers.pareto import nondominated
 from ..space import Arch
@@ -139,7 +138,7 @@ class Search(SearchModel):
         found = search(searcher, self.problem, settings.evaluations, settings.seed)
         baseline = search(registry.load(registry.SEARCHERS, "random"), self.problem, found.evaluations, settings.seed)
         if len(found.codes) == 0:
-            raise UserError(f"no architecture was found within the limits {settings.limits}; relax one of them")
+            raise self.problem.infeasible(found.closest[0], self.problem.evaluate(found.closest))
         candidates = self._measured_front(found, samples, context)
         return SearchResult(self, samples, quality, found, baseline, candidates)
 
