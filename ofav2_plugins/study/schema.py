@@ -129,6 +129,9 @@ def study_arms(study: Study, overrides: Sequence[Override] = ()) -> list[RunConf
         UserError: A supernet, plugin or recipe field is unknown, or an override contradicts an arm; names the arm.
     """
     registry.load(registry.DATASETS, study.dataset)
+    if study.search is not None:
+        registry.load(registry.SEARCHERS, study.search.searcher)
+        registry.load(registry.PREDICTORS, study.search.predictor)
     arms = []
     for spec in study.arms:
         try:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ofav2_plugins.cli.main import app
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.study.results import load_results
-from ofav2_plugins.study.schema import load_study
+from ofav2_plugins.study.schema import load_study, study_arms
 
 SEARCH = "search: {samples: 20, evaluations: 200, front_size: 3%s}\n"
 
@@ -98,7 +98,7 @@ def test_a_resumed_study_keeps_finished_searches_and_repeats_lost_ones(searched)
 )
 def test_a_wrong_section_is_an_error_of_the_file(tmp_path, more, words):
     with pytest.raises(UserError, match=words):
-        load_study(str(written(tmp_path, more) / "study.yaml"))
+        study_arms(load_study(str(written(tmp_path, more) / "study.yaml")))
 
 
 def test_limits_that_no_architecture_of_an_arm_satisfies_are_an_error_before_the_training(tmp_path):
