@@ -1,6 +1,6 @@
 """Quality of a supernet: rank correlation of inherited accuracy with the accuracy of the same subnets from scratch.
 
-    python benchmarks/supernet_quality.py converged runs/converged --arms SE_B EE_B --seed 0 [--subnets 12] [--root DATA]
+    python benchmarks/supernet_quality.py converged runs/converged --arms SE_B EE_B --seed 0 [--root DATA]
 
 Chooses subnets of the trained space at evenly spaced MACs, measures each with the supernet's weights (batch norms
 recalibrated), then trains it from fresh weights with the recipe's full phase (`ofav2 finetune --from-scratch`). Every
@@ -91,8 +91,8 @@ def main() -> None:
     for arm in options.arms:
         run = ofav2.open_run(options.run, arm=arm, seed=options.seed)
         found[arm] = measure_arm(run, options.run.with_name(f"{options.run.name}-scratch"), options)
-        print(f"{arm}: Kendall tau {found[arm]['kendall_tau']:.2f}, Spearman {found[arm]['spearman']:.2f}; from scratch "
-              f"{found[arm]['mean_difference']:+.2f} points")  # fmt: skip
+        figures = ("kendall_tau", "spearman", "mean_difference")
+        print(arm, *(f"{figure} {found[arm][figure]:+.2f}" for figure in figures))
     folder = RESULTS / options.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "supernet-quality.json").write_text(json.dumps(found, indent=1) + "\n")
