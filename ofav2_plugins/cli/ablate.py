@@ -64,5 +64,5 @@ def ablate(
     chosen = executor_option(executor, given, workers=workers, memory_gib=memory, address=address, storage=storage)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, chosen, logging)
     name, dataset, baseline = Path(study).stem, with_settings(loaded.dataset, "dataset", given), loaded.baseline
-    session = Session("ablate", name, arms, dataset, root, baseline, loaded.about)
+    session = Session("ablate", name, arms, dataset, root, baseline, loaded.about, loaded.search)
     run_and_report(session, options)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..errors import UserError
 from ..plugin import Plugin
 
 if TYPE_CHECKING:
@@ -72,6 +71,9 @@ class Executor(Plugin, abc.ABC):
     remote = False
     """Whether runs may be executed on other machines, so that this one need not have their device."""
 
+    measures = True
+    """Whether `map` is implemented, so that a search can use the executor."""
+
     def check(self) -> None:
         """Acquire what the executor needs; called before anything is written.
 
@@ -124,7 +126,6 @@ class Executor(Plugin, abc.ABC):
             stop: Asks to stop.
 
         Raises:
-            UserError: The executor executes runs only.
             KeyboardInterrupt: The user stopped.
         """
-        raise UserError(f"executor {self.name!r} cannot measure subnets in parallel; use serial, processes or ray")
+        raise NotImplementedError(f"executor {self.name!r} executes runs only")

@@ -84,7 +84,8 @@ class ActiveProcess(ActiveRun):
     def next_message(self) -> Message:
         """The next message; a failure if the process is gone."""
         try:
-            return self.connection.recv()
+            message: Message = self.connection.recv()
+            return message
         except (EOFError, OSError):
             self.process.join()
             killed = ", perhaps out of memory" if self.process.exitcode == -signal.SIGKILL else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,16 @@ from ..execution.run_folder import locked, open_run_folder
 from ..execution.training_run import TrainingRun, load_data
 from ..executors.base import Executor, RunSetup
 from ..plugin import describe_reference, to_reference
+from ..search.command import SearchCall
 from ..training.context import LoggingOptions, RunContext
 from ..training.run_config import RunConfig
 from ..utils.distributed import make_fabric
 from ..utils.memory import keep_freed_memory
 from ..utils.progress import Reporter, say
 from ..utils.signals import stop_on_signals
+from .arm_search import CheckedSearch, check_search, search_runs
 from .results_writer import StudyResults
+from .schema import StudySearch
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Session:
         root: The folder of the dataset.
         baseline: The arm that the others are compared with.
         about: "description" of the study, and "factors" (arm -> its difference from the baseline), for the report.
+        search: How every run is searched after its last step; None searches none.
     """
 
     kind: str
@@ -77,6 +81,7 @@ class Session:
     root: Path | None
     baseline: str
     about: Mapping[str, Any] = field(default_factory=dict)
+    search: StudySearch | None = None
 
     def study(self) -> dict[str, Any]:
         """The description of the study in the results and the report."""
@@ -120,15 +125,12 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     """
     keep_freed_memory()
     executor: Executor = registry.load(registry.EXECUTORS, options.executor)
-    with ExitStack() as stack:
-        stack.callback(executor.close)
+    with closing(executor):
         executor.check()
-        return _run(session, options, executor, stack, console)
+        return _run(session, options, executor, console)
 
 
-def _run(
-    session: Session, options: SessionOptions, executor: Executor, stack: ExitStack, console: Console
-) -> StudyResults:
+def _run(session: Session, options: SessionOptions, executor: Executor, console: Console) -> StudyResults:
     if options.threads is not None or not executor.in_process:
         torch.set_num_threads(options.threads or executor.threads(torch.get_num_threads()))
     options.logging.check()
@@ -141,6 +143,7 @@ def _run(
     with fabric.rank_zero_first(local=True):  # one process per machine decodes the images
         data = load_data(session.dataset, session.root, session.arms[0].recipe.validation_fraction)
     runs = _runs(session, data, out / "steps", fabric)
+    checked = _checked_search(session, runs, data, fabric)
     resume = options.resume or not first
     with fabric.rank_zero_first():
         resumed = open_run_folder(
@@ -155,13 +158,18 @@ def _run(
     if options.resume and not resumed:
         say(console, f"{out} contains no run yet: nothing to resume, so it starts from the beginning", "yellow")
     _announce(session, data, runs, out, console)
-    if first:
-        stack.enter_context(locked(out))
-    stop = stack.enter_context(stop_on_signals(lambda text: say(console, text, "yellow")))
-    reporter = stack.enter_context(Reporter(console, sum(run.work() for run in runs)))
-    results = StudyResults(runs, out, fabric, session.study(), reporter, measured_elsewhere=executor.remote)
-    stack.callback(results.write)
-    executor.execute(runs, results, RunContext(reporter, stop, options.logging), setup)
+    with ExitStack() as execution:
+        if first:
+            execution.enter_context(locked(out))
+        stop = execution.enter_context(stop_on_signals(lambda text: say(console, text, "yellow")))
+        reporter = execution.enter_context(Reporter(console, sum(run.work() for run in runs)))
+        study = session.study() | ({"search": checked.settings.identity()} if checked else {})
+        results = StudyResults(runs, out, fabric, study, reporter, measured_elsewhere=executor.remote)
+        execution.callback(results.write)
+        executor.execute(runs, results, RunContext(reporter, stop, options.logging), setup)
+    if checked is not None:
+        with locked(out):
+            search_runs(_search_call(session, options, executor), checked, results, console)
     return results
 
 
@@ -178,6 +186,31 @@ def _provenance(setup: RunSetup, executor: Executor, fabric: Fabric) -> dict[str
     """The provenance of the runs, whose device and precision are those of the workers."""
     own = current_provenance(fabric)
     return {**own, "device": setup.device, "precision": setup.precision} if executor.remote else own
+
+
+def _checked_search(
+    session: Session, runs: Sequence[TrainingRun], data: DataSplits, fabric: Fabric
+) -> CheckedSearch | None:
+    if session.search is None:
+        return None
+    if fabric.world_size > 1:
+        raise UserError(
+            "a study with a search section must run in one process, but got several by torchrun; remove the section "
+            "and search the runs later with `ofav2 search`, or use --workers"
+        )
+    return check_search(session.search, runs, session.baseline, data)
+
+
+def _search_call(session: Session, options: SessionOptions, executor: Executor) -> SearchCall:
+    return SearchCall(
+        run=options.out,
+        out=options.out / "search",
+        root=session.root,
+        accept_changes=options.accept_changes,
+        executor=options.executor if executor.measures else "serial",
+        device=options.device,
+        threads=options.threads,
+    )
 
 
 def _runs(session: Session, data: DataSplits, steps_folder: Path, fabric: Fabric) -> list[TrainingRun]:
