@@ -91,8 +91,7 @@ class Search:
         model.fit(codes, np.arange(16.0))
         self.models = {"top1": model, **(dict.fromkeys(("expected_top1", "exit_ratio"), model) if self.heights else {})}
         searcher = registry.load(registry.SEARCHERS, self.settings.searcher)
-        with registry.calling(registry.SEARCHERS, searcher.name, "start", passing=ValueError):
-            searcher.start(self.problem, 0)
+        search(searcher, self.problem, evaluations=2, seed=0)
         self.models = {}
 
     def _new_model(self) -> AccuracyModel:
