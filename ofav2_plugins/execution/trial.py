@@ -24,8 +24,8 @@ from ..exits.weights import exit_weights
 from ..models.subnet import build_subnet
 from ..models.supernet import Supernet
 from ..phases.base import Phase
-from ..plugin import describe_reference, reference_name
-from ..registry import PluginError, calling, title
+from ..plugin import PluginError, describe_reference, reference_name
+from ..registry import calling, title
 from ..skips.base import Skip
 from ..space import Arch, SearchSpace
 from ..teachers.base import Teacher

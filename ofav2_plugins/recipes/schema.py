@@ -56,9 +56,11 @@ def plugin_field(namespace: str) -> Any:
 Count = Annotated[int, Field(strict=True, ge=1)]
 BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
-Positive = Annotated[Number, Field(gt=0)]
-AtLeast0 = Annotated[Number, Field(ge=0)]
-BelowOne = Annotated[Number, Field(ge=0, lt=1)]
+# Not derived from Number: limits that follow the validator are missing from the JSON schema.
+Positive = Annotated[float, Field(allow_inf_nan=False, gt=0), BeforeValidator(_no_boolean)]
+AtLeast0 = Annotated[float, Field(allow_inf_nan=False, ge=0), BeforeValidator(_no_boolean)]
+BelowOne = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1), BeforeValidator(_no_boolean)]
+Fraction = Annotated[float, Field(allow_inf_nan=False, gt=0, lt=1), BeforeValidator(_no_boolean)]
 PhaseName = Annotated[str, AfterValidator(_registered_phase)]
 ExitWeightsValue = Annotated[
     Annotated[Literal["ASC", "DESC", "UNIF"], Tag("<strategy>")] | Annotated[list[AtLeast0], Tag("<weights>")],
@@ -192,7 +194,7 @@ class Recipe(StrictModel):
     width_mult: Positive = 1.0
     resolutions: list[Count] | None = Field(default=None, min_length=1)
     batch_size: BatchSize = 64
-    validation_fraction: Number = Field(default=0.15, gt=0, lt=1)
+    validation_fraction: Fraction = 0.15
     label_smoothing: BelowOne = 0.1
     zero_last_gamma: Annotated[bool, Field(strict=True)] = False
     teacher: plugin_field(registry.TEACHERS) = "fixed"  # type: ignore[valid-type]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from ..registry import SEARCHERS, PluginError, calling, title
+from ..plugin import PluginError
+from ..registry import SEARCHERS, calling, title
 from ..searchers.base import Searcher
 from ..searchers.pareto import hypervolume, nondominated
 from ..searchers.problem import Metrics, Problem

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import registry
 from ..errors import UserError
 from ..phases.base import Phase, PhaseStep, StepSettings
+from ..plugin import PluginError
 from ..recipes.schema import Recipe
 from ..space import SearchSpace
 
@@ -122,7 +123,7 @@ def make_plan(
                 unlocked_space = unlocked_space.restrict(step.unlocks)
             except UserError as error:
                 where = registry.title(registry.PHASES, phase.name)
-                raise registry.PluginError(f"{where} unlocks what it cannot: {error}") from error
+                raise PluginError(f"{where} unlocks what it cannot: {error}") from error
             finished = ([INIT] if trained is not None else []) + [planned.name for planned in plan]
             plan.append(
                 PlannedStep(
@@ -147,7 +148,7 @@ def _steps(phase: Phase, space: SearchSpace) -> list[PhaseStep]:
         steps = phase.steps(space)
     if not isinstance(steps, list) or not steps or not all(isinstance(step, PhaseStep) for step in steps):
         where = registry.title(registry.PHASES, phase.name)
-        raise registry.PluginError(f"{where}: steps() must return a list of PhaseStep, but got {steps!r:.100}")
+        raise PluginError(f"{where}: steps() must return a list of PhaseStep, but got {steps!r:.100}")
     return steps
 
 
@@ -156,7 +157,7 @@ def _source(teacher: Teacher, finished: Sequence[str]) -> str | None:
     with registry.calling(registry.TEACHERS, teacher.name, "source"):
         source = teacher.source(list(finished))
     if source is not None and source not in finished:
-        raise registry.PluginError(
+        raise PluginError(
             f"{registry.title(registry.TEACHERS, teacher.name)}: source() must return None or one of the finished "
             f"steps {list(finished)}, but got {source!r}"
         )

@@ -204,7 +204,8 @@ def apply_override(data: Mapping[str, Any], override: Override) -> dict[str, Any
             value = parse_yaml(text)
         except UserError as error:
             raise UserError(f"override {override!r}: {error}") from error
-    return _replaced(data, key.split("."), value, override)
+    changed: dict[str, Any] = _replaced(data, key.split("."), value, override)
+    return changed
 
 
 def _replaced(data: Any, keys: list[str], value: Any, override: Override) -> Any:
