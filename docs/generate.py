@@ -24,6 +24,7 @@ from ofav2_plugins.recipes.schema import Recipe
 from ofav2_plugins.study.schema import ArmSpec, Study, StudySearch
 
 REFERENCE = Path(__file__).parent / "reference"
+PLUGIN = "a plugin with settings"
 
 
 def commands_page() -> str:
@@ -112,14 +113,15 @@ def kind_of(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if forms := [form for form in schema.get("anyOf", schema.get("oneOf", [])) if form.get("type") != "null"]:
-        return " or ".join(dict.fromkeys(kind_of(form) for form in forms))
+        kinds = dict.fromkeys(kind_of(form) for form in forms)
+        return "plugin" if PLUGIN in kinds else " or ".join(kinds)
     if schema.get("type") == "array":
         return f"list of {kind_of(schema.get('items', {}))}"
     if schema.get("type") == "object":
         is_plugin = "name" in schema.get("properties", {})
         content = schema.get("additionalProperties")
         mapping = f"mapping to {kind_of(content)}" if isinstance(content, dict) and content else "mapping"
-        return "`{name: ..., setting: value}`" if is_plugin else mapping
+        return PLUGIN if is_plugin else mapping
     limits = {"minimum": "at least", "exclusiveMinimum": "above", "exclusiveMaximum": "below", "maximum": "at most"}
     named = [f"{word} {schema[key]}" for key, word in limits.items() if key in schema]
     return ", ".join([schema.get("type", "any"), *named])

@@ -29,7 +29,9 @@ _short.maxlevel = 2
 class StrictModel(BaseModel):
     """A frozen model whose unknown fields are errors that list the known ones of this very model."""
 
-    model_config = ConfigDict(frozen=True, json_schema_extra={"additionalProperties": False})
+    model_config = ConfigDict(
+        frozen=True, use_attribute_docstrings=True, json_schema_extra={"additionalProperties": False}
+    )
 
     @model_validator(mode="before")
     @classmethod
