@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from rich.console import Console
 
-from ..errors import DiskError, RunError, UserError, error_message
+from ..errors import DiskError, RunError, UserError
 from ..execution.provenance import code_versions, environment
 from ..execution.run_folder import difference
 from ..execution.training_run import TrainingRun, load_data
+from ..registry import explain
 from ..training.context import RunContext
 from ..training.run_config import RunConfig
 from ..utils.distributed import make_fabric
@@ -129,7 +130,7 @@ class WorkerReporter(Reporter):
 def failure(error: BaseException) -> Failed:
     """An exception as a message, with the traceback if it may be a defect of a plugin."""
     unexpected = not isinstance(error, UserError)
-    return Failed(error_message(error), "".join(traceback.format_exception(error)) if unexpected else None)
+    return Failed(explain(error), "".join(traceback.format_exception(error)) if unexpected else None)
 
 
 def record_failure(run: TrainingRun, failed: Failed, results: ResultSink) -> None:

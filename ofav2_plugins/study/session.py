@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..execution.provenance import current_provenance
 from ..execution.run_folder import locked, open_run_folder
 from ..execution.training_run import TrainingRun, load_data
+from ..execution.trial import try_runs
 from ..executors.base import Executor, RunSetup
 from ..plugin import describe_reference, to_reference
 from ..search.command import SearchCall
@@ -143,6 +144,7 @@ def _run(session: Session, options: SessionOptions, executor: Executor, console:
     with fabric.rank_zero_first(local=True):  # one process per machine decodes the images
         data = load_data(session.dataset, session.root, session.arms[0].recipe.validation_fraction)
     runs = _runs(session, data, out / "steps", fabric)
+    try_runs(runs)
     checked = _checked_search(session, runs, data, fabric)
     resume = options.resume or not first
     with fabric.rank_zero_first():
