@@ -42,6 +42,7 @@ class Ray(Executor):
         memory_gib: Memory that each run reserves; None reserves none.
         workers: Largest number of runs at the same time; None for as many as the cluster has resources for.
         storage: URL through which step folders travel; None if all machines share the run folder.
+        storage_seconds: New checkpoints are uploaded this often.
         retries: How often a run is continued after its worker or node has died.
     """
 
@@ -55,16 +56,18 @@ class Ray(Executor):
         memory_gib: float | None = None,
         workers: int | None = None,
         storage: str | None = None,
+        storage_seconds: float = 10,
         retries: int = 3,
     ):
         for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0), ("retries", retries, 0)):
             if not value >= least:
                 raise ValueError(f"{name} must be at least {least}, but got {value}")
-        for name, given in (("memory_gib", memory_gib), ("workers", workers)):
+        for name, given in (("memory_gib", memory_gib), ("workers", workers), ("storage_seconds", storage_seconds)):
             if given is not None and not given > 0:
                 raise ValueError(f"{name} must be above 0, but got {given}")
         self.address, self.cpus, self.gpus, self.memory_gib = address, cpus, gpus, memory_gib
-        self.workers, self.storage, self.retries = workers, storage, retries
+        self.workers, self.retries = workers, retries
+        self.storage, self.storage_seconds = storage, storage_seconds
         self._connected = False
 
     def check(self) -> None:
@@ -142,10 +145,11 @@ class RunActor:
     Args:
         task: The run.
         storage: URL of the storage; None if the run folder is shared.
+        storage_seconds: New checkpoints are uploaded this often.
     """
 
-    def __init__(self, task: RunTask, storage: str | None):
-        self.task, self.storage = task, storage
+    def __init__(self, task: RunTask, storage: str | None, storage_seconds: float):
+        self.task, self.storage, self.storage_seconds = task, storage, storage_seconds
         self.stop_request, self.outbox = StopRequest(), queue.SimpleQueue[Message]()
 
     def run(self) -> None:
@@ -174,8 +178,11 @@ class RunActor:
         folders = [local / "steps" / name for name in task.steps]
         for folder in folders:
             storage.fetch(folder)
-        stack.enter_context(storage.pushing(folders, lambda text: self.outbox.put(Line(text))))
+        stack.enter_context(storage.pushing(folders, self.storage_seconds, self._say))
         return replace(task, setup=replace(task.setup, out=local)), lambda: storage.push_all(folders)
+
+    def _say(self, text: str) -> None:
+        self.outbox.put(Line(text))
 
     def take(self, seconds: float) -> list[Message]:
         """The messages since the last call; waits for the first one."""
@@ -225,7 +232,8 @@ class RayBackend:
     def start(self, run: TrainingRun, active: Sequence[ActiveActor]) -> ActiveActor | None:
         if self.executor.workers is not None and len(active) >= self.executor.workers:
             return None
-        return ActiveActor(run, self._actor_class.remote(RunTask.of(run, self.setup), self.executor.storage))
+        task, executor = RunTask.of(run, self.setup), self.executor
+        return ActiveActor(run, self._actor_class.remote(task, executor.storage, executor.storage_seconds))
 
     def poll(self, active: Sequence[ActiveActor]) -> Iterator[tuple[ActiveActor, Message]]:
         by_reference = {actor.next_messages: actor for actor in active}
