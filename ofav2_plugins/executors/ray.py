@@ -37,7 +37,7 @@ class Ray(Executor):
 
     Args:
         address: Address of the cluster, or "auto" to find a running one; None starts Ray on this machine.
-        cpus: CPUs that each run reserves, and its number of threads.
+        cpus: CPUs that each run reserves (at least one for each thread), and by default its number of threads.
         gpus: GPUs that each run reserves; a fraction shares one.
         memory_gib: Memory that each run reserves; None reserves none.
         workers: Largest number of runs at the same time; None for as many as the cluster has resources for.
@@ -102,7 +102,7 @@ class Ray(Executor):
 
     def requirements(self, threads: int) -> dict[str, Any]:
         """Options of an actor: what it reserves, and the environment variables of its process."""
-        reserved = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        reserved = {"num_cpus": max(self.cpus, threads), "num_gpus": self.gpus}
         if self.memory_gib is not None:
             reserved["memory"] = round(self.memory_gib * GIB)
         return {**reserved, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}}}
@@ -210,6 +210,8 @@ class ActiveActor(ActiveRun):
     def __init__(self, run: TrainingRun, actor: Any):
         super().__init__(run)
         self.actor = actor
+        self.started = False
+        """Whether the cluster has had the resources to start it."""
         self.finished = actor.run.remote()
         self.next_messages = actor.take.remote(POLL_SECONDS)
 
@@ -245,6 +247,7 @@ class RayBackend:
             except self.ray.exceptions.RayActorError as error:
                 yield actor, self._after_death(actor, error)
                 continue
+            actor.started = True
             actor.next_messages = actor.actor.take.remote(POLL_SECONDS)
             for message in messages:
                 if isinstance(message, PhaseFinished) and self.storage is not None:
@@ -263,9 +266,10 @@ class RayBackend:
         return Returned(f"its worker or node has died; another one continues from the last checkpoint ({reason})")
 
     def stop(self, active: Sequence[ActiveActor]) -> None:
-        for actor in active:
+        started = [actor for actor in active if actor.started]
+        for actor in started:
             actor.actor.stop.remote()
-        waiting = [actor.finished for actor in active]
+        waiting = [actor.finished for actor in started]
         while waiting:  # in short intervals, so that a second Ctrl-C is noticed
             _, waiting = self.ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
         self.kill(active)

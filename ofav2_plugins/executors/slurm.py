@@ -36,7 +36,7 @@ class Slurm(Executor):
 
     Args:
         cluster: "slurm"; "local" executes the jobs on this machine, "debug" in this process.
-        cpus: CPUs of each job, and its number of threads.
+        cpus: CPUs of each job (at least one for each thread), and by default its number of threads.
         gpus: GPUs of each job.
         memory_gib: Memory of each job; None leaves it to Slurm.
         hours: Time limit of each job; a longer run is queued again.
@@ -91,7 +91,7 @@ class Slurm(Executor):
         setup = replace(setup, out=setup.out.resolve())
         Schedule(runs, results, context, SlurmBackend(self, setup)).execute()
 
-    def submitter(self, folder: Path) -> Any:
+    def submitter(self, folder: Path, threads: int) -> Any:
         """submitit's executor with the requirements of a run."""
         limits = {"slurm_max_num_timeout": self.requeues} if self.cluster == "slurm" else {}
         submitter = _import_submitit().AutoExecutor(folder, cluster=self.cluster, **limits)
@@ -104,7 +104,7 @@ class Slurm(Executor):
         submitter.update_parameters(
             name="ofav2",
             timeout_min=max(1, round(60 * self.hours)),
-            cpus_per_task=self.cpus,
+            cpus_per_task=max(self.cpus, threads),
             gpus_per_node=self.gpus,
             **{name: value for name, value in optional.items() if value is not None},
         )
@@ -130,6 +130,11 @@ class SlurmTask:
     def __init__(self, task: RunTask, file: Path):
         self.task, self.file = task, file
 
+    @property
+    def stop_file(self) -> Path:
+        """The file by which the first process asks the job to stop."""
+        return self.file.with_suffix(".stop")
+
     def __call__(self) -> None:
         at_limit = False
         with (
@@ -147,12 +152,14 @@ class SlurmTask:
 
             submitits_handler = signal.signal(signal.SIGUSR2, on_limit)
             try:
-                _stop_by_file(self.file.with_suffix(".stop"), stop)
+                _stop_by_file(self.stop_file, stop)
                 with working_in(self.task.setup.out):
                     execute_run(self.task, send, stop)
             except KeyboardInterrupt:
-                if not at_limit:
+                if self.stop_file.exists():
                     send(Ended())
+                elif not at_limit:  # cancelled or preempted: the first process submits the run again
+                    raise
             except UserError as error:
                 send(Failed(str(error)))
             finally:
@@ -215,7 +222,7 @@ class SlurmBackend:
         self.folder.mkdir(exist_ok=True)
         for earlier in self.folder.glob("*.stop"):
             earlier.unlink()
-        self._submitter = executor.submitter(self.folder)
+        self._submitter = executor.submitter(self.folder, setup.threads)
         self._deaths: dict[int, int] = {}
         self._number = len(list(self.folder.glob("*.messages")))
 
@@ -255,7 +262,7 @@ class SlurmBackend:
     def stop(self, active: Sequence[ActiveJob]) -> None:
         submitted = [job for job in active if job.job is not None]
         for job in submitted:
-            job.task.file.with_suffix(".stop").touch()
+            job.task.stop_file.touch()
         waiting = [job for job in submitted if not self._is_queued(job)]
         deadline = time.monotonic() + STOP_SECONDS
         while waiting and time.monotonic() < deadline:
