@@ -1,4 +1,4 @@
-"""Measured samples: which architectures are measured for the accuracy predictor, and the file that keeps them."""
+"""Measured samples: which architectures are measured for the accuracy predictor, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Trunk:
 
     @property
     def key(self) -> Arch:
-        """It as an architecture of the searched space."""
+        """The trunk as an architecture of the searched space."""
         return {**self.arch, RESOLUTION: self.resolution}
 
 
@@ -91,10 +91,10 @@ class SampleFile:
 
     Args:
         path: The file; it need not exist.
-        identity: What the measurements depend on.
+        identity: The values that the measurements depend on.
 
     Raises:
-        RunError: The file was measured with something else.
+        RunError: The file was measured on another run or with other settings.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]):
@@ -113,13 +113,13 @@ class SampleFile:
         return arch_key(trunk.key) in self._measured
 
     def add(self, trunk: Trunk, samples: list[dict[str, Any]]) -> None:
-        """Keep what was measured of a trunk: one sample per height."""
+        """Store the samples of a measured trunk, one per height."""
         record = {"trunk": trunk.key, "samples": samples}
         append_line(self.path, record)
         self._measured[arch_key(trunk.key)] = record
 
     def samples(self) -> list[dict[str, Any]]:
-        """All samples with "arch", "resolution", "trunk" (a number) and what `TrunkMeter.measure` gives."""
+        """All samples: "arch", "resolution", "trunk" (a number) and the results of `TrunkMeter.measure`."""
         found = []
         for number, record in enumerate(self._measured.values()):
             arch, resolution = split_arch(record["trunk"])

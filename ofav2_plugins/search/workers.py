@@ -23,12 +23,12 @@ from .measure import TrunkMeter
 from .samples import Trunk
 
 WAIT_SECONDS = 0.5
-"""How often it is checked whether someone asked to stop."""
+"""Interval of the checks whether the user asked to stop."""
 
 
 @dataclass(frozen=True)
 class MeterSource:
-    """From what a process makes its own `TrunkMeter`.
+    """The arguments from which each process makes its own `TrunkMeter`.
 
     Args:
         run: The run folder.
@@ -37,7 +37,7 @@ class MeterSource:
         step: The step whose weights are measured.
         root: Where the dataset is; None: where it was.
         device: "auto", "cpu", "cuda" or "mps".
-        threshold: Of the early exits, see `TrunkMeter`.
+        threshold: Confidence of the early exits, see `TrunkMeter`.
         threads: CPU threads of each process.
     """
 
@@ -70,24 +70,24 @@ class Job:
     splits: tuple[str, ...] = ("validation",)
 
     def run(self, meter: TrunkMeter) -> list[dict[str, Any]]:
-        """What `TrunkMeter.measure` gives."""
+        """The results of `TrunkMeter.measure`."""
         return meter.measure(self.trunk.arch, self.trunk.resolution, self.trunk.heights, self.splits)
 
 
 def run_jobs(
     source: MeterSource, meter: TrunkMeter, jobs: Sequence[Job], workers: int, stop: StopRequest
 ) -> Iterator[tuple[Job, list[dict[str, Any]]]]:
-    """The jobs as they are done, with what was measured.
+    """Yield the jobs as they finish, with their measurements.
 
     Args:
-        source: From what each further process makes its meter.
-        meter: This process's.
+        source: From which each worker process makes its meter.
+        meter: The meter of this process.
         jobs: What to measure.
         workers: Number of processes; 1 measures in this one.
-        stop: Asks to stop.
+        stop: Whether the user asked to stop.
 
     Raises:
-        KeyboardInterrupt: `stop` asked to.
+        KeyboardInterrupt: The user asked to stop.
     """
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
