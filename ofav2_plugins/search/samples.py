@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,10 +119,15 @@ class SampleFile:
         append_line(self.path, record)
         self._measured[arch_key(trunk.key)] = record
 
-    def samples(self) -> list[dict[str, Any]]:
-        """All samples: "arch", "resolution", "trunk" (a number) and the results of `TrunkMeter.measure`."""
+    def samples(self, plan: Sequence[Trunk] = ()) -> list[dict[str, Any]]:
+        """All samples: "arch", "resolution", "trunk" (a number) and the results of `TrunkMeter.measure`.
+
+        The order does not depend on when they were measured: first the trunks of `plan`, then the others by their key.
+        """
+        places = {arch_key(trunk.key): place for place, trunk in enumerate(plan)}
+        keys = sorted(self._measured, key=lambda key: (places.get(key, len(places)), key))
         found = []
-        for number, record in enumerate(self._measured.values()):
+        for number, record in enumerate(self._measured[key] for key in keys):
             arch, resolution = split_arch(record["trunk"])
             for sample in record["samples"]:
                 own = {**arch, HEIGHT: sample[HEIGHT]} if HEIGHT in sample else arch

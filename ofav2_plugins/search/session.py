@@ -91,7 +91,7 @@ class Search(SearchModel):
         """All samples; those that are not in the folder yet are measured."""
         file = SampleFile(context.out / SAMPLES, self.measurement_identity())
         self._measure(file, [Job(trunk) for trunk in self.trunks], "measuring samples", context)
-        return file.samples()
+        return file.samples(self.trunks)
 
     def measured_candidates(self, archs: Sequence[Arch], context: SearchContext) -> list[dict[str, Any]]:
         """Architectures of the searched space, measured on validation and test images, and all others in the file."""
