@@ -21,8 +21,8 @@ def predict(
     bundle: BundleArgument,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     format: FormatOption = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 1,
     threads: ThreadsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:

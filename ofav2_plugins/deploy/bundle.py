@@ -31,9 +31,9 @@ class Bundle:
     """A bundle on the disk.
 
     Args:
-        folder: Where it is.
+        folder: Its folder.
         config: Its configuration.
-        verification: What was verified and measured when it was made.
+        verification: Results of the verification and measurements at export.
         sha256: Digest of each of its files.
     """
 

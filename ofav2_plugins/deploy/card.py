@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it is, how accurate and fast it is, and how it was made, as Markdown."""
+"""The model card of a bundle in Markdown: description, accuracy, latency, training, versions and digests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..models.spec import supernet_label
 from ..plugin import describe_reference
 from ..utils.files import write_atomically
 from .bundle import sha256
-from .bundle_config import BundleConfig
+from .bundle_config import INT8, BundleConfig
 from .decision import Decision
 from .source import Source
 
 
 def write_card(path: Path, config: BundleConfig, source: Source, decision: Decision, measured: dict[str, Any]) -> None:
-    """Write the card of the bundle in whose folder `path` is."""
+    """Write the card of the bundle in the folder of `path`."""
     parts = [
         _head(config, source, measured),
         _accuracy(config, measured),
@@ -29,6 +29,7 @@ def write_card(path: Path, config: BundleConfig, source: Source, decision: Decis
         _int8(measured) if "int8" in measured else "",
         _input(config),
         _training(source),
+        _versions(measured),
         _files(path.parent),
     ]
     write_atomically(path, "\n\n".join(part for part in parts if part).encode() + b"\n")
@@ -133,10 +134,19 @@ def _latency(measured: dict[str, Any]) -> str:
 def _int8(measured: dict[str, Any]) -> str:
     figures = measured["int8"]
     kept = ", ".join(f"{count} {kind}" for kind, count in figures["float_operators"].items()) or "none"
-    return (
-        f"## int8\n\nStatic quantisation per channel. On the validation images {figures['val_top1']:.2f} %, in fp32 "
-        f"{figures['fp32_val_top1']:.2f} %. Operators that ONNX Runtime computes in float: {kept}."
+    rows = [("fp32", f"{figures['fp32_val_top1']:.2f} %", f"{measured['top1']['onnx']:.2f} %")]
+    if figures["rejected"]:
+        rows.append(("int8", f"{figures['val_top1']:.2f} %", "rejected"))
+    else:
+        rows.append(("int8", f"{figures['val_top1']:.2f} %", f"{measured['top1'][INT8]:.2f} %"))
+    text = (
+        "## int8\n\nStatic quantisation per channel, calibrated on training images, batch norms folded.\n\n"
+        + _table(("", "validation accuracy", "test accuracy"), rows)
+        + f"\n\nOperators that ONNX Runtime computes in float: {kept}."
     )
+    if figures["rejected"]:
+        text += f"\n\nThe int8 files were removed: {figures['rejected']}."
+    return text
 
 
 def _input(config: BundleConfig) -> str:
@@ -160,6 +170,13 @@ def _training(source: Source) -> str:
         f"{len(source.data.train)} training, {len(source.data.validation)} validation, {len(source.data.test)} test "
         f"images.\n\n```yaml\n{stream.getvalue()}```"
     )
+
+
+def _versions(measured: dict[str, Any]) -> str:
+    environment = measured["environment"]
+    other = ("processor", "cpus", "threads", "date", "device", "processes", "precision")
+    rows = [(name, value) for name, value in environment.items() if name not in other]
+    return "## Versions\n\n" + _table(("", "version"), rows)
 
 
 def _files(folder: Path) -> str:
