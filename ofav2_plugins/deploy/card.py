@@ -37,9 +37,9 @@ def write_card(path: Path, config: BundleConfig, source: Source, decision: Decis
 
 def _head(config: BundleConfig, source: Source, measured: dict[str, Any]) -> str:
     answers = {
-        "last": f"Its exit {config.exits[-1].number} answers.",
-        "ensemble": f"The weighted sum of the logits of exits {_listed(config.ensemble or [])} answers.",
-        "early": f"The first of the exits {_listed(e.number for e in config.exits)} that is confident answers.",
+        "last": f"Exit {config.exits[-1].number} gives the prediction.",
+        "ensemble": f"The weighted sum of the logits of exits {_listed(config.ensemble or [])} gives the prediction.",
+        "early": f"The first confident exit of {_listed(e.number for e in config.exits)} gives the prediction.",
     }[config.output]
     size = config.resolution
     return (
@@ -50,7 +50,7 @@ def _head(config: BundleConfig, source: Source, measured: dict[str, Any]) -> str
             ("test accuracy", "MACs of an image", "parameters"),
             [(f"{measured['decision']['top1']:.2f} %", _count(measured["macs"]), _count(measured["params"]))],
         )
-        + f"\n\nMeasured on {len(source.data.test)} test images. License of the data and of this model: not "
+        + f"\n\nMeasured on {len(source.data.test)} test images. Licence of the data and of this model: not "
         "stated; add yours here."
     )
 
@@ -125,7 +125,7 @@ def _latency(measured: dict[str, Any]) -> str:
         for row in listed
     ]
     return (
-        f"## Latency\n\nOf the network without leaving early, on {machine['processor']}, {machine['threads']} "
+        f"## Latency\n\nThe full network, without early exits, on {machine['processor']}, {machine['threads']} "
         f"thread(s), {machine['date']}; milliseconds of a batch.\n\n"
         + _table(("format", "batch", "median", "90 %", "99 %", "images/s"), rows)
     )
@@ -152,7 +152,7 @@ def _int8(measured: dict[str, Any]) -> str:
 def _input(config: BundleConfig) -> str:
     p = config.preprocessing
     return (
-        f"## Input\n\n1. Decode to {p.mode}, turn upright by the EXIF orientation. Resize the shorter side to "
+        f"## Input\n\n1. Decode to {p.mode}, apply the EXIF orientation. Resize the shorter side to "
         f"{p.stored} (bilinear, antialiased), crop the centre {p.stored} x {p.stored}, 8 bits.\n"
         f"2. Resize to {p.resize} x {p.resize} (bilinear, antialiased, in float), crop the centre {p.crop} x {p.crop}."
         "\n"

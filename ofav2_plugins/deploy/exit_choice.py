@@ -139,14 +139,27 @@ def _points(
     n = right.shape[1]
     confidence = [rule.confidence([known[e] for e in exits[: i + 1]]) for i in range(len(exits) - 1)]
     scores = np.stack([*confidence, np.full(n, np.inf)])  # [E, N]; the last exit answers the remaining images
-    finite = scores[:-1].ravel()
-    thresholds = np.unique(np.quantile(finite, np.linspace(0, 1, THRESHOLDS), method="lower")) if len(finite) else [0.0]
+    thresholds = _thresholds(scores[:-1].ravel())
     macs = np.array(costs.ending_at(exits))
     for threshold in thresholds:
         leaves = (scores >= threshold).argmax(axis=0)  # the first exit that is confident enough
         shares = np.bincount(leaves, minlength=len(exits)) / n
         top1 = 100 * float(right[np.array(exits)[leaves], np.arange(n)].mean())
         yield OperatingPoint(exits, float(threshold), top1, float(shares @ macs), tuple(shares.tolist()))
+
+
+def _thresholds(confidences: np.ndarray) -> np.ndarray:
+    """Thresholds at quantiles of confidences, each midway to the next lower confidence.
+
+    No image of the validation set is at a threshold, so rounding does not change its exit.
+    """
+    if len(confidences) == 0:
+        return np.zeros(1)
+    distinct = np.unique(confidences)
+    below = np.concatenate([[distinct[0] - 1], distinct[:-1]])
+    quantiles = np.quantile(confidences, np.linspace(0, 1, THRESHOLDS), method="lower")
+    chosen = np.unique(np.searchsorted(distinct, quantiles))
+    return (distinct[chosen] + below[chosen]) / 2
 
 
 def choose_point(

@@ -82,6 +82,18 @@ def _missing(modules: Sequence[str]) -> list[str]:
     return [module for module in modules if importlib.util.find_spec(module) is None]
 
 
+def torch_runner(net: nn.Module) -> Runner:
+    """How to run a torch module that returns a tensor, or several."""
+    import torch
+
+    @torch.no_grad()
+    def run(x: np.ndarray) -> list[np.ndarray]:
+        y = net(torch.from_numpy(x))
+        return [part.numpy() for part in (y if isinstance(y, (tuple, list)) else [y])]
+
+    return run
+
+
 def exported_program(net: nn.Module, example: Tensor, max_batch: int | None = None) -> ExportedProgram:
     """A network as a program of torch.export that takes batches of any size, or of at most `max_batch` images."""
     import torch
