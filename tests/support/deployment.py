@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "predict_standalone.py"
 WALK_RECIPE = [
     "width_mult=0.25", "resolutions=[16]", "batch_size=16", "evaluation.bn_images=64",
     "evaluation.selection_draws=1", "evaluation.max_subnets=1",
-    "phases={full: {epochs: 4, lr: 0.05}, depth: {epochs: 1, warmup_epochs: 0, lr: 0.005}}",
+    "phases={full: {epochs: 3, lr: 0.05}, depth: {epochs: 1, warmup_epochs: 0, lr: 0.005}}",
 ]  # fmt: skip
 COLOURS = {"blue": (60, 80, 210), "green": (50, 190, 70), "red": (220, 60, 50)}
 
@@ -62,7 +62,7 @@ def walk(call: Callable[..., str], folder: Path) -> None:
     overrides = [part for override in WALK_RECIPE for part in ("--set", override)]
     call("train", "--supernet", "EE_D", "--dataset", "image-folder", "--root", folder / "photos",
          "--out", folder / "run", "--threads", 1, *overrides)  # fmt: skip
-    found = call("search", folder / "run", "--out", folder / "search", "--samples", 12, "--evaluations", 100,
+    found = call("search", folder / "run", "--out", folder / "search", "--samples", 20, "--evaluations", 100,
                  "--front-size", 2, "--threads", 1)  # fmt: skip
     [printed] = [line for line in found.splitlines() if line.startswith("next: ofav2 export ")]
     export = shlex.split(printed)[2:]
