@@ -29,7 +29,9 @@ from .options import (
 
 @app.command(epilog="Example: ofav2 ablate quick --out runs/quick --workers 2 --resume")
 def ablate(
-    study: Annotated[str, typer.Argument(help="quick, proxy, paper, or a path to a .yaml file.")],
+    study: Annotated[
+        str, typer.Argument(help="A study that ships with the package (`ofav2 study list`), or a path to a .yaml file.")
+    ],
     out: OutOption,
     root: RootOption = None,
     overrides: OverridesOption = None,
@@ -56,5 +58,5 @@ def ablate(
     logging = LoggingOptions(save_every, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, logging)
     name, dataset, baseline = Path(study).stem, with_settings(loaded.dataset, "dataset", given), loaded.baseline
-    session = Session("ablate", name, arms, dataset, root, baseline, loaded.about)
+    session = Session("ablate", name, arms, dataset, root, baseline, loaded.about, loaded.search)
     run_and_report(session, options)

@@ -35,15 +35,15 @@ def export(
     ] = "onnx,torch_export",
     exits: Annotated[
         Literal["last", "ensemble", "early"],
-        typer.Option(help="Predict by the last exit, the best ensemble of exits, or the first confident exit."),
+        typer.Option(help="Output: of the last exit, of the best ensemble of exits, or of the first confident exit."),
     ] = "last",
     exit_rule: ExitRuleOption = "max_prob",
     target_top1: Annotated[
         float | None,
-        typer.Option(help="Early exits: required validation accuracy in %; default: that of the last exit."),
+        typer.Option(help="Early exits: smallest validation accuracy in %; default: that of the last exit."),
     ] = None,
-    target_macs: Annotated[float | None, typer.Option(help="Early exits: limit of the mean MACs per image.")] = None,
-    quantize: Annotated[str | None, typer.Option(help="int8: add a quantised ONNX file.")] = None,
+    target_macs: Annotated[float | None, typer.Option(help="Early exits: largest mean MACs of an image.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="int8: also write a quantized ONNX file.")] = None,
     max_int8_loss: Annotated[
         float | None,
         typer.Option(

@@ -130,7 +130,8 @@ class BundleRunner:
 
 def exporter_of(model: ModelFiles) -> Exporter:
     """The plugin that wrote a model's files."""
-    return registry.load(registry.EXPORTERS, model.exporter)
+    exporter: Exporter = registry.load(registry.EXPORTERS, model.exporter)
+    return exporter
 
 
 def sha256(path: Path) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -25,8 +24,8 @@ from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate
 from ..execution.provenance import code_versions
+from ..execution.records import TRAINED
 from ..execution.run_folder import locked, open_run_folder, read_run_file
-from ..execution.training_run import TRAINED
 from ..exits.weights import exit_weights
 from ..models.subnet import Subnet
 from ..phases.base import StepSettings
@@ -196,7 +195,7 @@ class FineTuning:
         folders = self.details()["steps"][0]
         tuned = self._stage(TUNE, folders[TUNE], self.data, None, context)
         epochs = tuned["best_epoch"] + 1
-        everything = replace(self.data, train=merged(self.data.train, self.data.validation))
+        everything = replace(self.data, train=self.data.train.joined(self.data.validation))
         self._stage(FINAL, folders[FINAL], everything, epochs, context)
         before = None if self.options.from_scratch else self._top1(self.start(), self.data.validation)
         record = {
@@ -258,7 +257,8 @@ class FineTuning:
     def _teacher(self) -> Teacher:
         """The maximal network of the run with all of its exits, or `NoTeacher`."""
         if not self.options.distill:
-            return registry.load(registry.TEACHERS, "none")
+            null: Teacher = registry.load(registry.TEACHERS, "none")
+            return null
         recipe = self.run.config.recipe
         teacher: Teacher = registry.load(registry.TEACHERS, "fixed")
         supernet = self.run.supernet(self.subnet.step).to(self.fabric.device)
@@ -293,15 +293,6 @@ def _copy(net: Subnet) -> Subnet:
     copied = build_subnet(net.config)
     copied.load_state_dict(net.state_dict())
     return copied
-
-
-def merged(first: Split, second: Split) -> Split:
-    """The images of two splits as one; a view if they share their array, else a copy."""
-    labels = np.concatenate([first.labels, second.labels])
-    if first.images is second.images and first.rows is not None and second.rows is not None:
-        return Split(first.images, labels, np.concatenate([first.rows, second.rows]))
-    pixels = [split.pixels(np.arange(len(split))) for split in (first, second)]
-    return Split(np.concatenate(pixels), labels)
 
 
 def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) -> dict[str, Any]:
