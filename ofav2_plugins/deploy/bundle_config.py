@@ -11,7 +11,7 @@ from .preprocessing import Preprocessing
 CONFIG, WEIGHTS, CARD, VERIFICATION = "config.json", "model.safetensors", "card.md", "verification.json"
 
 INT8 = "onnx-int8"
-"""The quantised network's name among a bundle's formats."""
+"""The quantized network's name among a bundle's formats."""
 
 Output = Literal["last", "ensemble", "early"]
 

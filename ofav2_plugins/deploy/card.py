@@ -140,7 +140,7 @@ def _int8(measured: dict[str, Any]) -> str:
     else:
         rows.append(("int8", f"{figures['val_top1']:.2f} %", f"{measured['top1'][INT8]:.2f} %"))
     text = (
-        "## int8\n\nStatic quantisation per channel, calibrated on training images, batch norms folded.\n\n"
+        "## int8\n\nStatic quantization per channel, calibrated on training images, batch norms folded.\n\n"
         + _table(("", "validation accuracy", "test accuracy"), rows)
         + f"\n\nOperators that ONNX Runtime computes in float: {kept}."
     )

@@ -116,7 +116,7 @@ def export_bundle(
             progress(f"exporting {exporter.name}")
             config = _with_model(config, exporter.name, export_model(network, exporter, folder))
         if options.quantize:
-            progress("quantising to int8")
+            progress("quantizing to int8")
             config = _with_model(config, INT8, quantize_model(config.models["onnx"], folder, source))
         progress("measuring accuracy and latency")
         measured = measure_bundle(config, folder, source, decision, options.threads, options.max_int8_loss)
