@@ -159,7 +159,8 @@ def _thresholds(confidences: np.ndarray) -> np.ndarray:
     below = np.concatenate([[distinct[0] - 1], distinct[:-1]])
     quantiles = np.quantile(confidences, np.linspace(0, 1, THRESHOLDS), method="lower")
     chosen = np.unique(np.searchsorted(distinct, quantiles))
-    return (distinct[chosen] + below[chosen]) / 2
+    thresholds: np.ndarray = (distinct[chosen] + below[chosen]) / 2
+    return thresholds
 
 
 def choose_point(
