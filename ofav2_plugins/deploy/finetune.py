@@ -23,7 +23,7 @@ from ..data.base import DataSplits, Split
 from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate
-from ..execution.provenance import code_versions
+from ..execution.provenance import code_versions, current_provenance
 from ..execution.records import TRAINED
 from ..execution.run_folder import locked, open_run_folder, read_run_file
 from ..exits.weights import exit_weights
@@ -308,7 +308,13 @@ def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) 
     fabric = make_fabric(options.device)
     tuning = FineTuning(source, options, fabric)
     open_run_folder(
-        options.out, "finetune", tuning.identity(), fabric, options.resume, options.accept_changes, tuning.details()
+        options.out,
+        "finetune",
+        tuning.identity(),
+        current_provenance(fabric),
+        options.resume,
+        options.accept_changes,
+        tuning.details(),
     )
     say: Callable[[str], None] = lambda text: console.print(text, style="yellow")  # noqa: E731
     with ExitStack() as stack:
