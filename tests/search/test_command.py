@@ -22,6 +22,7 @@ from ofav2_plugins.errors import UserError
 from ofav2_plugins.evaluation.accuracy import Evaluator
 from ofav2_plugins.evaluation.candidates import Candidate
 from ofav2_plugins.evaluation.latency_table import FORMAT, Correction, LatencyTable, Validation, table_text
+from ofav2_plugins.executors.serial import Serial
 from ofav2_plugins.search.results import search_content
 from ofav2_plugins.search.session import Search, SearchContext
 from ofav2_plugins.search.settings import SearchSettings
@@ -54,6 +55,14 @@ def found(trained):
     out = trained.parent / "search"
     output = call("search", trained, "--out", out, *SMALL, "--budgets", "2e5,4e5,1e6")
     return json.loads((out / "search.json").read_text()), out, output
+
+
+def test_with_json_standard_output_is_the_content_of_search_json(found, trained):
+    content, out, _ = found
+    options = ["--out", out, *SMALL, "--budgets", "2e5,4e5,1e6", "--resume", "--json"]
+    result = CliRunner().invoke(app, list(map(str, ["search", trained, *options])), catch_exceptions=False)
+    shown = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert shown["front"] == content["front"]
 
 
 def test_search_finds_a_front_and_prints_the_table_and_the_next_command(found, trained):
@@ -133,7 +142,7 @@ def test_test_images_change_nothing_but_the_reported_accuracy(found, trained, tm
     order = np.random.default_rng(0).permutation(len(evaluator.data.test))
     test = replace(evaluator.data.test, labels=evaluator.data.test.labels[order])
     evaluator.data = replace(evaluator.data, test=test)
-    result = search.result(SearchContext(tmp_path, Reporter(Console(quiet=True), 1), StopRequest()))
+    result = search.result(SearchContext(tmp_path, Reporter(Console(quiet=True), 1), StopRequest(), Serial()))
     wrong = json.loads(json.dumps(search_content(result, {})))
     assert '"val_top1"' in (samples := (tmp_path / "samples.jsonl").read_text()) and '"top1"' not in samples
     assert [row["top1"] for row in right["front"]] != [row["top1"] for row in wrong["front"]]
