@@ -12,6 +12,7 @@ from .options import (
     AcceptChangesOption,
     DeviceOption,
     EnergyOption,
+    LoggerOption,
     MemoryOption,
     OutOption,
     OverridesOption,
@@ -22,6 +23,7 @@ from .options import (
     TensorBoardOption,
     ThreadsOption,
     WorkersOption,
+    logging_options,
     recipe_overrides,
     with_settings,
 )
@@ -41,19 +43,19 @@ def ablate(
     workers: WorkersOption = 1,
     memory: MemoryOption = None,
     save_every: SaveEveryOption = 300,
+    loggers: LoggerOption = None,
     tensorboard: TensorBoardOption = False,
     energy: EnergyOption = None,
 ) -> None:
     """Train and compare the arms of a study; writes results.json and report.html into --out."""
     from ..study.schema import load_study, study_arms
     from ..study.session import Session, SessionOptions
-    from ..training.context import LoggingOptions
     from .runs import run_and_report
 
     loaded = load_study(study)
     given = overrides or []
     arms = study_arms(loaded, recipe_overrides(given))
-    logging = LoggingOptions(save_every, tensorboard, energy)
+    logging = logging_options(save_every, loggers, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, logging)
     name, dataset, baseline = Path(study).stem, with_settings(loaded.dataset, "dataset", given), loaded.baseline
     session = Session("ablate", name, arms, dataset, root, baseline, loaded.about)

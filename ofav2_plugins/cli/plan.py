@@ -50,7 +50,8 @@ def plan(
     steps = arm.plan(arm.build(n_classes=2).space)
     hours = {} if dataset is None else _hours(arm, with_settings(dataset, "dataset", overrides or []), root, device)
     if as_json:
-        entries = [step.to_dict() | ({"hours": hours[step.name]} if hours else {}) for step in steps]
+        changes = {"plugins": found} if (found := arm.recipe.plugin_changes()) else {}
+        entries = [step.to_dict() | ({"hours": hours[step.name]} if hours else {}) | changes for step in steps]
         typer.echo(json.dumps(entries, indent=1))
         return
     print_plan(arm, steps, hours)
@@ -80,9 +81,12 @@ def print_plan(arm: RunConfig, steps: Sequence[PlannedStep], hours: Mapping[str,
             step.teacher or "none",
             *([f"{hours[step.name]:.2f}"] if hours else []),
         )
-    chosen = {"distillation": arm.recipe.distillation, "teacher": arm.recipe.teacher}
+    recipe = arm.recipe
+    chosen = {"distillation": recipe.distillation, "teacher": recipe.teacher, "optimizer": recipe.optimizer}
+    parts = [f"{field}: {describe_reference(value)}" for field, value in chosen.items()]
+    parts += [f"augmentation: {' + '.join(map(describe_reference, recipe.augmentations)) or 'none'}"]
     console.print(table)
-    console.print(", ".join(f"{field}: {describe_reference(value)}" for field, value in chosen.items()), markup=False)
+    console.print(", ".join(parts), markup=False, soft_wrap=True)
     if hours:
         total = sum(hours.values())
         console.print(f"about {total:.1f} hours on this machine, estimated from a few batches of each step")

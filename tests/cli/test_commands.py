@@ -64,7 +64,7 @@ def test_the_json_schemas_describe_the_fields():
     recipe = json.loads(ofav2("recipe", "show", "quick", "--schema").stdout)
     assert {"width_mult", "phases", "teacher"} <= set(recipe["properties"])
     assert recipe["additionalProperties"] is False
-    assert recipe["$defs"]["Optimizer"]["additionalProperties"] is False
+    assert recipe["$defs"]["Evaluation"]["additionalProperties"] is False
     study = json.loads(ofav2("study", "schema").stdout)
     assert set(study["required"]) == {"dataset", "recipe", "baseline", "arms"}
     for schema, files in ((recipe, recipes.FOLDER), (study, studies.FOLDER)):
