@@ -151,7 +151,7 @@ EXTRAS = {
     "openvino": ["openvino>=2025.0"],
     "energy": ["codecarbon>=2.7"],
     "tensorboard": ["tensorboard>=2.16"],
-    "mlflow": ["mlflow-skinny>=2.14"],  # the client of mlflow; the full package works as well
+    "mlflow": ["mlflow>=2.14"],
     "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.25"],
     "release": ["build>=1.0", "twine>=5.0", "pre-commit>=3.5"],
 }

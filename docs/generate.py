@@ -77,7 +77,7 @@ def yaml_page() -> str:
         "and check files: write the schema to a file and start the YAML file with",
         "`# yaml-language-server: $schema=recipe.schema.json`.",
     ]
-    models = [Recipe, recipes.StepRecipe, recipes.PhaseRecipe, recipes.ExitWeights, recipes.Optimizer]
+    models = [Recipe, recipes.StepRecipe, recipes.PhaseRecipe, recipes.ExitWeights]
     for model in [*models, recipes.Evaluation, Study, ArmSpec]:
         lines += ["", f"## {model.__name__}", "", *fields(model)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Contract of `ofav2.augmentations`, and how several of them are applied one after the other."""
+"""Contract of `ofav2.augmentations`, and their application in order."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..plugin import Plugin
 
 @dataclass(frozen=True)
 class BatchContext:
-    """What an augmentation may depend on besides the images and labels.
+    """The inputs of an augmentation besides the images and labels.
 
     Args:
         n_images: Number of images in the batch, of all ranks together.
         part: The images of this rank within the batch.
         resolution: The resolution of the batch in pixels.
         n_classes: Number of classes.
-        seed_parts: All random numbers must come from generators seeded by these (see `utils.seeding`): the batch is
-            then the same in every run with the same seed, and in a run that resumes in the middle of an epoch.
+        seed_parts: The seed of all random numbers (see `utils.seeding`), so that a batch is the same in every run with
+            the same seed, also in a run that resumes within an epoch.
     """
 
     n_images: int
@@ -44,8 +44,8 @@ class Augmentation(Plugin, ABC):
     def apply(self, images: Tensor, labels: Tensor, context: BatchContext) -> tuple[Tensor, Tensor]:
         """The transformed images and labels.
 
-        With several ranks each image must be transformed as in a single process (draw for all `n_images`, apply to
-        `part`), except where images of a batch are mixed.
+        With several ranks, each image must be transformed as in a single process (draw for all `n_images`, apply to
+        `part`), except if images of a batch are mixed.
 
         Args:
             images: float [N, C, S, S] in 0..255, this rank's part of the batch; S is the stored size or `resolution`.
@@ -61,13 +61,13 @@ class Augmentation(Plugin, ABC):
 def augment(
     images: Tensor, labels: Tensor, augmentations: Sequence[Augmentation], context: BatchContext
 ) -> tuple[Tensor, Tensor]:
-    """Apply augmentations in order, then resize to the batch's resolution if none of them has.
+    """Apply augmentations in order, then resize to the batch's resolution if none of them did.
 
     Args:
         images: float [N, C, S, S] in 0..255.
         labels: int64 [N].
         augmentations: In order; each but the first draws from its own seed.
-        context: What they may depend on.
+        context: Their other inputs.
     """
     for number, augmentation in enumerate(augmentations):
         seed_parts = (*context.seed_parts, number) if number else context.seed_parts

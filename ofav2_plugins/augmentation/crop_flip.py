@@ -48,7 +48,7 @@ def crop_parameters(n: int, side: int, min_scale: float, flip: bool, generator: 
     pixels, for all images at once: area uniform in [min_scale, 1], log aspect ratio uniform in log [3/4, 4/3], sizes
     rounded to pixels; the first of 10 attempts that fits, or else the whole image.
     """
-    # In numpy: on arrays this small, its operations take a third of the time of torch's.
+    # In numpy: on arrays of this size, its operations take a third of the time of torch's.
     draws = torch.rand(n, 2 * ATTEMPTS + 3, generator=generator).double().numpy()
     area = side**2 * (min_scale + (1 - min_scale) * draws[:, :ATTEMPTS])  # [n, ATTEMPTS], as is the ratio
     low, high = np.log(RATIOS)
@@ -70,9 +70,9 @@ def random_crop(images: Tensor, crops: Tensor, resolution: int, min_scale: float
     size = math.ceil(resolution / math.sqrt(min_scale * max(min_scale, 3 / 4)))
     if images.shape[-1] > max(1.5 * resolution, size):
         images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    # Where crops may be small that leaves the large ones too many pixels: average `finer` x `finer` samples of them.
+    # If crops may be small, the large ones still have too many pixels: average `finer` x `finer` samples of them.
     finer = math.ceil(images.shape[-1] / (1.5 * resolution))
-    # The sampling points in grid_sample's -1..1, x and y apart: affine_grid would take ten times as long.
+    # The sampling points in grid_sample's range -1..1, x and y separately: affine_grid would take ten times as long.
     centres = (2 * torch.arange(finer * resolution) + 1) / (finer * resolution) - 1
     width, height, left, top, mirrored = crops.T.unsqueeze(-1)
     x = width * mirrored * centres + 2 * left + width - 1

@@ -15,6 +15,7 @@ from pydantic import (
     PlainSerializer,
     Tag,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -169,6 +170,18 @@ Augmentations = Annotated[Any, BeforeValidator(_check_augmentations), PlainSeria
 """One augmentation or a list of them, applied in order; an empty list only resizes."""
 
 
+def _default_optimizer(value: Any) -> Any:
+    """Settings without a name are those of the default optimizer."""
+    return {"name": "sgd", **value} if isinstance(value, Mapping) and "name" not in value else value
+
+
+OptimizerField: Any = Annotated[
+    plugin_field(registry.OPTIMIZERS),
+    BeforeValidator(_default_optimizer),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]}),
+]
+
+
 class Evaluation(StrictModel):
     """How many subnets are measured, and how.
 
@@ -204,7 +217,7 @@ class Recipe(StrictModel):
     distillation: plugin_field(registry.DISTILLATION) = "soft_ce"  # type: ignore[valid-type]
     kd_ratio: AtLeast0 = 1.0
     exit_weights: ExitWeights = ExitWeights()
-    optimizer: plugin_field(registry.OPTIMIZERS) = "sgd"  # type: ignore[valid-type]
+    optimizer: OptimizerField = "sgd"
     augmentation: Augmentations = "crop_flip"
     idle_parameters: Literal["keep", "momentum"] = "keep"
     evaluation: Evaluation = Evaluation()

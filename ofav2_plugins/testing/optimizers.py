@@ -34,8 +34,8 @@ def check_optimizer(plugin: Optimizer) -> None:
         _train(resumed, range(stop, WARMUP + BATCHES))
         for name, value in whole.net.state_dict().items():
             assert torch.equal(resumed.net.state_dict()[name], value), (
-                f"{plugin.name}: a training that resumes from a checkpoint after {stop} batches must be exactly like an "
-                f"uninterrupted one, but {name} differs"
+                f"{plugin.name}: a training resumed from a checkpoint after {stop} batches must equal an uninterrupted "
+                f"one exactly, but {name} differs"
             )
 
 

@@ -118,8 +118,10 @@ def test_jsonl_is_part_of_every_run():
     assert [logger.name for logger in load_loggers(["jsonl"])] == ["jsonl"]
 
 
-def test_mlflow_has_settings_metrics_and_results_of_a_resumed_run(tmp_path):
+def test_mlflow_has_settings_metrics_and_results_of_a_resumed_run(tmp_path, monkeypatch):
     from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # needs no database driver
 
     uri = f"file:{tmp_path / 'store'}"
     run = ["train", "--supernet", "EE_B", "--out", tmp_path / "run", "--threads", 1, "--logger", f"mlflow,uri={uri}",

@@ -19,8 +19,8 @@ from ofav2_plugins.training.run_config import RunConfig
 RECIPE = """\
 description: made
 batch_size: 8
-optimizer: {name: sgd,
-  momentum: 0.9}
+optimizer:
+  momentum: 0.9
 phases:
   full:
     epochs: 3
