@@ -19,7 +19,7 @@ from ofav2_plugins import registry
 from ofav2_plugins.cli import main as cli
 from ofav2_plugins.recipes import schema as recipes
 from ofav2_plugins.recipes.schema import Recipe
-from ofav2_plugins.study.schema import ArmSpec, Study
+from ofav2_plugins.study.schema import ArmSpec, Study, StudySearch
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -78,7 +78,7 @@ def yaml_page() -> str:
         "`# yaml-language-server: $schema=recipe.schema.json`.",
     ]
     models = [Recipe, recipes.StepRecipe, recipes.PhaseRecipe, recipes.ExitWeights]
-    for model in [*models, recipes.Evaluation, Study, ArmSpec]:
+    for model in [*models, recipes.Evaluation, Study, ArmSpec, StudySearch]:
         lines += ["", f"## {model.__name__}", "", *fields(model)]
     return "\n".join(lines) + "\n"
 

@@ -58,5 +58,5 @@ def ablate(
     logging = logging_options(save_every, loggers, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, logging)
     name, dataset, baseline = Path(study).stem, with_settings(loaded.dataset, "dataset", given), loaded.baseline
-    session = Session("ablate", name, arms, dataset, root, baseline, loaded.about)
+    session = Session("ablate", name, arms, dataset, root, baseline, loaded.about, loaded.search)
     run_and_report(session, options)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -191,7 +190,7 @@ class FineTuning:
         folders = self.details()["steps"][0]
         tuned = self._stage(TUNE, folders[TUNE], self.data, None, context)
         epochs = tuned["best_epoch"] + 1
-        everything = replace(self.data, train=merged(self.data.train, self.data.validation))
+        everything = replace(self.data, train=self.data.train.joined(self.data.validation))
         self._stage(FINAL, folders[FINAL], everything, epochs, context)
         before = None if self.options.from_scratch else self._top1(self.start(), self.data.validation)
         record = {
@@ -287,15 +286,6 @@ def _copy(net: Subnet) -> Subnet:
     copied = build_subnet(net.config)
     copied.load_state_dict(net.state_dict())
     return copied
-
-
-def merged(first: Split, second: Split) -> Split:
-    """The images of two splits as one; a view if they share their array, else a copy."""
-    labels = np.concatenate([first.labels, second.labels])
-    if first.images is second.images and first.rows is not None and second.rows is not None:
-        return Split(first.images, labels, np.concatenate([first.rows, second.rows]))
-    pixels = [split.pixels(np.arange(len(split))) for split in (first, second)]
-    return Split(np.concatenate(pixels), labels)
 
 
 def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) -> dict[str, Any]:

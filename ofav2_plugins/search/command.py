@@ -27,7 +27,7 @@ from .profiling import this_machine
 from .results import search_content
 from .samples import SAMPLES
 from .session import CANDIDATES, Search, SearchContext
-from .settings import SearchSettings
+from .settings import ACCURACIES, SearchSettings
 from .workers import MeterSource
 
 
@@ -69,12 +69,22 @@ class SearchCall:
 
 
 def run_search(call: SearchCall, settings: SearchSettings, console: Console) -> dict[str, Any]:
-    """Search, write everything into the folder and print the table; returns what search.json holds.
+    """Search, write everything into the folder and print the table; returns the content of search.json.
 
     Raises:
         UserError: An unfinished or unknown training, impossible limits, a wrong table, a folder of something else.
         KeyboardInterrupt: Stopped; everything measured so far is saved.
     """
+    content, archs = search_into_folder(call, settings, console)
+    print_budgets(content, archs, console)
+    _print_next(call, content, archs, console)
+    return content
+
+
+def search_into_folder(
+    call: SearchCall, settings: SearchSettings, console: Console
+) -> tuple[dict[str, Any], list[Path]]:
+    """`run_search` without the table; returns the content of search.json and the architectures' files."""
     keep_freed_memory()
     if call.threads is not None or call.workers > 1:
         torch.set_num_threads(call.threads or max(1, torch.get_num_threads() // call.workers))
@@ -100,10 +110,7 @@ def run_search(call: SearchCall, settings: SearchSettings, console: Console) -> 
     ):
         result = search.result(SearchContext(call.out, reporter, stop, call.workers))
     content = search_content(result, environment(fabric))
-    archs = write_search(content, search, call.out)
-    print_budgets(content, archs, console)
-    _print_next(call, content, archs, console)
-    return content
+    return content, write_search(content, search, call.out)
 
 
 def searched_step(run: OpenRun, step: str | None) -> str:
@@ -156,20 +163,23 @@ def print_budgets(content: dict[str, Any], archs: list[Path], console: Console) 
     """The table of the subnets to take."""
     if not content["budgets"]:
         return
+    accuracy = next(name for name in content["objectives"] if name in ACCURACIES)
+    costs = {"macs": "MACs", "params": "params", "memory_mib": "MiB", "latency_ms": "ms", "expected_macs": "exp. MACs"}
+    shown = [name for name in costs if any(net.get(name) is not None for net in content["front"])]
     label = METRICS[content["budgets"][0]["metric"]].label
-    columns = ("at most", "top-1 %", "val. %", "MACs", "params", "MiB", "ms", "px", "file")
-    table = Table(*columns, box=None, title=f"The best subnet by {label}; top-1 on test images, chosen by validation")
+    table = Table("at most", "top-1 %", "val. %", *(costs[name] for name in shown), "px", "file", box=None)
     for row in content["budgets"]:
         if row["front"] is None:
             table.add_row(figure(row["budget"]), "no architecture")
             continue
         net = content["front"][row["front"]]
-        costs = [figure(net[name]) for name in ("macs", "params", "memory_mib", "latency_ms")]
-        accuracies = (f"{net['top1']:.2f}", f"{net['val_top1']:.2f}")
-        table.add_row(
-            figure(row["budget"]), *accuracies, *costs, str(net["resolution"]), f"archs/{archs[row['front']].name}"
-        )
-    console.print(table)
+        accuracies = (f"{net[name]:.2f}" for name in (accuracy, accuracy.replace("top1", "val_top1")))
+        values = (figure(net[name]) for name in shown)
+        file = f"archs/{archs[row['front']].name}"
+        table.add_row(figure(row["budget"]), *accuracies, *values, str(net["resolution"]), file)
+    early = " with early exit" if accuracy == "expected_top1" else ""
+    title = f"The best subnet within each budget of {label}, chosen on validation images; top-1 on test images{early}"
+    console.print(title, table, sep="\n")
 
 
 def _print_next(call: SearchCall, content: dict[str, Any], archs: list[Path], console: Console) -> None:

@@ -56,6 +56,7 @@ class _Row(_Part):
     steps: list[str] | None = None
     phases: list[_Phase] | None = None
     error: str | None = None
+    search: dict[str, Any] | None = None
 
 
 class _Study(_Part):

@@ -81,6 +81,17 @@ class StudyResults:
         self.failed.append(config.name)
         self.reporter.line(f"{config.name}, seed {config.seed}, failed: {reason}")
 
+    def row(self, config: RunConfig) -> dict[str, Any]:
+        """The row of a run; empty if it has none yet."""
+        return self._rows.get((config.name, config.seed), {})
+
+    def add_search(self, config: RunConfig, found: dict[str, Any]) -> None:
+        """Add the result of the search of a finished run, or {"error": the reason of its failure}."""
+        self.row(config)["search"] = found
+        if "error" in found:
+            self.failed.append(config.name)
+        self.write()
+
     def write(self) -> None:
         """Write results.json."""
         if self.fabric.is_global_zero and self.content["rows"]:

@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..models.spec import resolve_spec
 from ..plugin import PluginRef
 from ..recipes.schema import Recipe, load_recipe, plugin_field
+from ..search.settings import EXPECTED, SearchSettings
 from ..training.run_config import RunConfig
 from ..utils.yaml_files import Override, StrictModel, find_data_file, load_model, overlap, override_key, override_text
 
@@ -53,6 +54,21 @@ class ArmSpec(StrictModel):
     seeds: Seeds | None = None
 
 
+class StudySearch(SearchSettings):
+    """How every arm is searched after its last step: settings of `ofav2 search`.
+
+    Without `budgets` these are a quarter, a half and all of the largest cost of the baseline.
+    """
+
+    @model_validator(mode="after")
+    def _comparable(self) -> StudySearch:
+        if wrong := sorted(self.metrics & {*EXPECTED, "latency_ms"}):
+            raise ValueError(f"a study cannot search by {wrong[0]}; use macs, params or memory, or `ofav2 search`")
+        if self.cost is None:
+            raise ValueError(f"objectives must include a cost (macs, params or memory), but got {self.objectives}")
+        return self
+
+
 class Study(StrictModel):
     """A paired comparison of arms on one dataset with one recipe."""
 
@@ -63,6 +79,7 @@ class Study(StrictModel):
     seeds: Seeds = [0]
     baseline: str
     arms: list[ArmSpec] = Field(min_length=1)
+    search: StudySearch | None = None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -112,6 +129,9 @@ def study_arms(study: Study, overrides: Sequence[Override] = ()) -> list[RunConf
         UserError: A supernet, plugin or recipe field is unknown, or an override contradicts an arm; names the arm.
     """
     registry.load(registry.DATASETS, study.dataset)
+    if study.search is not None:
+        registry.load(registry.SEARCHERS, study.search.searcher)
+        registry.load(registry.PREDICTORS, study.search.predictor)
     arms = []
     for spec in study.arms:
         try:

@@ -21,13 +21,16 @@ from ..execution.training_run import TrainingRun, load_data
 from ..executors.processes import WorkerSetup, check_memory, check_workers, run_in_workers
 from ..executors.serial import run_arms
 from ..plugin import describe_reference, to_reference
+from ..search.command import SearchCall
 from ..training.context import LoggingOptions, RunContext
 from ..training.run_config import RunConfig
 from ..utils.distributed import make_fabric
 from ..utils.memory import keep_freed_memory
 from ..utils.progress import Reporter, say
 from ..utils.signals import stop_on_signals
+from .arm_search import CheckedSearch, check_search, search_runs
 from .results_writer import StudyResults
+from .schema import StudySearch
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Session:
         root: The folder of the dataset.
         baseline: The arm that the others are compared with.
         about: "description" of the study, and "factors" (arm -> its difference from the baseline), for the report.
+        search: How every run is searched after its last step; None searches none.
     """
 
     kind: str
@@ -78,6 +82,7 @@ class Session:
     root: Path | None
     baseline: str
     about: Mapping[str, Any] = field(default_factory=dict)
+    search: StudySearch | None = None
 
     def study(self) -> dict[str, Any]:
         """The description of the study in the results and the report."""
@@ -131,6 +136,7 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
         data = load_data(session.dataset, session.root, session.arms[0].recipe.validation_fraction)
     runs = _runs(session, data, out / "steps", fabric)
     check_memory(options.memory_gib)
+    checked = _checked_search(session, runs, data, fabric)
     resume = options.resume or not first
     with fabric.rank_zero_first():
         resumed = open_run_folder(
@@ -150,14 +156,43 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
             held.enter_context(locked(out))
         stop = held.enter_context(stop_on_signals(lambda text: say(console, text, "yellow")))
         reporter = held.enter_context(Reporter(console, sum(run.work() for run in runs)))
-        results = StudyResults(runs, out, fabric, session.study(), reporter)
+        study = session.study() | ({"search": checked.settings.identity()} if checked else {})
+        results = StudyResults(runs, out, fabric, study, reporter)
         held.callback(results.write)
         context = RunContext(reporter, stop, options.logging)
         if options.workers > 1:
             run_in_workers(runs, results, context, _worker_setup(session, options), options.workers, options.memory_gib)
         else:
             run_arms(runs, results, context)
+    if checked is not None:
+        with locked(out):
+            search_runs(_search_call(session, options), checked, results, console)
     return results
+
+
+def _checked_search(
+    session: Session, runs: Sequence[TrainingRun], data: DataSplits, fabric: Fabric
+) -> CheckedSearch | None:
+    if session.search is None:
+        return None
+    if fabric.world_size > 1:
+        raise UserError(
+            "a study with a search section must run in one process, but got several by torchrun; remove the section "
+            "and search the runs later with `ofav2 search`, or use --workers"
+        )
+    return check_search(session.search, runs, session.baseline, data)
+
+
+def _search_call(session: Session, options: SessionOptions) -> SearchCall:
+    return SearchCall(
+        run=options.out,
+        out=options.out / "search",
+        root=session.root,
+        accept_changes=options.accept_changes,
+        workers=options.workers,
+        device=options.device,
+        threads=options.threads,
+    )
 
 
 def _runs(session: Session, data: DataSplits, steps_folder: Path, fabric: Fabric) -> list[TrainingRun]:

@@ -7,15 +7,13 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
 from support.deployment import assert_refused, command
 
 import ofav2_plugins as ofav2
-from ofav2_plugins.data.base import Split
 from ofav2_plugins.deploy.bundle import open_bundle
-from ofav2_plugins.deploy.finetune import finetuned_networks, merged
+from ofav2_plugins.deploy.finetune import finetuned_networks
 
 
 def arguments(work, out, *more: str) -> tuple[object, ...]:
@@ -74,15 +72,3 @@ def test_wrong_input(work, tuned, tmp_path):
     export = ("export", tuned, "--out", tmp_path / "b", "--arch", tmp_path / "other.json")
     assert_refused(*export, words=("fine-tuned for another architecture",))
     assert not (tmp_path / "b").exists() and not (tmp_path / "t").exists()
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_merged_splits_have_the_images_of_both(shared):
-    images = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=np.uint8)
-    labels = np.arange(6)
-    whole = Split(images, labels)
-    first = whole.take(np.array([4, 0, 2]))
-    second = (whole if shared else Split(images.copy(), labels)).take(np.array([1, 5]))
-    both = merged(first, second)
-    assert both.labels.tolist() == [4, 0, 2, 1, 5]
-    np.testing.assert_array_equal(both.pixels(np.arange(5)), images[[4, 0, 2, 1, 5]])
