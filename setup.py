@@ -114,7 +114,7 @@ REQUIRES = [
     "numpy>=1.26",
     "lightning-fabric>=2.4",
     "torchmetrics>=1.4",
-    "pydantic>=2.6",
+    "pydantic>=2.7",
     "safetensors>=0.4.3",
     "packaging>=23.0",  # safetensors' torch door imports it undeclared
     "typer>=0.12",
@@ -124,6 +124,8 @@ REQUIRES = [
 ]
 
 SEARCH = ["lightgbm>=4.3", "scikit-learn>=1.4", "pymoo>=0.6.1.6"]
+
+NOTEBOOKS = ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
 
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"]
 
@@ -139,11 +141,13 @@ EXTRAS = {
         "mypy>=1.11",
         "setuptools>=68",
         "wheel",
+        "pytest-cov>=5.0",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
         "mlflow-skinny>=2.14",  # the client of mlflow, without its server
         *SEARCH,
         *EXPORT,
+        *NOTEBOOKS,
     ],
     "search": SEARCH,
     "export": EXPORT,
@@ -152,7 +156,8 @@ EXTRAS = {
     "energy": ["codecarbon>=2.7"],
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=2.14"],
-    "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.25"],
+    "notebooks": [*NOTEBOOKS, "jupyterlab>=4.0"],
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.25"],
     "release": ["build>=1.0", "twine>=5.0", "pre-commit>=3.5"],
 }
 

@@ -112,7 +112,8 @@ def load_all(namespace: str, plugins: Sequence[Any] | None = None) -> dict[str, 
 
 def config_of(namespace: str, plugin: Any) -> dict[str, Any]:
     """Name and all settings of a plugin, defaults included (a cache-key input)."""
-    return load(namespace, plugin).config()
+    config: dict[str, Any] = load(namespace, plugin).config()
+    return config
 
 
 @contextmanager
@@ -237,4 +238,5 @@ def load_class(namespace: str, name: str) -> type:
 def contract_of(namespace: str) -> type:
     """The base class of a namespace. Imported here, because listing names must not import torch."""
     folder, name = _CONTRACTS[namespace]
-    return getattr(importlib.import_module(f"ofav2_plugins.{folder}.base"), name)
+    contract: type = getattr(importlib.import_module(f"ofav2_plugins.{folder}.base"), name)
+    return contract

@@ -73,8 +73,13 @@ def search(
     workers: Annotated[int, typer.Option(min=1, help="Processes that measure at the same time.")] = 1,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print search.json at the end; progress goes to the error stream.")
+    ] = False,
 ) -> None:
     """Find the best subnets of a trained supernet under hard limits; writes search.json and report.html."""
+    from rich.console import Console
+
     from ..search.command import SearchCall, run_search
     from ..search.settings import SearchSettings
     from ..utils.yaml_files import validate
@@ -118,7 +123,9 @@ def search(
         threads=threads,
     )
     with stopped(out):
-        run_search(call, settings, console)
+        run_search(call, settings, Console(stderr=True) if as_json else console)
+    if as_json:
+        typer.echo((out / "search.json").read_text(encoding="utf-8"), nl=False)
 
 
 def _numbers(text: str) -> list[float]:

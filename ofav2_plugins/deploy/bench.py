@@ -84,6 +84,7 @@ def _up_to(runner: BundleRunner, position: int) -> Callable[[np.ndarray], object
         for segment in runner.chain[: position + 1]:
             outputs = segment(x)
             x = outputs[0]
-        return outputs[-1]
+        logits: np.ndarray = outputs[-1]
+        return logits
 
     return run

@@ -141,7 +141,8 @@ def _eager(net: Any) -> Segment:
 
 def exporter_of(model: ModelFiles) -> Exporter:
     """The plugin that wrote a model's files."""
-    return registry.load(registry.EXPORTERS, model.exporter)
+    exporter: Exporter = registry.load(registry.EXPORTERS, model.exporter)
+    return exporter
 
 
 def sha256(path: Path) -> str:

@@ -116,7 +116,9 @@ def _ensemble(measured: _Measured, weights: Any) -> Decision:
     best = found[0]
 
     def summed(logits: Sequence[np.ndarray]) -> np.ndarray:
-        return np.sum([weight * logits[e] for weight, e in zip(best.weights, best.exits, strict=True)], axis=0)
+        weighted = [weight * logits[e] for weight, e in zip(best.weights, best.exits, strict=True)]
+        total: np.ndarray = np.sum(weighted, axis=0)
+        return total
 
     temperature = fit_temperature(summed(measured.val_logits), measured.val_labels)
     exit = BundleExit(number=numbers[best.exits[-1]], temperature=temperature, threshold=None, macs=best.macs)

@@ -24,8 +24,8 @@ from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate
 from ..execution.provenance import code_versions
+from ..execution.records import TRAINED
 from ..execution.run_folder import locked, open_run_folder, read_run_file
-from ..execution.training_run import TRAINED
 from ..exits.weights import exit_weights
 from ..models.subnet import Subnet
 from ..phases.base import StepSettings
@@ -251,7 +251,8 @@ class FineTuning:
     def _teacher(self) -> Teacher:
         """The maximal network of the run with all of its exits, or nobody."""
         if not self.options.distill:
-            return registry.load(registry.TEACHERS, "none")
+            null: Teacher = registry.load(registry.TEACHERS, "none")
+            return null
         recipe = self.run.config.recipe
         teacher: Teacher = registry.load(registry.TEACHERS, "fixed")
         supernet = self.run.supernet(self.subnet.step).to(self.fabric.device)

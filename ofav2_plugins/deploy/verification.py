@@ -61,7 +61,7 @@ def verify_in_fresh_process(request: VerificationRequest) -> dict[str, Any]:
     done = subprocess.run(command, input=json.dumps(asdict(request)), capture_output=True, text=True)
     lines = done.stdout.strip().splitlines()
     try:
-        answer = json.loads(lines[-1])
+        answer: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError):
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise RunError(f"the verification of the bundle could not run: {reason}") from None

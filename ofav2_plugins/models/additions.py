@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from .. import registry
 from ..branches.base import Branch
 from ..errors import UserError
 from ..exits.base import Exits
-from ..registry import PluginError
+from ..plugin import PluginError
 from ..space import HEIGHT, LEVEL, ElasticDim, Requirement, SubsetDim
 from .layers.accelerate import plain_copy
 from .layers.narrow import narrow_copy, narrow_template
@@ -76,7 +76,7 @@ class Additions:
         self.widths = tuple(widths)
         self.n_classes = n_classes
         self.dropout = dropout
-        self._templates: dict[tuple, nn.Module] = {}
+        self._templates: dict[tuple[Any, ...], nn.Module] = {}
 
     def dims(self, requires: tuple[tuple[Requirement, ...], ...], exits: Sequence[int]) -> list[ElasticDim]:
         """The elastic dimensions that they add.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..registry import SEARCHERS, PluginError, calling
+from ..plugin import PluginError
+from ..registry import SEARCHERS, calling
 from ..searchers.base import Searcher
 from ..searchers.pareto import hypervolume, nondominated
 from ..searchers.problem import Metrics, Problem

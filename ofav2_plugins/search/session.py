@@ -165,7 +165,7 @@ class Search(SearchModel):
         metrics = self.measured(samples)
         feasible = np.flatnonzero(self.problem.violation(metrics) == 0)
         values = self.problem.minimised(metrics)[feasible]
-        places = feasible[nondominated(values)]
+        places: np.ndarray = feasible[nondominated(values)]
         cost = self.settings.cost
         return places[np.argsort(metrics[cost][places], kind="stable")] if cost else places
 

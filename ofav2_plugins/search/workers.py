@@ -100,7 +100,7 @@ def run_jobs(
         workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(replace(source, device="cpu"),)
     )
     with pool:
-        left: dict[Future, Job] = {pool.submit(_measured, job): job for job in jobs}
+        left: dict[Future[Any], Job] = {pool.submit(_measured, job): job for job in jobs}
         try:
             while left:
                 done, _ = wait(left, timeout=WAIT_SECONDS, return_when=FIRST_COMPLETED)

@@ -139,7 +139,8 @@ class Problem:
     def _feasible(self, codes: np.ndarray) -> np.ndarray:
         if not self._exact_limits or len(codes) == 0:
             return np.ones(len(codes), dtype=bool)
-        return self.violation(self._exact(codes), self._exact_limits) == 0
+        feasible: np.ndarray = self.violation(self._exact(codes), self._exact_limits) == 0
+        return feasible
 
     def _closest(self) -> np.ndarray:
         """The architecture closest to the exact limits, the one with the fewest MACs among those that satisfy them."""

@@ -107,7 +107,8 @@ def load_results(path: Path, warn: Callable[[str], None] = lambda text: None) ->
             "--resume, which rebuilds it from the finished steps"
         )
     check_fields(file, results, _Results)
-    return results
+    checked: dict[str, Any] = results
+    return checked
 
 
 def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class StudyResults:
 
     def row(self, config: RunConfig) -> dict[str, Any]:
         """The row of a run; empty if it has none yet."""
-        return self._rows.get((config.name, config.seed), {})
+        row: dict[str, Any] = self._rows.get((config.name, config.seed), {})
+        return row
 
     def add_search(self, config: RunConfig, found: dict[str, Any]) -> None:
         """Add the result of the search of a finished run, or {"error": the reason of its failure}."""

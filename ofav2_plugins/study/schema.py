@@ -45,13 +45,21 @@ class ArmSpec(StrictModel):
     """
 
     name: str = Field(min_length=1)
+    """Name of the arm in tables and charts."""
     supernet: SupernetField
+    """A name (SE_B ... EE_DP), or a mapping with `backbone`, `branches`, `skip` and `exits`."""
     teacher: PluginRef | None = None
+    """Teacher policy; empty: the recipe's."""
     distillation: PluginRef | None = None
+    """Distillation loss; empty: the recipe's."""
     exit_weights: Any = None
+    """Exit weights; empty: the recipe's."""
     factor: str = ""
+    """How the arm differs from the baseline, for the report."""
     overrides: list[str] = []
+    """Changes to the recipe of this arm: `phases.full.epochs=3`."""
     seeds: Seeds | None = None
+    """Seeds of this arm; empty: the study's."""
 
 
 class StudySearch(SearchSettings):
@@ -73,13 +81,21 @@ class Study(StrictModel):
     """A paired comparison of arms on one dataset with one recipe."""
 
     description: str = ""
+    """One or two sentences for the report."""
     dataset: plugin_field(registry.DATASETS)  # type: ignore[valid-type]
+    """A plugin of `ofav2.datasets`."""
     recipe: str
+    """A recipe that ships with the package, or a path relative to this file."""
     overrides: list[str] = []
+    """Changes to the recipe of all arms: `phases.full.epochs=3`."""
     seeds: Seeds = [0]
+    """Every arm is trained once per seed."""
     baseline: str
+    """Name of the arm that the others are compared with."""
     arms: list[ArmSpec] = Field(min_length=1)
+    """The trainings to compare."""
     search: StudySearch | None = None
+    """If given, every arm is searched after its last step."""
 
     @property
     def about(self) -> dict[str, Any]:

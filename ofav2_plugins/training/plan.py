@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import registry
 from ..errors import UserError
 from ..phases.base import Phase, StepSettings
+from ..plugin import PluginError
 from ..recipes.schema import Recipe
 from ..space import SearchSpace
 
@@ -120,7 +121,7 @@ def make_plan(
                         raise UserError(f"it locks {dim} {sorted(locked)}, which an earlier phase has unlocked")
                 unlocked_space = unlocked_space.restrict(step.unlocks)
             except UserError as error:
-                raise registry.PluginError(f"phase {phase.name!r} unlocks values that it must not: {error}") from error
+                raise PluginError(f"phase {phase.name!r} unlocks values that it must not: {error}") from error
             finished = ([INIT] if trained is not None else []) + [planned.name for planned in plan]
             plan.append(
                 PlannedStep(

@@ -60,7 +60,8 @@ class RunConfig:
     def teacher(self) -> Teacher:
         """A new, unbound teacher; `NoTeacher` if the distillation needs none."""
         needed = registry.load(registry.DISTILLATION, self.recipe.distillation).needs_teacher
-        return registry.load(registry.TEACHERS, self.recipe.teacher if needed else NONE)
+        teacher: Teacher = registry.load(registry.TEACHERS, self.recipe.teacher if needed else NONE)
+        return teacher
 
     def plan(self, space: SearchSpace) -> list[PlannedStep]:
         """The steps of the run on a search space."""

@@ -22,6 +22,7 @@ from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate, candidates
 from ..loggers.base import StepInfo
 from ..models.supernet import Supernet
+from ..optimizers.base import Optimizer
 from ..phases.base import StepSettings
 from ..plugin import PluginError
 from ..recipes.schema import Recipe
@@ -52,7 +53,7 @@ def make_optimizer(net: nn.Module, recipe: Recipe, lr: float) -> torch.optim.Opt
     Raises:
         PluginError: The plugin fails.
     """
-    plugin = registry.load(registry.OPTIMIZERS, recipe.optimizer)
+    plugin: Optimizer = registry.load(registry.OPTIMIZERS, recipe.optimizer)
     with registry.calling(registry.OPTIMIZERS, plugin.name, "build"):
         return plugin.build(parameter_groups(net), lr)
 
@@ -71,7 +72,7 @@ def make_scheduler(
     Raises:
         PluginError: The plugin fails.
     """
-    plugin = registry.load(registry.OPTIMIZERS, recipe.optimizer)
+    plugin: Optimizer = registry.load(registry.OPTIMIZERS, recipe.optimizer)
     with registry.calling(registry.OPTIMIZERS, plugin.name, "scheduler"):
         return plugin.scheduler(optimizer, settings.warmup_epochs * n_batches, settings.epochs * n_batches)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +44,49 @@ def test_every_command_has_a_help_text_and_an_example_that_calls_it(name):
     assert command.epilog and command.epilog.startswith("Example") and f"ofav2 {name}" in command.epilog
     for parameter in command.params:
         assert getattr(parameter, "help", None) or isinstance(parameter, click.Argument), parameter.name
+
+
+@pytest.mark.parametrize("name", sorted(all_commands()))
+def test_the_example_of_a_command_is_valid(name):
+    examples = all_commands()[name].epilog.partition(": ")[2].split("; ")
+    for example in examples:
+        parse(shlex.split(example.partition(" > ")[0]))
+
+
+def test_the_workflow_has_five_valid_commands():
+    shown = ofav2().stdout
+    lines = [re.split(r"\s{3,}", line.strip())[0] for line in shown.splitlines() if line.startswith("  ofav2")]
+    assert len(lines) == 5
+    for line in lines:
+        parse(shlex.split(line))
+
+
+def parse(call: list[str]) -> None:
+    """Raises for an unknown command or option, a missing argument or a value of the wrong type."""
+    assert call[0] == "ofav2"
+    command, arguments = typer.main.get_command(main.app), call[1:]
+    while hasattr(command, "commands"):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    command.make_context("ofav2", list(arguments))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["plan", "--supernet", "EE_D", "--recipe", "quick"],
+        ["plugins"],
+        ["doctor"],
+        ["watch", "."],
+    ],
+    ids=lambda call: call[0],
+)
+def test_with_json_nothing_else_is_printed(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "ofav2_plugins", *call, "--json"],
+        capture_output=True, text=True, env={**os.environ, "FORCE_COLOR": "1"},
+    )  # fmt: skip
+    json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
 def test_shell_completion_offers_commands():
@@ -86,6 +131,11 @@ def test_the_json_schemas_describe_the_fields():
         ({"optimizer": 0.9}, False),
         ({"batch_sise": 3}, False),
         ({"batch_size": 1}, False),
+        ({"width_mult": 0}, False),
+        ({"width_mult": True}, False),
+        ({"label_smoothing": 1}, False),
+        ({"kd_ratio": -1}, False),
+        ({"validation_fraction": 1}, False),
         ({"phases": {"full": {"settings": {}, "epochs": 2}}}, True),
         ({"phases": {"full": {"settings": {}, "steps": [{"epochs": 2}]}}}, True),
         ({"phases": {"full": [{"epochs": 2}, {"epoch": 3}]}}, False),

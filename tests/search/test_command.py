@@ -55,6 +55,14 @@ def found(trained):
     return json.loads((out / "search.json").read_text()), out, output
 
 
+def test_with_json_standard_output_is_the_content_of_search_json(found, trained):
+    content, out, _ = found
+    options = ["--out", out, *SMALL, "--budgets", "2e5,4e5,1e6", "--resume", "--json"]
+    result = CliRunner().invoke(app, list(map(str, ["search", trained, *options])), catch_exceptions=False)
+    shown = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert shown["front"] == content["front"]
+
+
 def test_search_finds_a_front_and_prints_the_table_and_the_next_command(found, trained):
     content, out, output = found
     assert content["predictor"]["samples"] >= 20 and content["evaluations"] == 300
