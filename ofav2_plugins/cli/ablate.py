@@ -31,7 +31,9 @@ from .options import (
 
 @app.command(epilog="Example: ofav2 ablate quick --out runs/quick --workers 2 --resume")
 def ablate(
-    study: Annotated[str, typer.Argument(help="quick, proxy, paper, or a path to a .yaml file.")],
+    study: Annotated[
+        str, typer.Argument(help="A study that ships with the package (`ofav2 study list`), or a path to a .yaml file.")
+    ],
     out: OutOption,
     root: RootOption = None,
     overrides: OverridesOption = None,

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from ..training.context import LoggingOptions
     from ..training.run_config import RunConfig
 
-SupernetOption = Annotated[
-    str, typer.Option(help="SE_ or EE_ followed by B, D, P or DP; or 'branches=a+b,skip=c,exits=d' with plugin names.")
+SUPERNET = typer.Option(
+    help="SE_ or EE_ followed by B, D, P or DP; or 'branches=a+b,skip=c,exits=d' with plugin names."
+)
+SupernetOption = Annotated[str, SUPERNET]
+RecipeOption = Annotated[
+    str, typer.Option(help="A recipe that ships with the package (`ofav2 recipe list`), or a path to a .yaml file.")
 ]
-RecipeOption = Annotated[str, typer.Option(help="quick, proxy, paper, or a path to a .yaml file.")]
 DatasetOption = Annotated[str, typer.Option(help="A plugin of ofav2.datasets; `ofav2 plugins` lists them.")]
 RootOption = Annotated[Path | None, typer.Option(help="The folder of the dataset (fashion-mini needs none).")]
 TeacherOption = Annotated[str | None, typer.Option(help="none, fixed or progressive; default: the recipe's.")]

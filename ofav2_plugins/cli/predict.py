@@ -19,12 +19,12 @@ from .options import ThreadsOption
 @app.command(epilog="Example: ofav2 predict bundle photo.jpg")
 def predict(
     bundle: BundleArgument,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
     format: FormatOption = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 1,
     threads: ThreadsOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")] = False,
 ) -> None:
     """Classify images: the most probable classes, the exit that answered, the time in the network."""
     from ..deploy.bundle import open_bundle

@@ -6,8 +6,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import DiskError, UserError, error_message
+from ..errors import DiskError, UserError
 from ..execution.training_run import TrainingRun
+from ..registry import explain
 from ..training.context import RunContext
 from ..training.run_config import RunConfig
 from ..utils.distributed import failing_together
@@ -41,7 +42,7 @@ def run_arms(runs: Sequence[TrainingRun], results: ResultSink, context: RunConte
 
 def failure(arm: RunConfig, error: BaseException, out: Path) -> str:
     """Why a run failed, in one line; the traceback of what may be a defect of a plugin is kept in a file."""
-    message = error_message(error)
+    message = explain(error)
     if isinstance(error, UserError):
         return message
     name = "".join(c if c.isalnum() or c == "_" else "-" for c in f"{arm.name}-{arm.seed}")

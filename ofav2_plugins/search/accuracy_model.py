@@ -56,8 +56,9 @@ class AccuracyModel:
     def _predict(self, predictor: Predictor, features: np.ndarray) -> np.ndarray:
         predicted = np.asarray(self._call("predict", predictor, features), dtype=float)
         if predicted.shape != (len(features),) or not np.isfinite(predicted).all():
+            where = registry.title(registry.PREDICTORS, predictor.name)
             raise PluginError(
-                f"plugin {predictor.name!r} of {registry.PREDICTORS} must predict {len(features)} finite scores, but "
+                f"{where} must predict {len(features)} finite scores, but "
                 f"got {'an infinite one' if predicted.shape == (len(features),) else list(predicted.shape)}"
             )
         return predicted

@@ -15,6 +15,7 @@ from ..models.supernet import Supernet
 from ..searchers.problem import Metrics, Problem
 from ..space import SearchSpace
 from .accuracy_model import AccuracyModel, Quality, cross_validate
+from .searching import search
 from .settings import SearchSettings
 from .targets import HEIGHT, RESOLUTION, Costs, searched_space
 
@@ -66,8 +67,7 @@ class SearchModel:
         model.fit(codes, np.arange(16.0))
         self.models = {"top1": model, **(dict.fromkeys(("expected_top1", "exit_ratio"), model) if self.heights else {})}
         searcher = registry.load(registry.SEARCHERS, self.settings.searcher)
-        with registry.calling(registry.SEARCHERS, searcher.name, "start", passing=ValueError):
-            searcher.start(self.problem, 0)
+        search(searcher, self.problem, evaluations=2, seed=0)
         self.models = {}
 
     def _new_model(self) -> AccuracyModel:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from ..plugin import PluginError
-from ..registry import SEARCHERS, calling
+from ..registry import SEARCHERS, calling, title
 from ..searchers.base import Searcher
 from ..searchers.pareto import hypervolume, nondominated
 from ..searchers.problem import Metrics, Problem
@@ -52,7 +53,7 @@ def search(
     started, asked = time.monotonic(), 0
     codes: list[np.ndarray] = []
     metrics: list[Metrics] = []
-    with calling(SEARCHERS, searcher.name, "start", passing=ValueError):
+    with calling(SEARCHERS, searcher.name, "start", passing=UserError):
         searcher.start(problem, seed)
     while asked < evaluations:
         with calling(SEARCHERS, searcher.name, "ask"):
@@ -68,6 +69,8 @@ def search(
         metrics.append(found)
         asked += len(turn)
         advance(len(turn))
+    if not codes:
+        raise PluginError(f"{title(SEARCHERS, searcher.name)} must ask for architectures, but got none")
     every = np.concatenate(codes)
     joined = {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
     violation = problem.violation(joined)
@@ -82,7 +85,7 @@ def _check(searcher: Searcher, problem: Problem, codes: np.ndarray) -> None:
     valid = isinstance(codes, np.ndarray) and codes.ndim == 2 and codes.shape[1] == len(encoding.genes)
     if not (valid and np.issubdtype(codes.dtype, np.integer) and ((codes >= 0) & (codes <= encoding.upper)).all()):
         raise PluginError(
-            f"plugin {searcher.name!r} of {SEARCHERS} must ask for integer codes [n, {len(encoding.genes)}] within the "
+            f"{title(SEARCHERS, searcher.name)} must ask for integer codes [n, {len(encoding.genes)}] within the "
             f"encoding's bounds, but got {codes!r:.200}"
         )
 

@@ -18,6 +18,7 @@ from ..data.base import DataSplits
 from ..errors import UserError
 from ..execution.run_folder import locked, open_run_folder
 from ..execution.training_run import TrainingRun, load_data
+from ..execution.trial import try_runs
 from ..executors.processes import WorkerSetup, check_memory, check_workers, run_in_workers
 from ..executors.serial import run_arms
 from ..plugin import describe_reference, to_reference
@@ -136,6 +137,7 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
         data = load_data(session.dataset, session.root, session.arms[0].recipe.validation_fraction)
     runs = _runs(session, data, out / "steps", fabric)
     check_memory(options.memory_gib)
+    try_runs(runs)
     checked = _checked_search(session, runs, data, fabric)
     resume = options.resume or not first
     with fabric.rank_zero_first():

@@ -26,6 +26,7 @@ from ..optimizers.base import Optimizer
 from ..phases.base import StepSettings
 from ..plugin import PluginError
 from ..recipes.schema import Recipe
+from ..registry import DISTILLATION, title
 from ..space import Arch
 from ..teachers.base import Teacher
 from ..utils.distributed import any_rank, average, average_gradients, synchronize
@@ -51,11 +52,18 @@ def make_optimizer(net: nn.Module, recipe: Recipe, lr: float) -> torch.optim.Opt
     """The recipe's optimizer for a network.
 
     Raises:
-        PluginError: The plugin fails.
+        PluginError: The plugin fails, or returns something else than an optimizer of all parameters.
     """
     plugin: Optimizer = registry.load(registry.OPTIMIZERS, recipe.optimizer)
     with registry.calling(registry.OPTIMIZERS, plugin.name, "build"):
-        return plugin.build(parameter_groups(net), lr)
+        optimizer: Any = plugin.build(parameter_groups(net), lr)
+    where = f"{registry.title(registry.OPTIMIZERS, plugin.name)}: build() must return"
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise PluginError(f"{where} an optimizer of torch, but got {optimizer!r:.100}")
+    n_given, n_all = sum(len(group["params"]) for group in optimizer.param_groups), len(list(net.parameters()))
+    if n_given != n_all:
+        raise PluginError(f"{where} an optimizer of all {n_all} parameters, but got one of {n_given}")
+    return optimizer
 
 
 def make_scheduler(
@@ -74,7 +82,11 @@ def make_scheduler(
     """
     plugin: Optimizer = registry.load(registry.OPTIMIZERS, recipe.optimizer)
     with registry.calling(registry.OPTIMIZERS, plugin.name, "scheduler"):
-        return plugin.scheduler(optimizer, settings.warmup_epochs * n_batches, settings.epochs * n_batches)
+        scheduler: Any = plugin.scheduler(optimizer, settings.warmup_epochs * n_batches, settings.epochs * n_batches)
+    if not isinstance(scheduler, LRScheduler):
+        where = registry.title(registry.OPTIMIZERS, plugin.name)
+        raise PluginError(f"{where}: scheduler() must return an LRScheduler of torch, but got {scheduler!r:.100}")
+    return scheduler
 
 
 def train_batch(
@@ -106,10 +118,8 @@ def train_batch(
         with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
             loss, teacher_logits = objective(net, images, labels, teacher_logits, first=i == 0)
         if loss.ndim:
-            raise PluginError(
-                f"distillation {objective.distillation.name!r} must return a scalar, but got the shape "
-                f"{list(loss.shape)}"
-            )
+            where = title(DISTILLATION, objective.distillation.name)
+            raise PluginError(f"{where}: loss() must return a scalar, but got the shape {list(loss.shape)}")
         fabric.backward(loss)
         losses.append(loss.detach())
     average_gradients(fabric, net)

@@ -176,3 +176,13 @@ def test_doctor_prints_json():
     findings = json.loads(done.stdout)
     assert findings and all(set(finding) == {"what", "found", "problem"} for finding in findings)
     assert done.returncode == int(any(finding["problem"] for finding in findings))
+
+
+def test_plan_of_a_study_lists_every_arm_and_refuses_what_train_refuses(tmp_path):
+    arms = json.loads(ofav2("plan", "--study", "quick", "--json").stdout)
+    assert {arm: steps[-1]["teacher"] for arm, steps in arms.items()} == {"OFA": "full", "OFAv2": "width-1"}
+    assert "--supernet or --study" in ofav2("plan").error
+    assert "--teacher" in ofav2("plan", "--study", "quick", "--teacher", "fixed").error
+    sandwich = ("--supernet", "SE_B", "--distillation", "none", "--set", "phases={sandwich: {epochs: 1, lr: 0.1}}")
+    for command in (("plan",), ("train", "--out", tmp_path / "out")):
+        assert "distillation" in ofav2(*command, *sandwich).error
