@@ -10,8 +10,10 @@ import typer
 from .app import app
 from .options import (
     AcceptChangesOption,
+    AddressOption,
     DeviceOption,
     EnergyOption,
+    ExecutorOption,
     LoggerOption,
     MemoryOption,
     OutOption,
@@ -20,9 +22,11 @@ from .options import (
     ResumeOption,
     RootOption,
     SaveEveryOption,
+    StorageOption,
     TensorBoardOption,
     ThreadsOption,
     WorkersOption,
+    executor_option,
     logging_options,
     recipe_overrides,
     with_settings,
@@ -42,8 +46,11 @@ def ablate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "32-true",
     threads: ThreadsOption = None,
-    workers: WorkersOption = 1,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
     memory: MemoryOption = None,
+    address: AddressOption = None,
+    storage: StorageOption = None,
     save_every: SaveEveryOption = 300,
     loggers: LoggerOption = None,
     tensorboard: TensorBoardOption = False,
@@ -58,7 +65,8 @@ def ablate(
     given = overrides or []
     arms = study_arms(loaded, recipe_overrides(given))
     logging = logging_options(save_every, loggers, tensorboard, energy)
-    options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, logging)
+    chosen = executor_option(executor, given, workers=workers, memory_gib=memory, address=address, storage=storage)
+    options = SessionOptions(out, resume, accept_changes, device, precision, threads, chosen, logging)
     name, dataset, baseline = Path(study).stem, with_settings(loaded.dataset, "dataset", given), loaded.baseline
     session = Session("ablate", name, arms, dataset, root, baseline, loaded.about, loaded.search)
     run_and_report(session, options)

@@ -11,12 +11,16 @@ from ..errors import UserError
 from .app import app
 from .options import (
     AcceptChangesOption,
+    AddressOption,
     DeviceOption,
+    ExecutorOption,
     OutOption,
     OverridesOption,
     ResumeOption,
     RootOption,
     ThreadsOption,
+    WorkersOption,
+    executor_option,
     stopped,
     with_settings,
 )
@@ -72,7 +76,9 @@ def search(
     root: RootOption = None,
     resume: ResumeOption = False,
     accept_changes: AcceptChangesOption = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that measure at the same time.")] = 1,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     as_json: Annotated[
@@ -120,7 +126,7 @@ def search(
         root=root,
         resume=resume,
         accept_changes=accept_changes,
-        workers=workers,
+        executor=executor_option(executor, overrides or [], workers=workers, address=address),
         device=device,
         threads=threads,
     )

@@ -11,6 +11,7 @@ from ..plugin import Plugin, PluginError, construct, reference_name
 from .backbones import check_backbone
 from .data import check_augmentation, check_dataset
 from .deployment import check_exit_rule, check_exporter
+from .execution import check_executor
 from .loggers import check_logger
 from .models import check_branch, check_exits, check_skip
 from .optimizers import check_optimizer
@@ -33,6 +34,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     registry.EXPORTERS: check_exporter,
     registry.PREDICTORS: check_predictor,
     registry.SEARCHERS: check_searcher,
+    registry.EXECUTORS: check_executor,
 }
 """Namespace -> check of one plugin."""
 
