@@ -18,7 +18,7 @@ from .deploy_options import BundleArgument
 def bench(
     bundle: BundleArgument,
     formats: Annotated[str | None, typer.Option(help="Formats of the bundle: onnx,torch; default: all.")] = None,
-    batch_sizes: Annotated[str, typer.Option(help="Images in a batch.")] = "1,64",
+    batch_sizes: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,64",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     warmup: Annotated[int, typer.Option(min=0, help="Batches before the timed ones.")] = 10,
     runs: Annotated[int, typer.Option(min=1, help="Batches that are timed.")] = 100,

@@ -37,7 +37,11 @@ def finetune(
         bool, typer.Option("--all-exits", help="Train all exits up to the architecture's, equally weighted.")
     ] = False,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Train the same subnet from fresh weights, as the full phase does.")
+        bool,
+        typer.Option(
+            "--from-scratch",
+            help="Train the same subnet from fresh weights with the settings of the full phase, for comparison.",
+        ),
     ] = False,
     distill: Annotated[bool, typer.Option("--distill", help="Also distill from the maximal network.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the first stage, which finds the best.")] = None,

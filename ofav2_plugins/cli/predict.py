@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from ..errors import UserError
 from .app import app, console
@@ -33,18 +31,17 @@ def predict(
     opened = open_bundle(bundle)
     runner = opened.runner(format or opened.best_format(), threads)
     failed: list[UserError] = []
-    table = Table("image", "classes", "exit", "ms", box=None)
     for prediction in predict(runner, expand(images), batch_size, top):
         if isinstance(prediction, UserError):
             failed.append(prediction)
         elif as_json:
             typer.echo(json.dumps(prediction.to_dict()))
         else:
+            console.print(
+                f"{prediction.image} (exit {prediction.exit}, {prediction.milliseconds:.2f} ms)", soft_wrap=True
+            )
             classes = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in prediction.classes)
-            cells = (str(prediction.image), classes, str(prediction.exit), f"{prediction.milliseconds:.2f}")
-            table.add_row(*map(Text, cells))
-    if table.rows:
-        console.print(table)
+            console.print(f"  {classes}", soft_wrap=True)
     if failed:
         more = f" (and {len(failed) - 1} more images)" if len(failed) > 1 else ""
         raise UserError(f"{failed[0]}{more}")

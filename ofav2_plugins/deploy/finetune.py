@@ -60,7 +60,7 @@ class FineTuneOptions:
         lr: Learning rate at the start of the cosine; default: 1e-4, from scratch that of the full phase.
         seed: Seed of batches and, from scratch, of the weights; default: the run's.
         resume: Continue what `out` has.
-        accept_changes: Also if other code began it.
+        accept_changes: Continue although other code began it.
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of torch.
         logging: Saving and metrics.
@@ -88,20 +88,12 @@ class FineTuneOptions:
 
 
 class _FineTuner(StepTrainer):
-    """Trains a fixed network, by AdamW if the supernet has early exits, and for a part of the schedule if asked to."""
+    """Trains a fixed network, for a part of the schedule if `stop_after` is given."""
 
-    def __init__(self, *, adamw: bool, stop_after: int | None, **arguments: Any):
-        self.adamw, self.keeps_last = adamw, stop_after is not None
+    def __init__(self, *, stop_after: int | None, **arguments: Any):
+        self.keeps_last = stop_after is not None
         super().__init__(**arguments)
         self.n_epochs = stop_after or self.n_epochs
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        if not self.adamw:
-            return super()._make_optimizer()
-        parameters = list(self.net.parameters())
-        decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.optimizer.weight_decay}
-        others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
-        return torch.optim.AdamW([decayed, others], lr=self.planned.settings.lr)
 
     def _is_best(self, val_top1: float) -> bool:
         return self.keeps_last or super()._is_best(val_top1)
@@ -131,6 +123,9 @@ class FineTuning:
         update: dict[str, Any] = {"resolutions": [self.resolution], "exit_weights": equal}
         if not self.options.distill:
             update["distillation"] = "none"
+        if self.adamw:
+            decay = getattr(registry.load(registry.OPTIMIZERS, recipe.optimizer), "weight_decay", 0.0)
+            update["optimizer"] = {"name": "adamw", "weight_decay": decay}
         return recipe.model_copy(update=update)
 
     def _settings(self) -> StepSettings:
@@ -147,7 +142,7 @@ class FineTuning:
         return self.early and not self.options.from_scratch
 
     def identity(self) -> dict[str, Any]:
-        """What a resumed fine-tuning must have in common with the one that began the folder."""
+        """The settings that must be equal when a fine-tuning is resumed."""
         return {
             "runs": {self.run.config.name: self.run.config.to_dict()},
             "dataset": self.run.dataset,
@@ -165,7 +160,7 @@ class FineTuning:
         }
 
     def details(self) -> dict[str, Any]:
-        """What opening the folder needs besides the identity."""
+        """Everything besides the identity that opening the folder needs."""
         key = hashlib.blake2b(json.dumps(self.identity(), sort_keys=True).encode(), digest_size=6).hexdigest()
         root = self.subnet.root
         return {
@@ -191,7 +186,7 @@ class FineTuning:
         return FixedNetwork(_copy(net)).to(self.fabric.device)
 
     def train(self, context: RunContext) -> dict[str, Any]:
-        """Both stages, and the accuracy on the test images; finished stages are found and not trained again."""
+        """Both stages, and the accuracy on the test images; finished stages are loaded."""
         folders = self.details()["steps"][0]
         tuned = self._stage(TUNE, folders[TUNE], self.data, None, context)
         epochs = tuned["best_epoch"] + 1
@@ -222,7 +217,6 @@ class FineTuning:
             except RunError as error:
                 context.reporter.line(f"{error}; this stage is trained again")
         trainer = _FineTuner(
-            adamw=self.adamw,
             stop_after=stop_after,
             fabric=self.fabric,
             net=self.start(),
@@ -255,7 +249,7 @@ class FineTuning:
         )
 
     def _teacher(self) -> Teacher:
-        """The maximal network of the run with all of its exits, or nobody."""
+        """The maximal network of the run with all of its exits, or `NoTeacher`."""
         if not self.options.distill:
             null: Teacher = registry.load(registry.TEACHERS, "none")
             return null
@@ -321,7 +315,7 @@ def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) 
         stack.enter_context(locked(options.out))
         stop = stack.enter_context(stop_on_signals(say))
         reporter = stack.enter_context(Reporter(console, tuning.work()))
-        return tuning.train(RunContext(reporter, stop, options.logging))
+        return tuning.train(RunContext(reporter, stop, options.logging).for_run(fabric.is_global_zero))
 
 
 def finetuned_networks(folder: Path) -> tuple[Subnet, Subnet, dict[str, Any]]:
