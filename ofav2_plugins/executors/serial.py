@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import DiskError, UserError, error_message
+from ..errors import DiskError, ProcessGroupError, UserError, error_message
 from ..execution.training_run import TrainingRun
 from ..training.context import RunContext
 from ..training.run_config import RunConfig
@@ -24,14 +24,15 @@ def run_arms(runs: Sequence[TrainingRun], results: ResultSink, context: RunConte
         context: Progress, stopping, saving.
 
     Raises:
-        DiskError: Nothing can be written any more, by no arm.
+        DiskError: The disk is full or not writable, for every arm.
+        ProcessGroupError: Under torchrun, a process has failed where all of them must end.
     """
     for run in runs:
         try:
             with failing_together(run.fabric):
                 for phase in run.run(context):
                     results.add_phase(run, phase)
-        except DiskError:
+        except (DiskError, ProcessGroupError):
             raise
         except (Exception, SystemExit) as error:
             if len(runs) == 1:

@@ -186,6 +186,9 @@ class Recipe(StrictModel):
 
     `idle_parameters` says what an optimizer step does to a parameter that has no gradient in it: `keep` skips it,
     `momentum` takes the gradient as zero once the parameter has had one, so momentum and weight decay still move it.
+
+    `sync_batch_norm` matters under torchrun only: batch norms then use the statistics of the whole batch instead of
+    those of each process's part, so that the number of processes does not change the training.
     """
 
     description: str = ""
@@ -203,6 +206,7 @@ class Recipe(StrictModel):
     optimizer: Optimizer = Optimizer()
     augmentation: Augmentations = "crop_flip"
     idle_parameters: Literal["keep", "momentum"] = "keep"
+    sync_batch_norm: Annotated[bool, Field(strict=True)] = False
     evaluation: Evaluation = Evaluation()
     phases: dict[
         PhaseName, Annotated[OneStep | EveryStep | Annotated[PhaseRecipe, Tag("<phase>")], Discriminator(_phase_form)]

@@ -18,6 +18,7 @@ from ..errors import RunError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate, candidates
 from ..models.supernet import Supernet
+from ..models.sync_batch_norm import synchronized_batch_norms
 from ..phases.base import StepSettings
 from ..plugin import PluginError
 from ..recipes.schema import Recipe
@@ -75,20 +76,22 @@ def train_batch(
     A parameter that is active in none of `archs` gets no gradient; the recipe's `idle_parameters` says whether the
     optimizer then skips it. Ranks average their gradients once, after all architectures.
     """
-    with fabric.autocast():
-        teacher_logits = teacher.logits(images) if objective.distillation.needs_teacher else None
     optimizer.zero_grad(set_to_none=objective.recipe.idle_parameters == "keep")
     losses = []
-    for i, arch in enumerate(archs):
-        net.set_active_subnet(**arch)
-        with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
-            loss, teacher_logits = objective(net, images, labels, teacher_logits, first=i == 0)
-        if loss.ndim:
-            raise PluginError(
-                f"distillation {objective.distillation.name!r} must give a scalar, but got the shape {list(loss.shape)}"
-            )
-        fabric.backward(loss)
-        losses.append(loss.detach())
+    with synchronized_batch_norms(fabric, objective.recipe.sync_batch_norm):
+        with fabric.autocast():
+            teacher_logits = teacher.logits(images) if objective.distillation.needs_teacher else None
+        for i, arch in enumerate(archs):
+            net.set_active_subnet(**arch)
+            with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
+                loss, teacher_logits = objective(net, images, labels, teacher_logits, first=i == 0)
+            if loss.ndim:
+                raise PluginError(
+                    f"distillation {objective.distillation.name!r} must give a scalar, "
+                    f"but got the shape {list(loss.shape)}"
+                )
+            fabric.backward(loss)
+            losses.append(loss.detach())
     average_gradients(fabric, net)
     optimizer.step()
     mean = average(fabric, torch.stack(losses).mean()).item()
