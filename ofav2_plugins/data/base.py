@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import registry
 from ..errors import UserError
 from ..plugin import Plugin, PluginError
 from ..utils.seeding import derive_seed
@@ -196,7 +197,7 @@ def check_splits(data: object, name: str) -> DataSplits:
     Raises:
         PluginError: They do not; names the plugin, the split, the rule and the value.
     """
-    title = f"dataset {name!r}"
+    title = registry.title(registry.DATASETS, name)
     if not isinstance(data, DataSplits):
         raise PluginError(f"{title}: load() must return DataSplits, but got {data!r}")
 

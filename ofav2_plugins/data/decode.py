@@ -254,7 +254,7 @@ def _converted(opened: Image.Image, mode: str) -> Image.Image:
 def _lies_on_its_side(image: Image.Image) -> bool:
     """Whether the image's EXIF orientation exchanges width and height."""
     try:
-        return 5 <= image.getexif().get(ExifTags.Base.Orientation, 1) <= 8
+        return bool(5 <= image.getexif().get(ExifTags.Base.Orientation, 1) <= 8)
     except Exception:  # as in `_upright`
         return False
 

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -79,7 +79,7 @@ def in_order(prepare: Callable[[int], Batch], numbers: range, n_workers: int) ->
         yield batch
 
 
-class _Prepared(Dataset, Generic[Batch]):
+class _Prepared(Dataset[Any], Generic[Batch]):
     """`prepare` as a dataset whose items are whole batches, or the error that one of them has met."""
 
     def __init__(self, prepare: Callable[[int], Batch], numbers: range):

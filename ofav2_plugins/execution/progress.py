@@ -139,12 +139,13 @@ def _epochs(phases: Mapping[str, Any], step: str) -> int | None:
         phase = phase[int(number) - 1 if number.isdigit() else 0]
     if not phase or phase.get("epochs") is None:
         return None
-    return phase["epochs"] + (phase.get("warmup_epochs") or 0)
+    return int(phase["epochs"] + (phase.get("warmup_epochs") or 0))
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:
     if (folder / TRAINED).exists():
-        return read_trained(folder)["history"]
+        history: list[dict[str, Any]] = read_trained(folder)["history"]
+        return history
     return read_metrics(folder / METRICS) or []
 
 
