@@ -139,7 +139,7 @@ EXTRAS = {
         "mypy>=1.11",
         "setuptools>=68",
         "wheel",
-        "pytest-cov>=5.0",
+        "pytest-cov>=7.0",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
         *SEARCH,

@@ -104,11 +104,14 @@ class Session:
         }
 
     def details(self, data: DataSplits, runs: Sequence[TrainingRun]) -> dict[str, Any]:
-        """What `open_run` needs in addition to the identity: the folders of the data and of the steps."""
+        """For `open_run` and `ofav2 watch`, in addition to the identity: folders of data and steps, planned epochs."""
         return {
             "root": str(self.root.resolve()) if self.root else None,
             "n_classes": data.n_classes,
             "steps": [{name: folder.name for name, folder in run.folders.items()} for run in runs],
+            "epochs": [
+                {step.name: step.settings.epochs + step.settings.warmup_epochs for step in run.plan} for run in runs
+            ],
         }
 
 
