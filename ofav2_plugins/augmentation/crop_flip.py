@@ -89,7 +89,7 @@ def random_crop(images: Tensor, crops: Tensor, resolution: int, min_scale: float
     size = math.ceil(resolution / math.sqrt(min_scale * max(min_scale, 3 / 4)))
     if images.shape[-1] > max(1.5 * resolution, size):
         images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    # Where crops may be small that leaves the large ones too many pixels: average `finer` x `finer` samples of them.
+    # If crops may be small, that leaves too many pixels to the large ones: average `finer` x `finer` samples of them.
     finer = math.ceil(images.shape[-1] / (1.5 * resolution))
     # The sampling points in grid_sample's -1..1, x and y apart: affine_grid would take ten times as long.
     centres = (2 * torch.arange(finer * resolution) + 1) / (finer * resolution) - 1

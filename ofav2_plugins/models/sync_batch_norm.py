@@ -96,7 +96,7 @@ def _batch_norm(
             running_var.lerp_((variance * (n / (n - 1))).to(running_var.dtype), momentum)
     scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
     shape = [1, -1, *[1] * (x.ndim - 2)]
-    y = (x - mean.view(shape)) * scale.view(shape)
+    y: Tensor = (x - mean.view(shape)) * scale.view(shape)
     return (y if bias is None else y + bias.view(shape)).to(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""One process or many (torchrun): the launched Fabric, and what all ranks must share or agree on.
+"""One process or many (torchrun): launches Fabric, exchanges values and failures between ranks.
 
 Every rank draws the same subnets and takes its own part of each batch. Gradients are averaged once per optimizer
 step, after all sampled subnets, not once per subnet.

@@ -30,7 +30,7 @@ def fashion_folder(folder, n_train=20, n_test=10):
 
 
 @pytest.mark.parametrize("shape", [(7,), (4, 3, 2)])
-def test_plain_and_gzipped_files_hold_the_same(tmp_path, shape):
+def test_plain_and_gzipped_files_have_the_same_content(tmp_path, shape):
     array = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     (tmp_path / "plain").write_bytes(idx(array))
     (tmp_path / "packed.gz").write_bytes(gzip.compress(idx(array)))

@@ -70,7 +70,7 @@ save_checkpoint(folder / f"rank{fabric.global_rank}.safetensors", net.state_dict
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> dict[int, Path]:
-    """Folder of what each rank ended with, by the number of processes."""
+    """Folder with the final weights and metrics of each rank, by the number of processes."""
     script = tmp_path_factory.mktemp("script") / "script.py"
     script.write_text(SCRIPT)
     folders = {}
@@ -87,7 +87,7 @@ def read(folder: Path, rank: int) -> dict:
     return json.loads((folder / f"rank{rank}.json").read_text())
 
 
-def test_two_processes_end_with_the_weights_of_one(trained):
+def test_two_processes_train_the_same_weights_as_one(trained):
     alone = load_checkpoint(trained[1] / "rank0.safetensors")[0]
     first, second = (load_checkpoint(trained[2] / f"rank{rank}.safetensors")[0] for rank in (0, 1))
     assert read(trained[1], 0)["images"] == 32
@@ -106,7 +106,7 @@ def test_metrics_are_those_of_the_whole_batch_and_the_same_on_all_ranks(trained)
         assert first[key] == second[key] == pytest.approx(alone[key], abs=4)  # one of 25 images may tip over
 
 
-def test_a_whole_training_in_two_processes_is_resumed_by_one(tmp_path):
+def test_a_training_of_two_processes_is_resumed_by_one(tmp_path):
     settings = ["width_mult=0.25", "resolutions=[12, 16]", "batch_size=512", "evaluation.bn_images=64",
                 "evaluation.max_subnets=3", "evaluation.final_trunks=3",
                 "phases={full: {epochs: 1}, height: {epochs: 1, warmup_epochs: 0}}"]  # fmt: skip
@@ -127,7 +127,7 @@ def test_a_whole_training_in_two_processes_is_resumed_by_one(tmp_path):
     assert json.loads((out / "results.json").read_text())["rows"] == [row]
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
     train = ["-m", "ofav2_plugins", "train", "--supernet", "SE_B", "--out", str(tmp_path / "run"),
              "--set", "batch_size=33"]  # fmt: skip
     done = subprocess.run([sys.executable, *TORCHRUN, *train], capture_output=True, text=True)
@@ -285,7 +285,7 @@ Path(sys.argv[1], f"said{rank}.json").write_text(json.dumps(said))
 
 
 @pytest.mark.slow  # now and then a process of torchrun aborts while it exits, after it has written the right results
-def test_a_failure_of_one_process_is_one_of_all(tmp_path):
+def test_a_failure_of_one_process_is_raised_in_all(tmp_path):
     (tmp_path / "script.py").write_text(FAILURES)
     done = subprocess.run(
         [sys.executable, *TORCHRUN, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True,
