@@ -12,15 +12,8 @@ import numpy as np
 
 from ..errors import UserError
 
-DAMAGED = (
-    OSError,
-    EOFError,
-    zlib.error,
-    AssertionError,
-    ValueError,
-    RuntimeError,
-    LookupError,
-)  # raised by the functions below
+DAMAGED = (OSError, EOFError, zlib.error, AssertionError, ValueError, RuntimeError, LookupError)
+"""Exceptions that gzip and torchvision's reader raise for damaged files."""
 
 
 def read_idx(path: Path) -> np.ndarray:

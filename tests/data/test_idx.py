@@ -104,7 +104,7 @@ def test_fashion_mnist_with_a_label_that_no_class_has_is_refused(tmp_path, part,
 
 
 def test_fashion_mnist_without_test_images_is_refused(tmp_path):
-    with pytest.raises(UserError, match="t10k-images-idx3-ubyte is missing, damaged or no IDX file"):
+    with pytest.raises(UserError, match="t10k-images-idx3-ubyte is missing, damaged or not an IDX file"):
         registry.load(registry.DATASETS, "fashion-mnist").load(fashion_folder(tmp_path, n_test=0))
 
 
