@@ -35,7 +35,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     (folder / "study.yaml").write_text(STUDY)
     command = ["ablate", folder / "study.yaml", "--out", folder / "one", "--threads", 1, *overrides(*SMALL)]
-    subprocess.run([sys.executable, "-m", "ofav2_plugins", *map(str, command)], check=True, capture_output=True)
+    command = [sys.executable, "-m", "ofav2_plugins", *command]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
