@@ -14,6 +14,7 @@ from .options import (
     DistillationOption,
     EnergyOption,
     InitFromOption,
+    LoggerOption,
     OutOption,
     OverridesOption,
     PhasesOption,
@@ -27,6 +28,7 @@ from .options import (
     TeacherOption,
     TensorBoardOption,
     ThreadsOption,
+    logging_options,
     run_from_options,
     with_settings,
 )
@@ -51,6 +53,7 @@ def train(
     precision: PrecisionOption = "32-true",
     threads: ThreadsOption = None,
     save_every: SaveEveryOption = 300,
+    loggers: LoggerOption = None,
     tensorboard: TensorBoardOption = False,
     energy: EnergyOption = None,
     dry_run: Annotated[
@@ -61,7 +64,6 @@ def train(
     from ..execution.training_run import load_data
     from ..execution.trial import try_plugins
     from ..study.session import Session, SessionOptions
-    from ..training.context import LoggingOptions
     from ..utils.distributed import make_fabric
     from .plan import print_plan
     from .runs import run_and_report
@@ -76,7 +78,7 @@ def train(
         sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
         console.print(f"{data.name}: {data.n_classes} classes, {sizes}; nothing was trained or written", soft_wrap=True)
         return
-    logging = LoggingOptions(save_every, tensorboard, energy)
+    logging = logging_options(save_every, loggers, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, logging=logging)
     session = Session("train", "train", [arm], chosen, root, arm.name)
     run_and_report(session, options)
