@@ -96,6 +96,9 @@ def plugin_option(text: str) -> Any:
     if text.startswith("{"):
         return parse_yaml(text)
     name, *settings = re.split(r",(?=\s*\w+=)", text)  # a comma within a value, [1, 2], separates no settings
+    keys = [override_key(setting).strip() for setting in settings]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"each setting of a plugin may be given once, but got {text!r}")
     plugin: Any = name
     for setting in settings:
         plugin = apply_override({"plugin": plugin}, f"plugin.{setting.strip()}")["plugin"]
