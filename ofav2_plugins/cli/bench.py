@@ -46,6 +46,6 @@ def bench(
     for row in rows:
         times = row.latency
         values = (times.mean_ms, times.p50_ms, times.p90_ms, times.p99_ms)
-        cells = (row.format, row.part, str(times.batch_size), *(f"{value:.3f}" for value in values))
+        cells = (row.format, row.part, str(times.batch_size), *(f"{value:.2f}" for value in values))
         table.add_row(*cells, f"{times.images_per_second:.0f}")
     console.print(table)
