@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..upstream import My2DLayer
 from .layers.accelerate import FastDepthwise
+from .layers.normalization import FastBatchNorm2d
 from .layers.pointwise import FastPointwise
 
 
@@ -72,5 +73,5 @@ def fold_bn(net: nn.Module) -> None:
 def _is_plain(module: nn.Module) -> bool:
     """Whether a layer is nothing but its class: no subclass of others, no hooks, no weight norm or pruning."""
     hooks = module._forward_hooks or module._forward_pre_hooks
-    known = type(module) in (nn.Conv2d, FastPointwise, FastDepthwise, nn.BatchNorm2d)
+    known = type(module) in (nn.Conv2d, FastPointwise, FastDepthwise, nn.BatchNorm2d, FastBatchNorm2d)
     return known and not hooks and not is_parametrized(module)
