@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from ...upstream import DynamicBatchNorm2d
 from .depthwise import fast_on
 
-FEW = 512
+FEW = 256
 """Positions per channel up to which torch's own statistics are accurate enough."""
 
-LARGEST = 4096
-"""Largest number of partial statistics: their buffers stay in the first-level cache."""
+LARGEST = 2048
+"""Largest number of partial sums: their buffers stay in the first-level cache."""
+
+ROWS = 128
+"""Values that are added one after the other for the gradients."""
 
 
 class FastBatchNorm2d(nn.BatchNorm2d):
@@ -72,14 +75,55 @@ def _train(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [C] and biased variance [C] of channels-last maps x [N, C, H, W], over all but the channels."""
-    channels = x.size(1)
-    count, groups = x.numel() // channels, 1
+    groups = _groups(x)
+    means, variances = torch.batch_norm_update_stats(_grouped(x, groups), None, None, 0.0)
+    between, mean = torch.var_mean(means.view(groups, -1), 0, correction=0)
+    return mean, variances.view(groups, -1).mean(0) + between
+
+
+def gradients(grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x [N, C, H, W], weight [C] and bias [C] of a batch norm in training.
+
+    Args:
+        grad: Of the output, [N, C, H, W].
+        x: The input.
+        weight: The weight.
+        mean: The mean of each channel of `x`.
+        scale: 1 / standard deviation of each channel.
+    """
+    groups, channels = _groups(x), x.size(1)
+    pieces = [_grouped(tensor, groups).split(ROWS) for tensor in (grad, x)]
+    means, ones = mean.repeat(groups), mean.new_ones(groups * channels)
+    # Bias and weight have these gradients in evaluation with a variance of 1: the sums of grad and grad * (x - mean).
+    sums = [
+        torch.ops.aten.native_batch_norm_backward(g, r, ones, means, ones, None, None, False, 0.0, [False, True, True])
+        for g, r in zip(*pieces, strict=True)
+    ]
+    products, totals = (torch.stack(parts).view(-1, channels).sum(0) for parts in list(zip(*sums, strict=True))[1:])
+    grad_weight = products * scale
+    # dx = slope * grad + (curve * x + offset), in pieces that stay in the cache
+    slope, count = weight * scale, x.numel() // channels
+    curve = -slope * scale * grad_weight / count
+    offset = -slope * totals / count - curve * mean
+    slope, curve, offset = torch.stack((slope, curve, offset)).repeat(1, groups)
+    grad_x = torch.empty_like(x)
+    for g, r, out in zip(*pieces, _grouped(grad_x, groups).split(ROWS), strict=True):
+        torch.addcmul(offset, r, curve, out=out).addcmul_(g, slope)
+    return grad_x, grad_weight, totals
+
+
+def _groups(x: Tensor) -> int:
+    """Into how many groups the positions of `x` [N, C, H, W] are divided."""
+    channels, groups = x.size(1), 1
+    count = x.numel() // channels
     while count % (2 * groups) == 0 and 2 * groups * channels <= LARGEST:
         groups *= 2
-    rows = x.permute(0, 2, 3, 1).reshape(count // groups, groups * channels)  # a view
-    means, variances = torch.batch_norm_update_stats(rows, None, None, 0.0)
-    between, mean = torch.var_mean(means.view(groups, channels), 0, correction=0)
-    return mean, variances.view(groups, channels).mean(0) + between
+    return groups
+
+
+def _grouped(x: Tensor, groups: int) -> Tensor:
+    """[N, C, H, W] as [N H W / groups, groups C]; a view if the storage is channels-last."""
+    return x.permute(0, 2, 3, 1).reshape(-1, groups * x.size(1))
 
 
 class _GroupedBatchNorm(torch.autograd.Function):
@@ -96,9 +140,9 @@ class _GroupedBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, weight, mean, inverse_deviation = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[:3])
-        gradients = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, None, None, mean, inverse_deviation, True, ctx.eps, wanted
-        )
-        return (*(found if want else None for found, want in zip(gradients, wanted, strict=True)), None)
+        x, weight, mean, scale = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return (*gradients(grad, x, weight, mean, scale), None)
+        wanted = list(ctx.needs_input_grad[:3])  # to be differentiated again
+        backward = torch.ops.aten.native_batch_norm_backward
+        return (*backward(grad, x, weight, None, None, mean, scale, True, ctx.eps, wanted), None)
