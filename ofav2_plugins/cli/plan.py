@@ -16,6 +16,7 @@ from .options import (
     DeviceOption,
     DistillationOption,
     InitFromOption,
+    InitPartialOption,
     OverridesOption,
     PhasesOption,
     RecipeOption,
@@ -40,13 +41,16 @@ def plan(
     overrides: OverridesOption = None,
     phases: PhasesOption = None,
     init_from: InitFromOption = None,
+    init_partial: InitPartialOption = False,
     dataset: Annotated[str | None, typer.Option(help="Estimate the hours for it, from a short measurement.")] = None,
     root: RootOption = None,
     device: DeviceOption = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry a step.")] = False,
 ) -> None:
     """Print what a training would do: phases, unlocked values, epochs, rates, checkpoints, teachers, hours."""
-    arm = run_from_options(supernet, recipe, overrides or [], teacher, distillation, phases, init_from, seed=0)
+    arm = run_from_options(
+        supernet, recipe, overrides or [], teacher, distillation, phases, init_from, init_partial, seed=0
+    )
     steps = arm.plan(arm.build(n_classes=2).space)
     hours = {} if dataset is None else _hours(arm, with_settings(dataset, "dataset", overrides or []), root, device)
     if as_json:
