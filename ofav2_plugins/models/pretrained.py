@@ -187,7 +187,7 @@ def _scale_new_branches(net: Supernet, missing: list[str], has_branches: bool) -
     ]
 
 
-def _scale_to_zero(branch: nn.Module) -> bool:
+def _scale_to_zero(branch: Any) -> bool:
     """Scale the batch norms of a branch, from the last one on, until its output is nearly 0; False if none does it."""
     modules = list(branch.modules())
     images = torch.randn(2, branch.config["in_channels"], 8, 8, generator=torch.Generator().manual_seed(0))

@@ -57,11 +57,11 @@ def _is_grouped(x: Tensor, norm: nn.BatchNorm2d) -> bool:
     )
 
 
-def _train(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+def _train(x: Tensor, norm: Any) -> Tensor:
     """Normalize by the statistics of `x` and update the running ones, of the active channels only."""
     active = x.size(1)
-    norm.num_batches_tracked += 1  # type: ignore[operator]
-    factor = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum  # type: ignore[arg-type]
+    norm.num_batches_tracked += 1
+    factor = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     weight, bias, running_mean, running_var = (
         tensor if active == norm.num_features else tensor[:active]
         for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
