@@ -87,6 +87,11 @@ ENTRY_POINTS = {
         "nsga3 = ofav2_plugins.searchers.nsga3:NSGA3",
         "local = ofav2_plugins.searchers.local:Local",
     ],
+    "ofav2.executors": [
+        "serial = ofav2_plugins.executors.serial:Serial",
+        "processes = ofav2_plugins.executors.processes:Processes",
+        "ray = ofav2_plugins.executors.ray:Ray",
+    ],
 }
 
 REQUIRES = [
@@ -103,7 +108,7 @@ REQUIRES = [
     "numpy>=1.26",
     "lightning-fabric>=2.4",
     "torchmetrics>=1.4",
-    "pydantic>=2.6",
+    "pydantic>=2.7",
     "safetensors>=0.4.3",
     "packaging>=23.0",  # safetensors' torch door imports it undeclared
     "typer>=0.12",
@@ -114,7 +119,13 @@ REQUIRES = [
 
 SEARCH = ["lightgbm>=4.3", "scikit-learn>=1.4", "pymoo>=0.6.1.6"]
 
+NOTEBOOKS = ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
+
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"]
+
+RAY = ["ray>=2.40", "fsspec>=2024.6"]
+
+SLURM = ["submitit>=1.5"]
 
 EXTRAS = {
     "test": [
@@ -128,18 +139,27 @@ EXTRAS = {
         "mypy>=1.11",
         "setuptools>=68",
         "wheel",
+        "pytest-cov>=7.0",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
         *SEARCH,
         *EXPORT,
+        *RAY,
+        *SLURM,
+        "s3fs>=2024.6",
+        "moto[server]>=5.0",  # a local S3 server
+        *NOTEBOOKS,
     ],
+    "ray": RAY,
+    "slurm": SLURM,
     "search": SEARCH,
     "export": EXPORT,
     "executorch": ["executorch>=1.0"],
     "openvino": ["openvino>=2025.0"],
     "energy": ["codecarbon>=2.7"],
     "tensorboard": ["tensorboard>=2.16"],
-    "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.25"],
+    "notebooks": [*NOTEBOOKS, "jupyterlab>=4.0"],
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.25"],
     "release": ["build>=1.0", "twine>=5.0", "pre-commit>=3.5"],
 }
 

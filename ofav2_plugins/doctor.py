@@ -18,16 +18,19 @@ from .execution.provenance import current_provenance
 from .execution.records import FINAL, MEASURED, METRICS, TRAINED, metrics_differ, read_measured, read_trained
 from .execution.run_folder import difference, read_run_file
 from .execution.training_run import load_data
-from .registry import describe
+from .registry import describe, explain, title
 from .study.results import RESULTS, load_results
 from .training.checkpoints import StepFiles
 from .utils.meters import read_metrics
 from .utils.tensor_files import load_checkpoint
 
+OWN = "ofav2-plugins"
+"""Our distribution."""
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One check; `problem` says what is wrong and how to fix it, None that nothing is."""
+    """One check; `problem` is what is wrong and how to fix it, or None."""
 
     what: str
     found: str
@@ -46,10 +49,7 @@ def examine(dataset: str | None, root: Path | None, run: Path | None, fabric: Fa
     yield _device(fabric)
     yield from _requirements()
     yield _checked("upstream patches", _patches)
-    for row in describe():
-        if row.problem:
-            yield Finding(f"plugin {row.name}", row.distribution, f"{row.problem}; fix or uninstall it")
-    yield Finding("plugins", f"{len(describe())} registered")
+    yield from _plugins()
     yield _cache()
     if dataset is not None:
         yield _checked(f"dataset {dataset}", lambda: _dataset(dataset, root))
@@ -61,8 +61,7 @@ def _checked(what: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(what, look())
     except Exception as error:
-        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        return Finding(what, "", text)
+        return Finding(what, "", explain(error))
 
 
 def _device(fabric: Fabric) -> Finding:
@@ -73,7 +72,7 @@ def _device(fabric: Fabric) -> Finding:
 
 def _requirements() -> Iterator[Finding]:
     """Every declared requirement, compared with what is installed."""
-    for text in importlib.metadata.requires("ofav2-plugins") or []:
+    for text in importlib.metadata.requires(OWN) or []:
         needed = Requirement(text)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
@@ -96,6 +95,25 @@ def _patches() -> str:
     if missing := [patch.name for patch in patches if patch.module.needed()]:
         raise UserError(f"{', '.join(missing)} could not be applied to this version of ofa")
     return f"{len(patches)} known; all that ofa {importlib.metadata.version('ofa')} needs are applied"
+
+
+def _plugins() -> Iterator[Finding]:
+    """Plugins that do not load, and those of other distributions that break their contract."""
+    from .testing import check_plugin
+
+    rows = describe()
+    for row in rows:
+        what, problem = f"plugin {row.name}", row.problem
+        if problem is None and row.distribution != OWN:
+            try:
+                check_plugin(row.namespace, row.name)
+            except AssertionError as error:
+                problem = f"{title(row.namespace, row.name)}: {error}"
+            except UserError as error:
+                problem = str(error)
+        if problem:
+            yield Finding(what, row.distribution, f"{problem}; fix or uninstall it")
+    yield Finding("plugins", f"{len(rows)} registered")
 
 
 def _cache() -> Finding:

@@ -82,7 +82,7 @@ def describe_settings(plugin_class: type) -> dict[str, str]:
     """Setting -> "type = default", for messages and tables."""
     described = {}
     for name, parameter in setting_parameters(plugin_class).items():
-        kind = inspect.formatannotation(parameter.annotation).replace("typing.", "")
+        kind = inspect.formatannotation(parameter.annotation).replace("typing.", "").replace("[Any, ...]", "")
         described[name] = kind if parameter.default is parameter.empty else f"{kind} = {parameter.default!r}"
     return described
 

@@ -13,14 +13,18 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from stevedore import NamedExtensionManager
 
+from .errors import UserError, error_message
 from .plugin import Plugin, PluginError, construct, describe_settings, parse_reference
 
 BACKBONES = "ofav2.backbones"
@@ -36,6 +40,7 @@ EXIT_RULES = "ofav2.exit_rules"
 EXPORTERS = "ofav2.exporters"
 PREDICTORS = "ofav2.predictors"
 SEARCHERS = "ofav2.searchers"
+EXECUTORS = "ofav2.executors"
 
 _CONTRACTS = {
     BACKBONES: ("backbones", "Backbone"),
@@ -51,6 +56,7 @@ _CONTRACTS = {
     EXPORTERS: ("exporters", "Exporter"),
     PREDICTORS: ("predictors", "Predictor"),
     SEARCHERS: ("searchers", "Searcher"),
+    EXECUTORS: ("executors", "Executor"),
 }
 """Namespace -> its folder and the base class in the folder's base.py that is its contract."""
 
@@ -95,7 +101,7 @@ def load(namespace: str, plugin: Any) -> Any:
         instance.name = plugin.name or type(plugin).__name__
         return instance
     name, settings = parse_reference(plugin)
-    instance = construct(load_class(namespace, name), settings, f"plugin {name!r} of {namespace}")
+    instance = construct(load_class(namespace, name), settings, title(namespace, name))
     instance.name = name
     return instance
 
@@ -108,7 +114,8 @@ def load_all(namespace: str, plugins: Sequence[Any] | None = None) -> dict[str, 
 
 def config_of(namespace: str, plugin: Any) -> dict[str, Any]:
     """Name and all settings of a plugin, defaults included (a cache-key input)."""
-    return load(namespace, plugin).config()
+    config: dict[str, Any] = load(namespace, plugin).config()
+    return config
 
 
 @contextmanager
@@ -123,12 +130,45 @@ def calling(namespace: str, name: str, method: str, passing: type[Exception] = P
     """
     try:
         yield
-    except passing:
+    except (passing, MemoryError):
         raise
-    except Exception as error:
-        raise PluginError(
-            f"plugin {name!r} of {namespace} fails in {method}: {type(error).__name__}: {error}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        modules = {point.module for point in _entry_points(namespace) if point.name == name}
+        lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if _module(frame) in modules]
+        where = f" (line {lines[-1]})" if lines else ""
+        raise PluginError(f"{title(namespace, name)} fails in {method}{where}: {error_message(error)}") from error
+
+
+@functools.cache  # listing entry points is slow
+def title(namespace: str, name: str) -> str:
+    """A loaded plugin as messages name it: with its distribution, its class and its file."""
+    points = [point for point in _entry_points(namespace) if point.name == name]
+    return f"plugin {name!r} of {namespace}" + (f" ({_origin(points[0])})" if len(points) == 1 else "")
+
+
+def explain(error: BaseException) -> str:
+    """An exception as one line that names the plugin whose code raised it, if it is a plugin's.
+
+    The innermost call into this package, `ofa` or a plugin's module decides: libraries may have raised the exception,
+    but they were called from there.
+    """
+    if isinstance(error, UserError):
+        return error_message(error)
+    points = [(namespace, point) for namespace in NAMESPACES for point in _entry_points(namespace)]
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        of_module = [(namespace, point) for namespace, point in points if point.module == _module(frame)]
+        if of_module:
+            called = type(frame.f_locals.get("self")).__name__
+            found = [each for each in of_module if each[1].attr == called] or of_module
+            names = " or ".join(title(namespace, point.name) for namespace, point in found)
+            return f"{names} fails in {frame.f_code.co_name} (line {line}): {error_message(error)}"
+        if _module(frame).partition(".")[0] in ("ofav2_plugins", "ofa"):
+            break
+    return error_message(error)
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def describe() -> list[PluginInfo]:
@@ -196,7 +236,8 @@ def _entry_points(namespace: str) -> list[importlib.metadata.EntryPoint]:
 
 def _origin(point: importlib.metadata.EntryPoint) -> str:
     dist = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
-    return f"{dist}, {point.value}"
+    file = getattr(sys.modules.get(point.module), "__file__", None)
+    return ", ".join([dist, point.value, *([file] if file else [])])
 
 
 @functools.cache
@@ -233,4 +274,5 @@ def load_class(namespace: str, name: str) -> type:
 def contract_of(namespace: str) -> type:
     """The base class of a namespace. Imported here, because listing names must not import torch."""
     folder, name = _CONTRACTS[namespace]
-    return getattr(importlib.import_module(f"ofav2_plugins.{folder}.base"), name)
+    contract: type = getattr(importlib.import_module(f"ofav2_plugins.{folder}.base"), name)
+    return contract

@@ -99,7 +99,8 @@ class ElasticDim:
 
     def includes(self, choice: Any, part: Any) -> bool:
         """Whether a choice of one entry includes `part`: a value of at least that."""
-        return choice >= part
+        included: bool = choice >= part
+        return included
 
     def features(self, choice: Any) -> list[int]:
         """One choice as numbers for a predictor: its rank among the values."""

@@ -93,7 +93,7 @@ def new_layers(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def layer_from_config(config: dict | None):
+def layer_from_config(config: dict[str, Any] | None) -> Any:
     """Upstream's `set_layer_from_config` on a copy, because upstream removes keys from the given dictionary."""
     return set_layer_from_config(copy.deepcopy(config))
 
@@ -118,4 +118,5 @@ def _reduce(module: nn.Module) -> tuple[Any, ...]:
 
 
 def _new_extended(mixin: type, base: type) -> nn.Module:
-    return nn.Module.__new__(extended(mixin, base))
+    network: nn.Module = nn.Module.__new__(extended(mixin, base))
+    return network

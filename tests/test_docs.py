@@ -24,8 +24,12 @@ def commands_in(page: Path) -> list[list[str]]:
     """The calls of `ofav2` in the shell blocks of a page."""
     blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    calls = [shlex.split(line.replace("torchrun --nproc-per-node 4 -m ofav2_plugins", "ofav2")) for line in lines]
-    return [call[1:] for call in calls if call[:1] == ["ofav2"]]
+    lines = [
+        line.replace("torchrun --nproc-per-node 4 -m ofav2_plugins", "ofav2").partition(" > ")[0] for line in lines
+    ]
+    calls = [shlex.split(line, comments=True) for line in lines]
+    # an option without a command (--install-completion) would act when it is parsed
+    return [call[1:] for call in calls if call[:1] == ["ofav2"] and not call[1].startswith("--")]
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands_in(p)], ids=lambda page: page.stem)
@@ -58,7 +62,7 @@ def test_the_generated_pages_name_every_command_and_field():
     for name in ("train", "recipe show", "study check", "watch"):
         assert f"## ofav2 {name}\n" in page
     assert "`--dry-run`" in page
-    assert "| `label_smoothing` | `0.1` |" in generate.yaml_page()
+    assert "| `label_smoothing` | number, at least 0, below 1 | `0.1` |" in generate.yaml_page()
     assert "| `soft_ce` |" in generate.plugins_page()
 
 

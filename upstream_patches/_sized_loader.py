@@ -24,7 +24,8 @@ def draw_size(batch: int) -> int:
     state, active = random.getstate(), MyRandomResizedCrop.ACTIVE_SIZE
     try:
         MyRandomResizedCrop.sample_image_size(batch)
-        return MyRandomResizedCrop.ACTIVE_SIZE
+        size: int = MyRandomResizedCrop.ACTIVE_SIZE
+        return size
     finally:
         random.setstate(state)
         MyRandomResizedCrop.ACTIVE_SIZE = active
@@ -48,7 +49,7 @@ class _SizedBatches:
         return len(self.batches)  # type: ignore[arg-type]
 
 
-class _SizedDataset(Dataset):
+class _SizedDataset(Dataset[Any]):
     """A dataset whose transforms use the image size that is passed with the batch."""
 
     def __init__(self, dataset: Any) -> None:
@@ -62,18 +63,19 @@ class _SizedDataset(Dataset):
 
         MyRandomResizedCrop.ACTIVE_SIZE, batch = sized
         if hasattr(self.dataset, "__getitems__"):
-            return self.dataset.__getitems__(batch)
+            samples: list[Any] = self.dataset.__getitems__(batch)
+            return samples
         return [self.dataset[index] for index in batch]
 
 
-class MyDataLoader(DataLoader):
+class MyDataLoader(DataLoader[Any]):
     """torch's `DataLoader`; batches of a map-style dataset share one size of `MyRandomResizedCrop`."""
 
     def __iter__(self) -> Any:
         if self.batch_sampler is None or isinstance(self.dataset, IterableDataset):
             return super().__iter__()
         # a second loader, because this one must keep its own dataset and samplers as attributes
-        sized: DataLoader = DataLoader(
+        sized: DataLoader[Any] = DataLoader(
             _SizedDataset(self.dataset),
             batch_sampler=_SizedBatches(self.batch_sampler),  # type: ignore[arg-type]
             num_workers=self.num_workers,

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +16,7 @@ from ..plugin import Plugin
 
 @dataclass(frozen=True)
 class BatchContext:
-    """What an augmentation may depend on besides the images and labels.
+    """Inputs of an augmentation besides the images and labels.
 
     Args:
         n_images: Number of images in the batch, of all ranks together.
@@ -57,9 +58,24 @@ class Augmentation(Plugin, ABC):
             labels [N] or probabilities [N, n_classes].
         """
 
+    def crops(self, sizes: np.ndarray, context: BatchContext) -> Tensor | None:
+        """The crops that replace `apply` for image files that are decoded for each batch.
+
+        Only asked of the first augmentation; it makes decoding faster and crops from the whole photograph. Without it
+        (None, the default) `apply` gets the images' centre squares.
+
+        Args:
+            sizes: int64 [N, 2], width and height of the images of this rank, in pixels.
+            context: Resolution, seeds, the rank's part.
+
+        Returns:
+            [N, 5]: width, height, left and top as fractions of the image's sides, and -1 to mirror the image, else 1.
+        """
+        return None
+
 
 def augment(
-    images: Tensor, labels: Tensor, augmentations: Sequence[Augmentation], context: BatchContext
+    images: Tensor, labels: Tensor, augmentations: Sequence[Augmentation], context: BatchContext, first: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Apply augmentations in order, then resize to the batch's resolution if none of them has.
 
@@ -67,9 +83,10 @@ def augment(
         images: float [N, C, S, S] in 0..255.
         labels: int64 [N].
         augmentations: In order; each but the first draws from its own seed.
-        context: What they may depend on.
+        context: Resolution, number of classes, seeds, the rank's part.
+        first: Number of the augmentation to begin with; those before it have been applied already.
     """
-    for number, augmentation in enumerate(augmentations):
+    for number, augmentation in list(enumerate(augmentations))[first:]:
         seed_parts = (*context.seed_parts, number) if number else context.seed_parts
         images, labels = augmentation.apply(images, labels, replace(context, seed_parts=seed_parts))
     return resize(images, context.resolution), labels

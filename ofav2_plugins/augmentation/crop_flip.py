@@ -40,26 +40,45 @@ class CropFlip(Augmentation):
         crops = crop_parameters(context.n_images, images.shape[-1], self.min_scale, self.flip, generator)
         return random_crop(images, crops[context.part], context.resolution, self.min_scale), labels
 
+    def crops(self, sizes: np.ndarray, context: BatchContext) -> Tensor:
+        """The crops [N, 5] of images of these sizes [N, 2]."""
+        sides = np.ones((context.n_images, 2), dtype=np.int64)
+        sides[context.part] = sizes
+        generator = torch_rng(*context.seed_parts)
+        return crop_parameters(context.n_images, sides, self.min_scale, self.flip, generator)[context.part]
 
-def crop_parameters(n: int, side: int, min_scale: float, flip: bool, generator: torch.Generator) -> Tensor:
-    """Random crops [n, 5]: width, height, left, top as fractions of the side, and -1 to mirror the image, else 1.
 
-    Draws from the same distribution as torchvision's `RandomResizedCrop.get_params` for images of `side` x `side`
-    pixels, for all images at once: area uniform in [min_scale, 1], log aspect ratio uniform in log [3/4, 4/3], sizes
-    rounded to pixels; the first of 10 attempts that fits, or else the whole image.
+def crop_parameters(
+    n: int, sides: int | np.ndarray, min_scale: float, flip: bool, generator: torch.Generator
+) -> Tensor:
+    """Random crops [n, 5]: width, height, left, top as fractions of the sides, and -1 to mirror the image, else 1.
+
+    Draws from the same distribution as torchvision's `RandomResizedCrop.get_params`, for all images at once: area
+    uniform in [min_scale, 1], log aspect ratio uniform in log [3/4, 4/3], sizes rounded to pixels; the first of 10
+    attempts that fits, or else the largest centred part whose ratio is allowed (of square images: the whole).
+
+    Args:
+        n: Number of images.
+        sides: Width and height in pixels, [n, 2], or one number for all.
+        min_scale: Smallest fraction of the area that a crop keeps.
+        flip: Whether to mirror half of the images.
+        generator: The source of all draws; their number does not depend on the sizes.
     """
     # In numpy: on arrays this small, its operations take a third of the time of torch's.
     draws = torch.rand(n, 2 * ATTEMPTS + 3, generator=generator).double().numpy()
-    area = side**2 * (min_scale + (1 - min_scale) * draws[:, :ATTEMPTS])  # [n, ATTEMPTS], as is the ratio
-    low, high = np.log(RATIOS)
-    ratio = np.exp(low + (high - low) * draws[:, ATTEMPTS : 2 * ATTEMPTS])
-    sizes = np.full((2, n, ATTEMPTS + 1), side, dtype=np.float64)  # width and height; the last attempt always fits
+    wide, high = whole = np.broadcast_to(sides, (n, 2)).T.astype(np.float64)  # [2, n]
+    area = (wide * high)[:, None] * (min_scale + (1 - min_scale) * draws[:, :ATTEMPTS])  # [n, ATTEMPTS]
+    least, most = np.log(RATIOS)
+    ratio = np.exp(least + (most - least) * draws[:, ATTEMPTS : 2 * ATTEMPTS])  # [n, ATTEMPTS]
+    sizes = np.empty((2, n, ATTEMPTS + 1))
     sizes[:, :, :ATTEMPTS] = np.sqrt([area * ratio, area / ratio]).round()
-    first = ((sizes > 0) & (sizes <= side)).all(axis=0).argmax(axis=1)  # [n]; argmax gives the first maximum
+    sizes[:, :, ATTEMPTS] = np.minimum(whole, [(high * RATIOS[1]).round(), (wide / RATIOS[0]).round()])
+    first = ((sizes > 0) & (sizes <= whole[:, :, None])).all(axis=0).argmax(axis=1)  # [n]; the first that fits
     sizes = sizes[:, np.arange(n), first]  # [2, n]
-    corners = np.floor((side - sizes + 1) * draws[:, -3:-1].T)  # uniform in 0 .. side - size
+    corners = np.floor((whole - sizes + 1) * draws[:, -3:-1].T)  # uniform in 0 .. side - size
+    corners = np.where(first == ATTEMPTS, (whole - sizes) // 2, corners)
     mirrored = np.where(draws[:, -1:] < 0.5, -1, 1) if flip else np.ones((n, 1))
-    return torch.from_numpy(np.hstack([sizes.T / side, corners.T / side, mirrored])).float()
+    return torch.from_numpy(np.hstack([(sizes / whole).T, (corners / whole).T, mirrored])).float()
 
 
 def random_crop(images: Tensor, crops: Tensor, resolution: int, min_scale: float) -> Tensor:

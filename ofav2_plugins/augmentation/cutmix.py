@@ -28,4 +28,5 @@ class CutMix(Augmentation):
         """Mixed images at the batch's resolution, and probabilities [N, n_classes]."""
         transform = v2.CutMix(alpha=self.alpha, num_classes=context.n_classes)
         with forked_torch(*context.seed_parts):
-            return transform(resize(images, context.resolution), labels)
+            mixed: tuple[Tensor, Tensor] = transform(resize(images, context.resolution), labels)
+            return mixed

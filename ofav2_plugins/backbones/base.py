@@ -93,11 +93,13 @@ class Backbone(Plugin, ABC):
 
     def stride(self, block: Any) -> int:
         """The stride of a block."""
-        return block.stride
+        stride: int = block.stride
+        return stride
 
     def act_func(self, block: Any) -> str:
         """The activation of a block, by upstream's name ("relu", "relu6", "h_swish")."""
-        return block.act_func
+        name: str = block.act_func
+        return name
 
     def prepare(self, net: Any) -> None:
         """Replace layers of a new network by faster ones with the same parameters."""
@@ -123,6 +125,6 @@ class Backbone(Plugin, ABC):
         """A layer of a static network from its `config`. A backbone with layers of its own overrides this."""
         return build_layer(config)
 
-    def layers_from_config(self, config: Mapping[str, dict]) -> Layers:
+    def layers_from_config(self, config: Mapping[str, dict[str, Any]]) -> Layers:
         """A stem or a head from its `config`."""
         return Layers.from_config(config, self.build_layer)

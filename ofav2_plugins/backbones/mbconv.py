@@ -31,7 +31,12 @@ class MBConvBackbone(Backbone):
     elastic_stages: int = 5
     """How many stages have an elastic depth."""
 
-    def __init__(self, ks_list: tuple = (3, 5, 7), expand_ratio_list: tuple = (3, 4, 6), depth_list: tuple = (2, 3, 4)):
+    def __init__(
+        self,
+        ks_list: tuple[Any, ...] = (3, 5, 7),
+        expand_ratio_list: tuple[Any, ...] = (3, 4, 6),
+        depth_list: tuple[Any, ...] = (2, 3, 4),
+    ):
         self.ks_list = elastic_values("ks_list", ks_list, odd=True)
         self.expand_ratio_list = elastic_values("expand_ratio_list", expand_ratio_list)
         self.depth_list = elastic_values("depth_list", depth_list)
@@ -95,10 +100,12 @@ class MBConvBackbone(Backbone):
         return entries.get(kind, ())
 
     def stride(self, block: Any) -> int:
-        return block.conv.stride
+        stride: int = block.conv.stride
+        return stride
 
     def act_func(self, block: Any) -> str:
-        return block.conv.act_func
+        name: str = block.conv.act_func
+        return name
 
     def residual_norms(self, net: Any) -> list[Any]:
         norms = [block.conv.point_linear.bn for block in net.blocks if isinstance(block.shortcut, IdentityLayer)]

@@ -39,9 +39,9 @@ class ResNet50(Backbone):
 
     def __init__(
         self,
-        depth_list: tuple = (0, 1, 2),
-        expand_ratio_list: tuple = (0.2, 0.25, 0.35),
-        width_mult_list: tuple = (0.65, 0.8, 1.0),
+        depth_list: tuple[Any, ...] = (0, 1, 2),
+        expand_ratio_list: tuple[Any, ...] = (0.2, 0.25, 0.35),
+        width_mult_list: tuple[Any, ...] = (0.65, 0.8, 1.0),
     ):
         integers = isinstance(depth_list, Sequence) and all(is_integer(d) and d >= 0 for d in depth_list)
         if not integers or not depth_list or len(set(depth_list)) != len(depth_list):

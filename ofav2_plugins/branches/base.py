@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import nn
 
@@ -30,7 +31,7 @@ class Branch(Plugin, ABC):
 class BranchBlock(nn.Sequential):
     """A branch made of layers in a row, which remembers the arguments it was built from."""
 
-    def __init__(self, config: dict, **layers: nn.Module):
+    def __init__(self, config: dict[str, Any], **layers: nn.Module):
         super().__init__()
         self.config = config
         for name, layer in layers.items():

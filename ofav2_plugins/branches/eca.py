@@ -18,7 +18,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.conv(x.mean((2, 3)).unsqueeze(1)).sigmoid()  # [N, 1, C]
-        return x * gate.transpose(1, 2).unsqueeze(3)
+        scaled: Tensor = x * gate.transpose(1, 2).unsqueeze(3)
+        return scaled
 
 
 class ECA(Branch):

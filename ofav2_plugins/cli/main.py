@@ -7,6 +7,7 @@ import sys
 from rich.console import Console
 
 from ..errors import UserError
+from ..registry import explain
 from ..utils.progress import say
 from . import (  # noqa: F401 - each adds its command
     ablate,
@@ -35,7 +36,7 @@ def main() -> None:
     errors = Console(stderr=True)
     try:
         code = app(args=arguments, prog_name="ofav2", standalone_mode=False) or 0
-        if code == 130:  # typer's word for Ctrl-C
+        if code == 130:  # typer's exit code for Ctrl-C
             say(errors, "stopped", "yellow")
         sys.exit(code)
     except BrokenPipeError:
@@ -51,6 +52,6 @@ def main() -> None:
         elif isinstance(error, UserError):
             message = str(error)
         else:
-            message = f"{type(error).__name__}: {error} (an unexpected error; --debug shows where)"
+            message = f"{explain(error)} (an unexpected error; --debug shows where)"
         say(errors, f"error: {' '.join(message.split())}", "red")
         sys.exit(2 if usage is not None else 1)

@@ -61,8 +61,10 @@ def train(
 ) -> None:
     """Train one supernet through all its phases; writes results.json and report.html into --out."""
     from ..execution.training_run import load_data
+    from ..execution.trial import try_plugins
     from ..study.session import Session, SessionOptions
     from ..training.context import LoggingOptions
+    from ..utils.distributed import make_fabric
     from .plan import print_plan
     from .runs import run_and_report
 
@@ -71,6 +73,7 @@ def train(
     chosen = with_settings(dataset, "dataset", given)
     if dry_run:
         data = load_data(chosen, root, arm.recipe.validation_fraction)
+        try_plugins(arm, data, make_fabric("cpu"))
         print_plan(arm, arm.plan(arm.start(data.n_classes)[0].space), {})
         sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
         console.print(f"{data.name}: {data.n_classes} classes, {sizes}; nothing was trained or written", soft_wrap=True)

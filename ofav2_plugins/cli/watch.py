@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ..execution.progress import RunProgress
 
 COLORS = {"finished": "green", "failed": "red", "damaged": "red", "training": "cyan", "measuring": "cyan"}
+WORKING = ("training", "measuring")
+SILENT_SECONDS = 300
+"""A working run that writes no file for that long is named below the table."""
 
 
 @app.command(epilog="Example: ofav2 watch runs")
@@ -34,7 +38,7 @@ def watch(
         typer.echo(json.dumps([run.to_dict() for run in _runs(folder)], indent=1))
         return
     if once:
-        console.print(_view(folder, _runs(folder)), soft_wrap=True)
+        console.print(_view(folder, _runs(folder)))
         return
     with Live(console=console, auto_refresh=False) as live:
         while True:
@@ -54,21 +58,41 @@ def _runs(folder: Path) -> list[RunProgress]:
 def _view(folder: Path, runs: list[RunProgress]) -> Group | Text:
     if not runs:
         return Text(f"{folder} contains no run yet")
-    table = Table("run", "steps", "step", "epoch", "val top-1", "test top-1", "time left", "state", box=None)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("run", no_wrap=True, overflow="ellipsis")
+    for column in ("steps", "step", "epoch", "val", "test", "left", "state"):
+        table.add_column(column, no_wrap=True)
     for run in runs:
-        name = f"{run.folder.name}: {run.arm}" + (f", seed {run.seed}" if run.seed is not None else "")
-        idle = f", last file {duration(run.idle_seconds)} ago" if run.idle_seconds is not None else ""
         table.add_row(
-            Text(name),
+            Text(_name(run)),
             f"{run.done}/{run.steps}",
             run.step or "",
-            f"{run.epoch}/{run.epochs or '?'}" if run.step else "",
+            f"{run.epoch}/{run.epochs}" if run.step else "",
             _percent(run.val_top1),
             _percent(run.top1),
-            "" if run.left_seconds is None or run.step is None else f"about {duration(run.left_seconds)}",
-            Text(run.state + idle, COLORS.get(run.state, "")),
+            "" if run.left_seconds is None or run.step is None else duration(run.left_seconds),
+            Text(run.state, COLORS.get(run.state, "")),
         )
-    return Group(table, *(Text(f"{run.folder}: {run.arm}: {run.problem}", "red") for run in runs if run.problem))
+    return Group(table, *_notes(runs))
+
+
+def _name(run: RunProgress) -> str:
+    seed = "" if run.seed is None else f" ({run.seed})"
+    return f"{run.folder.name}: {run.arm}{seed}"
+
+
+def _notes(runs: list[RunProgress]) -> Iterator[Text]:
+    """Lines below the table: failures, runs that write nothing any more, a summary."""
+    for run in runs:
+        if run.problem:
+            yield Text(f"{_name(run)}: {run.problem}", "red")
+        elif run.state in WORKING and run.idle_seconds is not None and run.idle_seconds > SILENT_SECONDS:
+            yield Text(
+                f"{_name(run)}: no new file for {duration(run.idle_seconds)}; stopped, or in a long epoch", "yellow"
+            )
+    states = [run.state for run in runs]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    yield Text(f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {counts}; accuracies are top-1", "dim")
 
 
 def _percent(value: float | None) -> str:

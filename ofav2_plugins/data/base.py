@@ -7,41 +7,65 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .. import registry
 from ..errors import UserError
 from ..plugin import Plugin, PluginError
 from ..utils.seeding import derive_seed
 from ..utils.validation import is_integer, is_number
+from .streamed import StreamedImages
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images: a view that leaves a memory map on the disk until `pixels` are read.
+    """Labelled images: a view that leaves a memory map, or files, on the disk until `pixels` are read.
 
     Args:
-        images: uint8 [M, C, S, S] (C is 1 or 3; possibly memory-mapped), shared between splits.
+        images: uint8 [M, C, S, S] (C is 1 or 3; possibly memory-mapped), or image files that are decoded whenever they
+            are read; shared between splits.
         labels: int64 [N], of the split's own images.
         rows: [N], indices of the split's images in `images`; None: all of them, in order.
     """
 
-    images: np.ndarray
+    images: np.ndarray | StreamedImages
     labels: np.ndarray
     rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width of the images that `pixels` returns."""
+        return self.images.shape[1:]
+
     def take(self, indices: np.ndarray) -> Split:
         """The split of these images, in this order."""
-        return Split(self.images, self.labels[indices], indices if self.rows is None else self.rows[indices])
+        return Split(self.images, self.labels[indices], self.stored(indices))
+
+    def stored(self, indices: np.ndarray) -> np.ndarray:
+        """The indices in `images` of the split's images with these indices."""
+        return indices if self.rows is None else self.rows[indices]
 
     def pixels(self, indices: np.ndarray) -> np.ndarray:
-        """The images uint8 [len(indices), C, S, S] of the split that these indices name, read into memory."""
-        return np.ascontiguousarray(self.images[indices if self.rows is None else self.rows[indices]])
+        """The split's images with these indices, uint8 [len(indices), C, S, S], read into memory."""
+        return np.ascontiguousarray(self.images[self.stored(indices)])
+
+    def joined(self, other: Split) -> Split:
+        """The images of both splits; a copy of arrays in memory unless both are views of the same images."""
+        labels = np.concatenate([self.labels, other.labels])
+        parts = [(split, split.stored(np.arange(len(split)))) for split in (self, other)]
+        (first, second), rows = (self.images, other.images), [rows for _, rows in parts]
+        if first is second:
+            return Split(first, labels, np.concatenate(rows))
+        if isinstance(first, StreamedImages) and isinstance(second, StreamedImages):
+            return Split(first.joined(second), labels, np.concatenate([rows[0], len(first) + rows[1]]))
+        return Split(np.concatenate([split.images[rows] for split, rows in parts]), labels)
 
 
 @dataclass(frozen=True)
@@ -57,7 +81,8 @@ class DataSplits:
         resolutions: Default elastic resolutions in pixels.
         mean: Of the three channels, for pixels in 0..1 (three equal values for grayscale images).
         std: Of the three channels.
-        fingerprint: Hash over all images, labels, class names, mean and std, and the split.
+        fingerprint: Hash over all images (of streamed ones: names, sizes and a sample of the contents), labels, class
+            names, mean and std, and the split.
     """
 
     name: str
@@ -78,7 +103,7 @@ class DataSplits:
     @property
     def side(self) -> int:
         """Width and height of the stored training images in pixels."""
-        return self.train.images.shape[-1]
+        return self.train.shape[-1]
 
 
 class Dataset(Plugin, ABC):
@@ -172,7 +197,7 @@ def check_splits(data: object, name: str) -> DataSplits:
     Raises:
         PluginError: They do not; names the plugin, the split, the rule and the value.
     """
-    title = f"dataset {name!r}"
+    title = registry.title(registry.DATASETS, name)
     if not isinstance(data, DataSplits):
         raise PluginError(f"{title}: load() must return DataSplits, but got {data!r}")
 
@@ -192,22 +217,22 @@ def check_splits(data: object, name: str) -> DataSplits:
     for part in ("train", "validation", "test"):
         split = getattr(data, part)
         require(isinstance(split, Split), f"{part} must be a Split", repr(split))
-        for rule, value in _broken_rules(split, data.n_classes, data.train.images.shape[1:]):
+        for rule, value in _broken_rules(split, data.n_classes, data.train):
             require(False, f"{part}: {rule}", value)
     return data
 
 
-def _broken_rules(split: Split, n_classes: int, shape: tuple[int, ...]) -> Iterator[tuple[str, object]]:
+def _broken_rules(split: Split, n_classes: int, train: Split) -> Iterator[tuple[str, object]]:
     """The rules that a split breaks, the most basic first, each with the offending value."""
     images, labels, rows = split.images, split.labels, split.rows
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+    if not isinstance(images, (np.ndarray, StreamedImages)) or images.dtype != np.uint8:
         yield "images must be an array of uint8", getattr(images, "dtype", type(images).__name__)
     elif images.ndim != 4 or images.shape[2] != images.shape[3]:
         yield "images must be square, [N, C, S, S]", images.shape
     elif images.shape[1] not in (1, 3):
         yield "images must have 1 or 3 channels, [N, C, S, S]", images.shape
-    elif images.shape[1:] != shape:
-        yield f"images must have the shape {shape} of the training images", images.shape[1:]
+    elif split.shape != train.shape:
+        yield f"images must have the shape {train.shape} of the training images", split.shape
     elif not isinstance(labels, np.ndarray) or labels.dtype != np.int64 or labels.ndim != 1:
         yield "labels must be int64 [N]", f"{getattr(labels, 'dtype', type(labels).__name__)} {np.shape(labels)}"
     elif len(labels) != len(images if rows is None else rows):
@@ -229,14 +254,23 @@ def _fingerprint(
 ) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for split in splits:
-        digest.update(f"{split.images.dtype}{(len(split), *split.images.shape[1:])}".encode())
-        for indices in np.split(np.arange(len(split)), range(256, len(split), 256)):  # a memory map is not read at once
-            digest.update(split.pixels(indices).data)
+        digest.update(f"{split.images.dtype}{(len(split), *split.shape)}".encode())
+        for content in _contents(split):
+            digest.update(content)
         digest.update(f"{split.labels.dtype}{split.labels.shape}".encode() + split.labels.tobytes())
     for indices in parts:
         digest.update(f"{indices.dtype}{indices.shape}".encode() + indices.tobytes())
     digest.update("\n".join([*class_names, *map(repr, (*map(float, mean), *map(float, std)))]).encode())
     return digest.hexdigest()
+
+
+def _contents(split: Split) -> Iterator[Any]:
+    """The bytes of a split's images that the fingerprint depends on."""
+    if isinstance(split.images, StreamedImages):
+        yield from split.images.content(split.stored(np.arange(len(split))))
+        return
+    for indices in np.split(np.arange(len(split)), range(256, len(split), 256)):  # a memory map is not read at once
+        yield split.pixels(indices).data
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

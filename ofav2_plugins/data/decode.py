@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..errors import UserError
 
@@ -204,10 +204,7 @@ def _decode_all(files: Sequence[Path], images: np.ndarray) -> None:
 def decode_image(path: Path, size: int, mode: str = "RGB") -> np.ndarray:
     """One image file as uint8 [C, size, size], as `decode` stores it; `mode` is "RGB" (C = 3) or "L" (C = 1)."""
     with Image.open(path) as opened:
-        image = _upright(opened)
-        if image.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-        image = image.convert(mode)
+        image = _converted(opened, mode)
     scale = size / min(image.size)
     if scale != 1:
         sides = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
@@ -215,6 +212,51 @@ def decode_image(path: Path, size: int, mode: str = "RGB") -> np.ndarray:
     left, top = (image.width - size) // 2, (image.height - size) // 2
     pixels = np.asarray(image.crop((left, top, left + size, top + size)))
     return pixels.reshape(size, size, -1).transpose(2, 0, 1)
+
+
+def crop_image(path: Path, crop: np.ndarray, resolution: int) -> np.ndarray:
+    """A part of an image file as uint8 [3, resolution, resolution]: cut out, then resized (bilinear, antialiased).
+
+    Args:
+        path: The file.
+        crop: Width, height, left and top as fractions of the upright image's sides, and -1 to mirror it, else 1.
+        resolution: In pixels. A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaling) if the crop
+            then still has `resolution` x `resolution` pixels or more.
+    """
+    with Image.open(path) as opened:
+        sides = np.array(opened.size[::-1] if _lies_on_its_side(opened) else opened.size)
+        corner, size = (crop[2:4] * sides).round(), (crop[:2] * sides).round()  # whole pixels of the file's image
+        shrink = (resolution / size).max()
+        if shrink < 1:
+            opened.draft(None, (math.ceil(shrink * opened.width), math.ceil(shrink * opened.height)))
+        image = _converted(opened, "RGB")
+    start, end = corner * image.size / sides, (corner + size) * image.size / sides
+    outer = (*np.floor(start).astype(int).tolist(), *np.ceil(end).astype(int).tolist())
+    box = (*(start - outer[:2]), *(end - outer[:2]))
+    pixels = np.asarray(image.crop(outer).resize((resolution, resolution), Image.Resampling.BILINEAR, box))
+    return (pixels[:, ::-1] if crop[4] < 0 else pixels).transpose(2, 0, 1)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file in pixels, rotated as its EXIF orientation says; its pixels are not read."""
+    with Image.open(path) as opened:
+        return (opened.height, opened.width) if _lies_on_its_side(opened) else opened.size
+
+
+def _converted(opened: Image.Image, mode: str) -> Image.Image:
+    """The pixels of an open image, upright, in a mode of 8 bits."""
+    image = _upright(opened)
+    if image.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    return image.convert(mode)
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    """Whether the image's EXIF orientation exchanges width and height."""
+    try:
+        return bool(5 <= image.getexif().get(ExifTags.Base.Orientation, 1) <= 8)
+    except Exception:  # as in `_upright`
+        return False
 
 
 def _upright(image: Image.Image) -> Image.Image:

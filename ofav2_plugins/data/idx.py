@@ -26,7 +26,7 @@ def read_idx(path: Path) -> np.ndarray:
                 plain = Path(scratch) / "plain"
                 with gzip.open(path) as packed, open(plain, "wb") as file:
                     shutil.copyfileobj(packed, file)
-            array = read_sn3_pascalvincent_tensor(str(plain)).numpy()
+            array: np.ndarray = read_sn3_pascalvincent_tensor(str(plain)).numpy()
     except DAMAGED as error:
         problem = f": {error}" if str(error) else ""
         raise UserError(f"{path} is missing, damaged or no IDX file{problem}; fetch it again") from error

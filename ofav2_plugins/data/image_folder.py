@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,12 @@ from .base import (
     stratified_split,
 )
 from .decode import BROKEN, decode, image_files
+from .streamed import StreamedImages
 
 TEST_FRACTION = 0.2
 LARGEST = 256
+CACHED_BYTES = 32 * 2**30
+"""The most bytes of decoded images that are cached unless the user asks for it."""
 
 
 class ImageFolder(Dataset):
@@ -32,14 +36,20 @@ class ImageFolder(Dataset):
     Next to train/, test/ is the test set and val/ (or validation/) the validation set, so that no training image is
     held out; val/ without test/ is the test set. Without train/, a fifth of each class is the test set.
 
+    Images are decoded once into a cache of squares, or, if that would be too large, whenever they are read (streaming).
+    Evaluation gives the same numbers either way. In training, streaming takes the random crops from the whole
+    photograph instead of its centre square.
+
     Args:
         per_class: Number of training images of each class that are used, chosen at random by the seed of `load`;
             validation images are held out of them unless they have a folder of their own. None: all.
+        streaming: Whether to decode images whenever they are read. None: if all of them together, decoded, would take
+            more than 32 GiB.
     """
 
-    def __init__(self, per_class: int | None = None):
+    def __init__(self, per_class: int | None = None, streaming: bool | None = None):
         check_per_class(per_class)
-        self.per_class = per_class
+        self.per_class, self.streaming = per_class, streaming
 
     def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
         folder = existing_folder(root, self.name, "one folder of images per class")
@@ -58,18 +68,36 @@ class ImageFolder(Dataset):
         size = storage_size([path for path, _ in train_files])
         top = size // 4 * 4
         lowest = max(4, round(0.75 * top / 4) * 4)
+        streaming = self._streams(len(train_files) + len(test_files) + len(validation_files or []), size)
+
+        def split(files: list[tuple[Path, int]]) -> Split:
+            paths, labels = [path for path, _ in files], np.array([label for _, label in files], dtype=np.int64)
+            return Split(StreamedImages(folder, paths, size) if streaming else decode(paths, size), labels)
+
         return make_splits(
             self.name,
-            _split(train_files, size),
-            _split(test_files, size),
+            split(train_files),
+            split(test_files),
             class_names=classes,
             resolutions=sorted({round(r / 4) * 4 for r in np.linspace(lowest, top, 5)}),
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             validation_fraction=validation_fraction,
             seed=seed,
-            validation=_split(validation_files, size) if validation_files else None,
+            validation=split(validation_files) if validation_files else None,
         )
+
+    def _streams(self, n_images: int, size: int) -> bool:
+        if self.streaming is not None:
+            return self.streaming
+        n_bytes = n_images * 3 * size**2
+        if n_bytes > CACHED_BYTES:
+            logging.getLogger(__name__).warning(
+                "%s: %d images would take %.0f GiB when decoded, so they are decoded whenever they are read "
+                "(streaming: true); set streaming: false to decode them once into a cache",
+                self.name, n_images, n_bytes / 2**30,
+            )  # fmt: skip
+        return n_bytes > CACHED_BYTES
 
 
 def class_files(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
@@ -111,7 +139,8 @@ def _of_classes(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     extra = sorted(set(own) - set(classes))
     if extra:
         raise UserError(f"{folder} must have classes of {folder.parent / 'train'} only, but got {extra}; move them")
-    return [(path, classes.index(own[label])) for path, label in files]
+    labels = {name: label for label, name in enumerate(classes)}
+    return [(path, labels[own[label]]) for path, label in files]
 
 
 def storage_size(files: list[Path]) -> int:
@@ -124,8 +153,3 @@ def storage_size(files: list[Path]) -> int:
         except BROKEN:
             continue  # `decode` names every broken file
     return max(32, min(LARGEST, int(np.median(sides)) // 4 * 4)) if sides else LARGEST
-
-
-def _split(files: list[tuple[Path, int]], size: int) -> Split:
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    return Split(decode([path for path, _ in files], size), labels)

@@ -17,7 +17,8 @@ def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Logits [N, n_classes] to class probabilities [N, n_classes] at a temperature, in double precision."""
     scaled = logits.astype(np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))  # scipy's softmax is slow for a single image
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -25,7 +26,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     scores, rows = logits.astype(np.float64), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
-        return -log_softmax(scores / np.exp(log_temperature), axis=1)[rows, labels].mean()
+        mean: float = -log_softmax(scores / np.exp(log_temperature), axis=1)[rows, labels].mean()
+        return mean
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 

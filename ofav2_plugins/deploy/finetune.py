@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -24,9 +23,9 @@ from ..data.base import DataSplits, Split
 from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate
-from ..execution.provenance import code_versions
+from ..execution.provenance import code_versions, current_provenance
+from ..execution.records import TRAINED
 from ..execution.run_folder import locked, open_run_folder, read_run_file
-from ..execution.training_run import TRAINED
 from ..exits.weights import exit_weights
 from ..models.subnet import Subnet
 from ..phases.base import StepSettings
@@ -61,7 +60,7 @@ class FineTuneOptions:
         lr: Learning rate at the start of the cosine; default: 1e-4, from scratch that of the full phase.
         seed: Seed of batches and, from scratch, of the weights; default: the run's.
         resume: Continue what `out` has.
-        accept_changes: Also if other code began it.
+        accept_changes: Continue although other code began it.
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of torch.
         logging: Saving and metrics.
@@ -89,7 +88,7 @@ class FineTuneOptions:
 
 
 class _FineTuner(StepTrainer):
-    """Trains a fixed network, by AdamW if the supernet has early exits, and for a part of the schedule if asked to."""
+    """Trains a fixed network, by AdamW if the supernet has early exits, optionally for part of the schedule."""
 
     def __init__(self, *, adamw: bool, stop_after: int | None, **arguments: Any):
         self.adamw, self.keeps_last = adamw, stop_after is not None
@@ -148,7 +147,7 @@ class FineTuning:
         return self.early and not self.options.from_scratch
 
     def identity(self) -> dict[str, Any]:
-        """What a resumed fine-tuning must have in common with the one that began the folder."""
+        """The settings that must be equal when a fine-tuning is resumed."""
         return {
             "runs": {self.run.config.name: self.run.config.to_dict()},
             "dataset": self.run.dataset,
@@ -166,7 +165,7 @@ class FineTuning:
         }
 
     def details(self) -> dict[str, Any]:
-        """What opening the folder needs besides the identity."""
+        """Everything besides the identity that opening the folder needs."""
         key = hashlib.blake2b(json.dumps(self.identity(), sort_keys=True).encode(), digest_size=6).hexdigest()
         root = self.subnet.root
         return {
@@ -192,11 +191,11 @@ class FineTuning:
         return FixedNetwork(_copy(net)).to(self.fabric.device)
 
     def train(self, context: RunContext) -> dict[str, Any]:
-        """Both stages, and the accuracy on the test images; finished stages are found and not trained again."""
+        """Both stages, and the accuracy on the test images; finished stages are loaded."""
         folders = self.details()["steps"][0]
         tuned = self._stage(TUNE, folders[TUNE], self.data, None, context)
         epochs = tuned["best_epoch"] + 1
-        everything = replace(self.data, train=merged(self.data.train, self.data.validation))
+        everything = replace(self.data, train=self.data.train.joined(self.data.validation))
         self._stage(FINAL, folders[FINAL], everything, epochs, context)
         before = None if self.options.from_scratch else self._top1(self.start(), self.data.validation)
         record = {
@@ -256,9 +255,10 @@ class FineTuning:
         )
 
     def _teacher(self) -> Teacher:
-        """The maximal network of the run with all of its exits, or nobody."""
+        """The maximal network of the run with all of its exits, or `NoTeacher`."""
         if not self.options.distill:
-            return registry.load(registry.TEACHERS, "none")
+            null: Teacher = registry.load(registry.TEACHERS, "none")
+            return null
         recipe = self.run.config.recipe
         teacher: Teacher = registry.load(registry.TEACHERS, "fixed")
         supernet = self.run.supernet(self.subnet.step).to(self.fabric.device)
@@ -295,15 +295,6 @@ def _copy(net: Subnet) -> Subnet:
     return copied
 
 
-def merged(first: Split, second: Split) -> Split:
-    """The images of two splits as one; a view if they share their array, else a copy."""
-    labels = np.concatenate([first.labels, second.labels])
-    if first.images is second.images and first.rows is not None and second.rows is not None:
-        return Split(first.images, labels, np.concatenate([first.rows, second.rows]))
-    pixels = [split.pixels(np.arange(len(split))) for split in (first, second)]
-    return Split(np.concatenate(pixels), labels)
-
-
 def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) -> dict[str, Any]:
     """Fine-tune an architecture into a folder that `ofav2 export` takes in place of a run.
 
@@ -317,7 +308,13 @@ def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) 
     fabric = make_fabric(options.device)
     tuning = FineTuning(source, options, fabric)
     open_run_folder(
-        options.out, "finetune", tuning.identity(), fabric, options.resume, options.accept_changes, tuning.details()
+        options.out,
+        "finetune",
+        tuning.identity(),
+        current_provenance(fabric),
+        options.resume,
+        options.accept_changes,
+        tuning.details(),
     )
     say: Callable[[str], None] = lambda text: console.print(text, style="yellow")  # noqa: E731
     with ExitStack() as stack:

@@ -42,7 +42,8 @@ class DeployedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.config.output == "early":
             return torch.from_numpy(self.answer(images).logits).to(images)
-        return self.whole()(images)
+        logits: Tensor = self.whole()(images)
+        return logits
 
     @torch.no_grad()
     def answer(self, images: Tensor) -> Answers:

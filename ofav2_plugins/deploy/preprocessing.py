@@ -36,7 +36,7 @@ class Preprocessing(BaseModel):
     @classmethod
     def of(cls, data: DataSplits, resolution: int) -> Preprocessing:
         """The transform with which `eval_batches` measures the images of a dataset."""
-        channels, side = data.train.images.shape[1], data.train.images.shape[-1]
+        channels, side, _ = data.train.shape
         mean, std = (tuple(np.broadcast_to(values, 3).tolist()) for values in (data.mean, data.std))
         return cls(
             mode="RGB" if channels == 3 else "L",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.layers.depthwise import reference_layers
 from ..models.subnet import Subnet, build_subnet
+from ..skips.base import Skip
 from .exit_choice import ExitCosts
 
 
@@ -27,13 +29,14 @@ class Segment(nn.Module):
         last: Whether it is the last segment.
     """
 
-    def __init__(self, stem: nn.Module, stages: nn.ModuleList, skip, head: nn.Module, last: bool):
+    def __init__(self, stem: nn.Module, stages: nn.ModuleList, skip: Skip, head: nn.Module, last: bool):
         super().__init__()
         self.stem, self.stages, self.skip, self.head, self.last = stem, stages, skip, head, last
 
     def trunk(self, x: Tensor) -> Tensor:
         """The segment's features."""
         x = self.stem(x)
+        blocks: Any
         for blocks in self.stages:
             x = self.skip.run(blocks, x)
         return x

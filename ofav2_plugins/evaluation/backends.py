@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def prepared(net: nn.Module, shape: Sequence[int], backend: str, device: torch.d
     return lambda: session.run(None, feed)
 
 
-def _onnx_session(net: nn.Module, x: torch.Tensor, threads: int):
+def _onnx_session(net: nn.Module, x: torch.Tensor, threads: int) -> Any:
     import onnxruntime
 
     stream = io.BytesIO()

@@ -48,7 +48,8 @@ def _flops(net: nn.Module, image: torch.Tensor) -> int:
     # The fast layers skip what only meets padding; the cost is that of the network as it is exported.
     with reference_layers(), FlopCounterMode(display=False) as counter:
         net(image)
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class CostModel:
     def exit_macs(self, codes: np.ndarray, resolution: int) -> np.ndarray:
         """MACs [N] of the exit alone at which each architecture ends."""
         _, variant = self._index(codes, self.encoding.active(codes))
-        return self._table(resolution).flops[variant[:, -1]] // 2
+        macs: np.ndarray = self._table(resolution).flops[variant[:, -1]] // 2
+        return macs
 
     def _table(self, resolution: int) -> _Table:
         if resolution not in self._tables:
@@ -155,7 +157,8 @@ class CostModel:
         frees, keeps = side_by_side(here, table.freed[of], table.kept[of], outputs)
         depth = here.any(axis=3).sum(axis=2)
         stages = table.wiring.peak(depth, frees, keeps, table.inputs[of[:, :, 0, 0]], outputs[:, :, 0, 0])
-        return np.maximum(sequential, stages.max(axis=1))
+        peak: np.ndarray = np.maximum(sequential, stages.max(axis=1))
+        return peak
 
 
 class _Table:

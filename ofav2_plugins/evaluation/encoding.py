@@ -138,7 +138,8 @@ class Encoding:
             active: [N, G], from `active`.
         """
         holds = conditions.table[conditions.starts + codes[:, conditions.columns]] & active[:, conditions.columns]
-        return (holds | conditions.always).all(axis=2)
+        met: np.ndarray = (holds | conditions.always).all(axis=2)
+        return met
 
     def _depth(self) -> int:
         """Length of the longest chain of requirements."""

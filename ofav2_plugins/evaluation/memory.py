@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,8 @@ class Wiring:
             self._frees[depth], np.take_along_axis(frees, block, axis=2), np.take_along_axis(keeps, block, axis=2)
         )
         live = self._inputs[depth] * first[..., None] + self._outputs[depth] * last[..., None]
-        return (live + np.where(block >= 0, own, 0)).max(axis=2)
+        peak: np.ndarray = (live + np.where(block >= 0, own, 0)).max(axis=2)
+        return peak
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _wiring_steps(skip: Skip, n: int) -> list[_WiringStep]:
     x, results = torch.zeros(1, 1, 2, 2), [torch.zeros(1, 1, 1, 1) for _ in range(n)]
     recorder, calls = Recorder(), dict[int, int]()
 
-    def block(number: int):
+    def block(number: int) -> Callable[[torch.Tensor], torch.Tensor]:
         def run(given: torch.Tensor) -> torch.Tensor:
             calls[len(recorder.operations)] = number
             recorder.record("block", [given], [results[number]])

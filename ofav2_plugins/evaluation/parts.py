@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -192,7 +192,7 @@ def _requirements(space: SearchSpace, gene: Gene) -> tuple[Requirement, ...]:
     return requires[gene[1]] if requires else ()
 
 
-def _compatible(pending: list) -> tuple[list, list, dict[Gene, Any]]:
+def _compatible(pending: list[Any]) -> tuple[list[Any], list[Any], dict[Gene, Any]]:
     """The variants that one architecture can have at the same time, the others, and that architecture's entries."""
     chosen: dict[Gene, Any] = {}
     taken, rest = [], []
@@ -231,8 +231,8 @@ def _modules(net: Supernet, arch: Arch, resolution: int) -> dict[str, tuple[nn.M
     static = net.get_active_subnet(preserve_weight=False).eval()
     found: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
 
-    def note(path: str):
-        def hook(module: nn.Module, args: tuple) -> None:
+    def note(path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             if args and isinstance(args[0], torch.Tensor):
                 found[path] = module, tuple(args[0].shape)
 

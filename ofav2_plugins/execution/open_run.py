@@ -17,8 +17,9 @@ from ..space import SearchSpace
 from ..training.checkpoints import StepFiles
 from ..training.plan import PlannedStep
 from ..training.run_config import RunConfig
+from .records import TRAINED
 from .run_folder import read_run_file
-from .training_run import TRAINED, load_data
+from .training_run import load_data
 
 
 class _Stored(BaseModel):

@@ -168,7 +168,8 @@ class TrainingRun:
     def bound_teacher(self, planned: PlannedStep) -> Teacher:
         """The teacher of a step, with the weights of the finished step that it names; else the null object."""
         if planned.teacher is None:
-            return registry.load(registry.TEACHERS, NONE)
+            null: Teacher = registry.load(registry.TEACHERS, NONE)
+            return null
         teacher, supernet = self.config.teacher(), self._placed(self.config.build(self.data.n_classes))
         supernet.load_state_dict(self._best(planned.teacher))
         weights = exit_weights(self.config.recipe.exit_weights.output, len(self.exits))

@@ -15,4 +15,5 @@ class Entropy(ExitRule):
     def confidence(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         newest = probabilities[-1]
         logs = np.log(newest, out=np.zeros_like(newest), where=newest > 0)  # 0 * log 0 counts as 0
-        return 1 + (newest * logs).sum(axis=1) / np.log(newest.shape[1])
+        confidence: np.ndarray = 1 + (newest * logs).sum(axis=1) / np.log(newest.shape[1])
+        return confidence

@@ -14,4 +14,5 @@ class Margin(ExitRule):
 
     def confidence(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         second, first = np.partition(probabilities[-1], -2, axis=1)[:, -2:].T
-        return first - second
+        margin: np.ndarray = first - second
+        return margin

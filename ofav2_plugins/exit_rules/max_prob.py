@@ -13,4 +13,5 @@ class MaxProbability(ExitRule):
     """The probability of the predicted class, in [1 / n_classes, 1]."""
 
     def confidence(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
-        return probabilities[-1].max(axis=1)
+        highest: np.ndarray = probabilities[-1].max(axis=1)
+        return highest

@@ -15,4 +15,5 @@ class Patience(ExitRule):
     def confidence(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         predictions = np.stack([exit_probabilities.argmax(axis=1) for exit_probabilities in probabilities])  # [E, N]
         agrees = predictions[-2::-1] == predictions[-1]  # the newest of the earlier ones first
-        return np.logical_and.accumulate(agrees, axis=0).sum(axis=0).astype(np.float64)
+        agreeing: np.ndarray = np.logical_and.accumulate(agrees, axis=0).sum(axis=0).astype(np.float64)
+        return agreeing

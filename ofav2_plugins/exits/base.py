@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -25,7 +25,8 @@ class Exits(Plugin, ABC):
 
         `backbone.head(width, n_classes, dropout)` is a copy of its tail for a stage of another width.
         """
-        return registry.load(registry.BACKBONES, "mobilenet_v3")
+        backbone: Backbone = registry.load(registry.BACKBONES, "mobilenet_v3")
+        return backbone
 
     @abstractmethod
     def heads(self, stage_widths: Sequence[int], n_classes: int, dropout: float) -> nn.ModuleDict:
@@ -45,6 +46,6 @@ class Exits(Plugin, ABC):
             dropout: Dropout rate before each classifier.
         """
 
-    def head_from_config(self, config: dict) -> nn.Module:
+    def head_from_config(self, config: dict[str, Any]) -> nn.Module:
         """An exit from its `config`; exits that are not made by `backbone.head` override this."""
         return self.backbone.layers_from_config(config)

@@ -66,7 +66,8 @@ class Onnx(Exporter):
         [name] = [entry.name for entry in session.get_inputs()]
 
         def run(x: np.ndarray) -> list[np.ndarray]:
-            return session.run(None, {name: np.ascontiguousarray(x)})
+            outputs: list[np.ndarray] = session.run(None, {name: np.ascontiguousarray(x)})
+            return outputs
 
         return run
 

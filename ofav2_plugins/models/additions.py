@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from .. import registry
 from ..branches.base import Branch
 from ..errors import UserError
 from ..exits.base import Exits
-from ..registry import PluginError
+from ..plugin import PluginError
 from ..space import HEIGHT, LEVEL, ElasticDim, Requirement, SubsetDim
 from .layers.accelerate import plain_copy
 from .layers.narrow import narrow_copy, narrow_template
@@ -76,7 +76,7 @@ class Additions:
         self.widths = tuple(widths)
         self.n_classes = n_classes
         self.dropout = dropout
-        self._templates: dict[tuple, nn.Module] = {}
+        self._templates: dict[tuple[Any, ...], nn.Module] = {}
 
     def dims(self, requires: tuple[tuple[Requirement, ...], ...], exits: Sequence[int]) -> list[ElasticDim]:
         """The elastic dimensions that they add.
@@ -164,7 +164,7 @@ def build_branch(plugin: Branch, position: Position) -> nn.Module:
         branch = plugin.build(in_channels, out_channels, stride, position.act_func)
     if not isinstance(branch, nn.Module) or not isinstance(getattr(branch, "config", None), dict):
         raise PluginError(
-            f"plugin {plugin.name!r} of {registry.BRANCHES} must build a module with a dictionary `config` of its "
+            f"{registry.title(registry.BRANCHES, plugin.name)} must build a module with a dictionary `config` of its "
             f"build arguments, but got {type(branch).__name__}"
         )
     size = 7  # odd: here strided pooling and strided convolution round differently
@@ -174,7 +174,7 @@ def build_branch(plugin: Branch, position: Position) -> nn.Module:
     expected = [2, out_channels, -(-size // stride), -(-size // stride)]
     if shape != expected:
         raise PluginError(
-            f"plugin {plugin.name!r} of {registry.BRANCHES} must map [2, {in_channels}, {size}, {size}] at stride "
+            f"{registry.title(registry.BRANCHES, plugin.name)} must map [2, {in_channels}, {size}, {size}] at stride "
             f"{stride} to {expected}, the shape of the block's output, but got {shape}"
         )
     return branch
@@ -192,9 +192,15 @@ def build_heads(plugin: Exits, stage_widths: Sequence[int], n_classes: int, drop
     last = len(stage_widths) - 1
     if numbers is None or numbers != sorted(set(numbers) & {str(i) for i in range(1, last + 1)}):
         raise PluginError(
-            f"plugin {plugin.name!r} of {registry.EXITS} must give a ModuleDict of ascending stage numbers among "
+            f"{registry.title(registry.EXITS, plugin.name)} must give a ModuleDict of ascending stage numbers among "
             f"1..{last}, but got {type(heads).__name__ if numbers is None else numbers}"
         )
+    for number, head in heads.items():
+        if not isinstance(getattr(head, "config", None), dict):
+            raise PluginError(
+                f"{registry.title(registry.EXITS, plugin.name)}: exit {number} must have a dictionary `config`, from "
+                f"which head_from_config makes it again, but got {type(head).__name__} without one"
+            )
     return heads
 
 
@@ -214,6 +220,6 @@ def _narrowed(
         return make(wide, build)
     except ValueError as error:
         raise PluginError(
-            f"plugin {plugin.name!r} of {namespace} cannot be used with a backbone whose stages have elastic widths: "
-            f"{error}"
+            f"{registry.title(namespace, plugin.name)} cannot be used with a backbone whose stages have elastic "
+            f"widths: {error}"
         ) from error

@@ -113,7 +113,7 @@ def build_subnet(config: Mapping[str, Any]) -> Subnet:
     _check_config(config)
     backbone: Backbone = registry.load(registry.BACKBONES, config["backbone"])
     branches = registry.load_all(registry.BRANCHES, config["branches"])
-    builders: dict[str, Callable[[dict], nn.Module]] = {backbone.main_block: backbone.build_layer}
+    builders: dict[str, Callable[[dict[str, Any]], nn.Module]] = {backbone.main_block: backbone.build_layer}
     builders |= {name: functools.partial(_branch, plugin) for name, plugin in branches.items()}
     stages = [
         [_static_block(f"stages[{i}][{j}]", block, builders) for j, block in enumerate(blocks)]
@@ -179,24 +179,25 @@ def _filled_list(value: Any) -> bool:
 
 
 def _static_block(
-    entry: str, config: Mapping[str, Any], builders: Mapping[str, Callable[[dict], nn.Module]]
+    entry: str, config: Mapping[str, Any], builders: Mapping[str, Callable[[dict[str, Any]], nn.Module]]
 ) -> StaticBlock:
     for name in config:
         _require(name in builders, entry, f"a mapping with parts among {', '.join(builders)}", name)
     return StaticBlock({name: _built(f"{entry}.{name}", builders[name], part) for name, part in config.items()})
 
 
-def _branch(plugin: Branch, config: dict) -> nn.Module:
+def _branch(plugin: Branch, config: dict[str, Any]) -> nn.Module:
     return plugin.build(**config)
 
 
-def _head_builder(plugin: Any, backbone: Backbone) -> Callable[[dict], nn.Module]:
+def _head_builder(plugin: Any, backbone: Backbone) -> Callable[[dict[str, Any]], nn.Module]:
     exits = registry.load(registry.EXITS, plugin)
     exits.backbone = backbone
-    return exits.head_from_config
+    build: Callable[[dict[str, Any]], nn.Module] = exits.head_from_config
+    return build
 
 
-def _built(entry: str, build: Callable[[dict], nn.Module], config: Any) -> Any:
+def _built(entry: str, build: Callable[[dict[str, Any]], nn.Module], config: Any) -> Any:
     """The module that `build` makes of an entry of a config."""
     filled = isinstance(config, Mapping) and len(config) > 0
     _require(filled, entry, "a mapping of the arguments that it is built from", config)

@@ -193,7 +193,8 @@ class Supernet(nn.Module):
 
     @property
     def _height(self) -> int:
-        return self._arch.get(HEIGHT, self.n_stages)
+        height: int = self._arch.get(HEIGHT, self.n_stages)
+        return height
 
     def _active_stages(self) -> list[list[nn.Module]]:
         """The active blocks of each stage up to the active exit."""
@@ -290,7 +291,7 @@ class Supernet(nn.Module):
 
     # -- weights -----------------------------------------------------------------------------------------
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's; also takes upstream state dicts, old key names included (into any variant: strict=False)."""
         own = set(self.state_dict())
         renamed = {upstream_key(key, own): value for key, value in state_dict.items()}
@@ -346,11 +347,12 @@ def build_supernet(
     """
     spec = resolve_spec(supernet)
     chosen = _load_backbone(spec.backbone if backbone is None else backbone, settings)
-    return extended(Supernet, chosen.network)(spec, chosen, n_classes, width_mult, dropout_rate, bn_param)
+    net: Supernet = extended(Supernet, chosen.network)(spec, chosen, n_classes, width_mult, dropout_rate, bn_param)
+    return net
 
 
 def _load_backbone(reference: Any, settings: Mapping[str, Any]) -> Backbone:
-    backbone = registry.load(registry.BACKBONES, reference)
+    backbone: Backbone = registry.load(registry.BACKBONES, reference)
     own = setting_parameters(type(backbone))
     for name in settings:
         if name not in own:
@@ -360,7 +362,7 @@ def _load_backbone(reference: Any, settings: Mapping[str, Any]) -> Backbone:
     if not settings:
         return backbone
     title = f"plugin {backbone.name!r} of {registry.BACKBONES}"
-    changed = construct(type(backbone), {**backbone.settings, **settings}, title)
+    changed: Backbone = construct(type(backbone), {**backbone.settings, **settings}, title)
     changed.name = backbone.name
     return changed
 

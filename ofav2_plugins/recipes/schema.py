@@ -56,9 +56,11 @@ def plugin_field(namespace: str) -> Any:
 Count = Annotated[int, Field(strict=True, ge=1)]
 BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
-Positive = Annotated[Number, Field(gt=0)]
-AtLeast0 = Annotated[Number, Field(ge=0)]
-BelowOne = Annotated[Number, Field(ge=0, lt=1)]
+# Not derived from Number: limits that follow the validator are missing from the JSON schema.
+Positive = Annotated[float, Field(allow_inf_nan=False, gt=0), BeforeValidator(_no_boolean)]
+AtLeast0 = Annotated[float, Field(allow_inf_nan=False, ge=0), BeforeValidator(_no_boolean)]
+BelowOne = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1), BeforeValidator(_no_boolean)]
+Fraction = Annotated[float, Field(allow_inf_nan=False, gt=0, lt=1), BeforeValidator(_no_boolean)]
 PhaseName = Annotated[str, AfterValidator(_registered_phase)]
 ExitWeightsValue = Annotated[
     Annotated[Literal["ASC", "DESC", "UNIF"], Tag("<strategy>")] | Annotated[list[AtLeast0], Tag("<weights>")],
@@ -70,10 +72,15 @@ class StepRecipe(StrictModel):
     """One step of a phase; omitted fields take the phase's defaults (the paper's values)."""
 
     epochs: Count | None = None
+    """Epochs of the cosine schedule."""
     lr: Positive | None = None
+    """Learning rate at the start of the schedule."""
     warmup_epochs: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Epochs at the constant learning rate before the schedule, on top of `epochs`."""
     subnets_per_step: Count | None = None
+    """Subnets per batch whose losses are summed."""
     dropout: BelowOne | None = None
+    """Dropout rate before each classifier."""
 
 
 def _phase_form(value: Any) -> str:
@@ -108,7 +115,9 @@ class PhaseRecipe(StrictModel):
         return value
 
     settings: dict[str, Any] = {}
+    """Settings of the phase's plugin."""
     steps: Annotated[OneStep | EveryStep, Discriminator(_phase_form)] = StepRecipe()
+    """One mapping for all steps of the phase, or a list with one mapping per step."""
 
 
 def _exit_weights_schema(schema: dict[str, Any]) -> None:
@@ -125,7 +134,9 @@ class ExitWeights(StrictModel):
     model_config = ConfigDict(json_schema_extra=_exit_weights_schema)
 
     loss: ExitWeightsValue = "ASC"
+    """Weights of the exits in the loss of the full phase, first exit first, or a strategy."""
     output: ExitWeightsValue = "ASC"
+    """Weights of the exits in the ensemble of all exits, first exit first, or a strategy."""
 
     @model_validator(mode="before")
     @classmethod
@@ -174,11 +185,17 @@ class Evaluation(StrictModel):
     """
 
     batch_size: BatchSize = 200
+    """Images per batch."""
     bn_images: BatchSize = 1000
+    """Training images on which batch norms are recalibrated."""
     selection_draws: Count = 32
+    """Subnets that are measured to choose the best epoch."""
     max_subnets: Count | None = None
+    """Limit on the subnets measured after each step; empty: the whole grid."""
     final_trunks: Count | None = None
+    """Limit on the trunks measured after the last step; empty: the whole grid."""
     latency_batch: Count | None = None
+    """Also measure the latency of every subnet on a batch of this size."""
 
 
 class Recipe(StrictModel):
@@ -189,24 +206,39 @@ class Recipe(StrictModel):
     """
 
     description: str = ""
+    """One sentence for lists and reports."""
     width_mult: Positive = 1.0
+    """Multiplier of all channels."""
     resolutions: list[Count] | None = Field(default=None, min_length=1)
+    """Widths of the training images in pixels, drawn per batch; empty: those of the dataset."""
     batch_size: BatchSize = 64
-    validation_fraction: Number = Field(default=0.15, gt=0, lt=1)
+    """Images per optimizer step, of all processes together."""
+    validation_fraction: Fraction = 0.15
+    """Fraction of each class's training images that is held out for validation."""
     label_smoothing: BelowOne = 0.1
+    """Label smoothing of the cross-entropy."""
     zero_last_gamma: Annotated[bool, Field(strict=True)] = False
+    """Initialize the last batch norm of each residual block with zero."""
     teacher: plugin_field(registry.TEACHERS) = "fixed"  # type: ignore[valid-type]
+    """Teacher policy: a plugin of `ofav2.teachers`."""
     teacher_batch_statistics: bool = True
+    """The batch norms of the teacher use the statistics of the batch, as in once-for-all."""
     distillation: plugin_field(registry.DISTILLATION) = "soft_ce"  # type: ignore[valid-type]
+    """Distillation loss: a plugin of `ofav2.distillation`."""
     kd_ratio: AtLeast0 = 1.0
+    """Weight of the distillation loss."""
     exit_weights: ExitWeights = ExitWeights()
     optimizer: Optimizer = Optimizer()
     augmentation: Augmentations = "crop_flip"
+    """A plugin of `ofav2.augmentations`, or a list that is applied in order."""
     idle_parameters: Literal["keep", "momentum"] = "keep"
+    """Parameters without a gradient: keep them, or let momentum and weight decay move them."""
     evaluation: Evaluation = Evaluation()
+    """How subnets are measured."""
     phases: dict[
         PhaseName, Annotated[OneStep | EveryStep | Annotated[PhaseRecipe, Tag("<phase>")], Discriminator(_phase_form)]
     ] = Field(min_length=1)
+    """The phases in their order: one mapping for all steps of a phase, or a list with one mapping per step."""
 
     @property
     def augmentations(self) -> list[Any]:

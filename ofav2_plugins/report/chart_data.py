@@ -124,7 +124,8 @@ def _flatten(spans: Mapping[int, tuple[float, float]], group: Iterable[int]) -> 
 
 def _range(spans: Iterable[tuple[float, float]]) -> float:
     lows, highs = zip(*spans, strict=True)
-    return max(max(highs) - min(lows), 2.0)
+    span: float = max(max(highs) - min(lows), 2.0)
+    return span
 
 
 def _outlying_lines(lines: list[list[list[float] | None]]) -> list[int]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from ..study.summary import Summary
 from .data_table import DataTable
 from .headline import headline
+from .search_tables import budget_table
 from .tables import accuracy_table, outcomes_table
 
 WIDTH = 100
@@ -21,7 +22,8 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     """Print each arm's accuracy after each phase, its outcome, and the headline, within 100 columns, never cut off."""
     summary = Summary(results)
     width = min(console.width, WIDTH)
-    for table in (accuracy_table(summary), outcomes_table(summary)):
+    searched = [budget_table(summary)] if summary.search_measures else []
+    for table in (accuracy_table(summary), outcomes_table(summary), *searched):
         arms, *columns = _columns(table)
         columns = [[_broken(name), *cells] for name, *cells in columns]
         for part in _groups_that_fit(columns, width - min(24, max(map(cell_len, arms)) + 1)):

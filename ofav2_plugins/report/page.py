@@ -14,7 +14,9 @@ from ..study.summary import Summary
 from ..utils.files import write_atomically
 from .chart_data import chart_data
 from .charts import draw_charts
+from .data_table import DataTable
 from .headline import details, headline
+from .search_tables import budget_table, chosen_table, difference_table
 from .tables import all_tables, difference_text, outcome_differences_matrix, subnets_table
 
 
@@ -31,11 +33,20 @@ def write_report(results: dict[str, Any], out: Path) -> Path:
     write_atomically(page, _encoded(render_page(summary, data)))
     for name, png in draw_charts(data).items():
         write_atomically(out / "charts" / name, png)
-    for table in all_tables(summary):
+    for table in [*all_tables(summary), *_search_tables(summary), *_chosen(summary)]:
         write_atomically(out / "tables" / f"{table.name}.csv", _encoded(table.csv()))
         write_atomically(out / "tables" / f"{table.name}.tex", _encoded(table.tex()))
     write_atomically(out / "tables" / "subnets.csv", _encoded(subnets_table(summary).csv()))
     return page
+
+
+def _search_tables(summary: Summary) -> list[DataTable]:
+    tables = (budget_table(summary), difference_table(summary)) if summary.search_measures else ()
+    return [table for table in tables if table.rows]
+
+
+def _chosen(summary: Summary) -> list[DataTable]:
+    return [chosen_table(summary)] if summary.search_measures else []
 
 
 def is_report(page: Path) -> bool:
@@ -58,7 +69,7 @@ def render_page(summary: Summary, data: dict[str, Any]) -> str:
         summary=summary,
         headline=headline(summary),
         details=details(summary),
-        tables={table.name: table for table in all_tables(summary)},
+        tables={table.name: table for table in [*_search_tables(summary), *all_tables(summary)]},
         matrix=outcome_differences_matrix(summary),
         common=common_parts(summary.compositions),
         data=data,

@@ -13,6 +13,7 @@ from scipy.stats import kendalltau, spearmanr
 from .. import registry
 from ..errors import UserError
 from ..evaluation.encoding import Encoding
+from ..plugin import PluginError
 from ..predictors.base import Predictor
 from .targets import Costs
 
@@ -35,7 +36,8 @@ class AccuracyModel:
         self.predictor = self._new()
 
     def _new(self) -> Predictor:
-        return registry.load(registry.PREDICTORS, self._reference)
+        predictor: Predictor = registry.load(registry.PREDICTORS, self._reference)
+        return predictor
 
     def features(self, codes: np.ndarray) -> np.ndarray:
         """Features [N, F] of codes [N, G]: the entries, then the logarithms of MACs and parameters."""
@@ -54,8 +56,9 @@ class AccuracyModel:
     def _predict(self, predictor: Predictor, features: np.ndarray) -> np.ndarray:
         predicted = np.asarray(self._call("predict", predictor, features), dtype=float)
         if predicted.shape != (len(features),) or not np.isfinite(predicted).all():
-            raise registry.PluginError(
-                f"plugin {predictor.name!r} of {registry.PREDICTORS} must predict {len(features)} finite scores, but "
+            where = registry.title(registry.PREDICTORS, predictor.name)
+            raise PluginError(
+                f"{where} must predict {len(features)} finite scores, but "
                 f"got {'an infinite one' if predicted.shape == (len(features),) else list(predicted.shape)}"
             )
         return predicted

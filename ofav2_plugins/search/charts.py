@@ -20,8 +20,8 @@ def draw_front(content: dict[str, Any], dims: dict[str, dict[str, Any]]) -> byte
     """The picture as PNG.
 
     Args:
-        content: What search.json holds.
-        dims: The dimensions of the space: name -> `SearchSpace.to_dict` of it and "active", booleans [front, entries].
+        content: The content of search.json.
+        dims: Dimension -> its entry of `SearchSpace.to_dict`, and "active": booleans [front, entries].
     """
     rows = _grid_rows(content["front"])
     figure = Figure(figsize=(11, 5 + 0.3 * len(rows) + 0.6), layout="constrained")
@@ -44,7 +44,7 @@ def _front(axes: Axes, content: dict[str, Any]) -> None:
         ("random_front", RANDOM, "front of a random search, predicted"),
         ("predicted_front", PREDICTED, "front of the search, predicted"),
     ):
-        axes.plot(*_columns(points[name]), color=color, linewidth=1.5, label=label)
+        axes.plot(*_columns(points[name]), color=color, linewidth=1.5, drawstyle="steps-post", label=label)
     front = [row for row in content["front"] if row.get(cost) is not None]
     axes.plot(
         [row[cost] for row in front],
@@ -108,12 +108,15 @@ def _grid(figure: Any, content: dict[str, Any], dims: dict[str, dict[str, Any]],
         axes.imshow(shade, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.set_title(name, fontsize=8)
         axes.set_xticks([])
-        axes.set_yticks(range(len(rows)), [f"{content['front'][row]['macs'] / 1e6:.2f} M" for row in rows], fontsize=7)
+        networks = [content["front"][row] for row in rows]
+        axes.set_yticks(
+            range(len(rows)), [f"{n['macs'] / 1e6:.3g} M, {n['resolution']} px" for n in networks], fontsize=7
+        )
         for (y, x), value in np.ndenumerate(shade):
             if np.isfinite(value):
                 dark = "#FFFFFF" if value > 0.6 else "#000000"
                 axes.text(x, y, str(dim["values"][int(values[y, x])]), ha="center", va="center", fontsize=6, color=dark)
-    panels[0].set_ylabel("MACs", fontsize=8)
+    panels[0].set_ylabel("MACs and resolution", fontsize=8)
 
 
 def _ranks(value: Any, dim: dict[str, Any]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from .. import registry
 from ..errors import RunError, UserError
 from ..evaluation.latency_table import LatencyTable, check_machine, load_table
 from ..execution.open_run import OpenRun, open_run
-from ..execution.provenance import environment
+from ..execution.provenance import current_provenance, environment
 from ..execution.run_folder import locked, open_run_folder
+from ..executors.base import Executor
 from ..searchers.problem import METRICS
 from ..utils.distributed import make_fabric
 from ..utils.memory import keep_freed_memory
@@ -27,7 +30,7 @@ from .profiling import this_machine
 from .results import search_content
 from .samples import SAMPLES
 from .session import CANDIDATES, Search, SearchContext
-from .settings import SearchSettings
+from .settings import ACCURACIES, SearchSettings
 from .workers import MeterSource
 
 
@@ -47,9 +50,9 @@ class SearchCall:
         root: Where the dataset is; None: where it was.
         resume: Continue the search that `out` holds.
         accept_changes: Also if other code or another device began it.
-        workers: Processes that measure.
+        executor: A plugin of `ofav2.executors`; its workers measure.
         device: "auto", "cpu", "cuda" or "mps".
-        threads: CPU threads of each process; None shares the cores.
+        threads: CPU threads of torch in each worker; None leaves the choice to the executor.
     """
 
     run: Path
@@ -63,21 +66,42 @@ class SearchCall:
     root: Path | None = None
     resume: bool = False
     accept_changes: bool = False
-    workers: int = 1
+    executor: Any = "serial"
     device: str = "auto"
     threads: int | None = None
 
 
 def run_search(call: SearchCall, settings: SearchSettings, console: Console) -> dict[str, Any]:
-    """Search, write everything into the folder and print the table; returns what search.json holds.
+    """Search, write everything into the folder and print the table; returns the content of search.json.
 
     Raises:
         UserError: An unfinished or unknown training, impossible limits, a wrong table, a folder of something else.
         KeyboardInterrupt: Stopped; everything measured so far is saved.
     """
+    content, archs = search_into_folder(call, settings, console)
+    print_budgets(content, archs, console)
+    _print_next(call, content, archs, console)
+    return content
+
+
+def search_into_folder(
+    call: SearchCall, settings: SearchSettings, console: Console
+) -> tuple[dict[str, Any], list[Path]]:
+    """`run_search` without the table; returns the content of search.json and the architectures' files."""
     keep_freed_memory()
-    if call.threads is not None or call.workers > 1:
-        torch.set_num_threads(call.threads or max(1, torch.get_num_threads() // call.workers))
+    executor: Executor = registry.load(registry.EXECUTORS, call.executor)
+    if not executor.measures:
+        raise UserError(f"executor {executor.name!r} cannot measure subnets; use serial, processes or ray")
+    with closing(executor):
+        executor.check()
+        return _search(call, settings, executor, console)
+
+
+def _search(
+    call: SearchCall, settings: SearchSettings, executor: Executor, console: Console
+) -> tuple[dict[str, Any], list[Path]]:
+    if call.threads is not None or not executor.in_process:
+        torch.set_num_threads(call.threads or executor.threads(torch.get_num_threads()))
     run = open_run(call.run, call.arm, call.run_seed)
     source = MeterSource(
         run=call.run,
@@ -91,19 +115,16 @@ def run_search(call: SearchCall, settings: SearchSettings, console: Console) -> 
     )
     search = Search(source, settings, _table(call))
     fabric = make_fabric(call.device)
-    open_run_folder(call.out, "search", _identity(search), fabric, call.resume, call.accept_changes)
+    open_run_folder(call.out, "search", _identity(search), current_provenance(fabric), call.resume, call.accept_changes)
     _take_over(call)
     with (
         locked(call.out),
         stop_on_signals(lambda text: console.print(text, style="yellow")) as stop,
         Reporter(console, search.work()) as reporter,
     ):
-        result = search.result(SearchContext(call.out, reporter, stop, call.workers))
+        result = search.result(SearchContext(call.out, reporter, stop, executor))
     content = search_content(result, environment(fabric))
-    archs = write_search(content, search, call.out)
-    print_budgets(content, archs, console)
-    _print_next(call, content, archs, console)
-    return content
+    return content, write_search(content, search, call.out)
 
 
 def searched_step(run: OpenRun, step: str | None) -> str:
@@ -156,20 +177,23 @@ def print_budgets(content: dict[str, Any], archs: list[Path], console: Console) 
     """The table of the subnets to take."""
     if not content["budgets"]:
         return
+    accuracy = next(name for name in content["objectives"] if name in ACCURACIES)
+    costs = {"macs": "MACs", "params": "params", "memory_mib": "MiB", "latency_ms": "ms", "expected_macs": "exp. MACs"}
+    shown = [name for name in costs if any(net.get(name) is not None for net in content["front"])]
     label = METRICS[content["budgets"][0]["metric"]].label
-    columns = ("at most", "top-1 %", "val. %", "MACs", "params", "MiB", "ms", "px", "file")
-    table = Table(*columns, box=None, title=f"The best subnet by {label}; top-1 on test images, chosen by validation")
+    table = Table("at most", "top-1 %", "val. %", *(costs[name] for name in shown), "px", "file", box=None)
     for row in content["budgets"]:
         if row["front"] is None:
             table.add_row(figure(row["budget"]), "no architecture")
             continue
         net = content["front"][row["front"]]
-        costs = [figure(net[name]) for name in ("macs", "params", "memory_mib", "latency_ms")]
-        accuracies = (f"{net['top1']:.2f}", f"{net['val_top1']:.2f}")
-        table.add_row(
-            figure(row["budget"]), *accuracies, *costs, str(net["resolution"]), f"archs/{archs[row['front']].name}"
-        )
-    console.print(table)
+        accuracies = (f"{net[name]:.2f}" for name in (accuracy, accuracy.replace("top1", "val_top1")))
+        values = (figure(net[name]) for name in shown)
+        file = f"archs/{archs[row['front']].name}"
+        table.add_row(figure(row["budget"]), *accuracies, *values, str(net["resolution"]), file)
+    early = " with early exit" if accuracy == "expected_top1" else ""
+    title = f"The best subnet within each budget of {label}, chosen on validation images; top-1 on test images{early}"
+    console.print(title, table, sep="\n")
 
 
 def _print_next(call: SearchCall, content: dict[str, Any], archs: list[Path], console: Console) -> None:

@@ -6,26 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..models.spec import supernet_label
 from ..plugin import describe_reference, reference_name
 from ..searchers.problem import METRICS
 from ..utils.files import write_json
 from .searching import Found, Volume, front
-from .session import Search, SearchResult
+from .session import SearchResult
 from .targets import RESOLUTION, split_arch
 
 FORMAT = "ofav2-search-1"
-SHARES = (0.25, 0.5, 1.0)
-"""Default budgets, in shares of the largest cost."""
 
 
 def search_content(result: SearchResult, environment: dict[str, Any]) -> dict[str, Any]:
     """What search.json holds."""
     search, settings = result.search, result.search.settings
     rows = front_rows(result)
-    volume = Volume(search.problem, largest_costs(search))
+    volume = Volume(search.problem, search.largest_costs())
     run = search.run
     return {
         "format": FORMAT,
@@ -52,7 +48,7 @@ def search_content(result: SearchResult, environment: dict[str, Any]) -> dict[st
         "measured_hypervolume": volume(search.measured(_pool(result))),
         "samples_hypervolume": volume(search.measured(result.samples)),
         "front": rows,
-        "budgets": budget_rows(rows, budgets(search), settings.cost, settings.accuracy),
+        "budgets": budget_rows(rows, search.budgets(), settings.cost, settings.accuracy),
         "latency_table": search.table.model_dump(exclude={"parts"}) if search.table else None,
         "points": _points(result),
         "environment": environment,
@@ -61,26 +57,6 @@ def search_content(result: SearchResult, environment: dict[str, Any]) -> dict[st
 
 def _pool(result: SearchResult) -> list[dict[str, Any]]:
     return [*result.candidates, *result.samples]
-
-
-def largest_costs(search: Search) -> dict[str, np.ndarray]:
-    """The costs of the maximal network."""
-    encoding = search.encoding
-    costs = search.costs(encoding.canonical(encoding.upper[None]))
-    if search.settings.early_exit:
-        costs["expected_macs"] = costs["macs"]
-    return costs
-
-
-def budgets(search: Search) -> list[float]:
-    """The budgets of a search: its settings', or shares of the largest cost."""
-    cost = search.settings.cost
-    if search.settings.budgets is not None:
-        return sorted(search.settings.budgets)
-    if cost is None:
-        return []
-    largest = search.settings.limits.get(cost, float(largest_costs(search)[cost][0]))
-    return [float(f"{share * largest:.3g}") for share in SHARES]
 
 
 def front_rows(result: SearchResult) -> list[dict[str, Any]]:

@@ -83,7 +83,8 @@ def _stratified(pool: np.ndarray, costs: Costs, n: int, rng: np.random.Generator
         members = order[bins[order] == number]
         turn[members] = np.arange(len(members))
     chosen = order[np.argsort(turn[order], kind="stable")]
-    return pool[np.concatenate([np.arange(min(2, len(pool))), chosen])[:n]]
+    picked: np.ndarray = pool[np.concatenate([np.arange(min(2, len(pool))), chosen])[:n]]
+    return picked
 
 
 class SampleFile:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..registry import SEARCHERS, PluginError, calling
+from ..errors import UserError
+from ..plugin import PluginError
+from ..registry import SEARCHERS, calling, title
 from ..searchers.base import Searcher
 from ..searchers.pareto import hypervolume, nondominated
 from ..searchers.problem import Metrics, Problem
@@ -21,14 +23,16 @@ class Found:
     Args:
         codes: [N, G].
         metrics: Metric -> predicted or exact values [N].
-        evaluations: Architectures that the searcher asked for, repeated and infeasible ones included.
+        evaluations: Architectures that the searcher asked for, including repeated and infeasible ones.
         seconds: Time of the search.
+        closest: Of all evaluated architectures the one closest to the limits: its code [1, G].
     """
 
     codes: np.ndarray
     metrics: Metrics
     evaluations: int
     seconds: float
+    closest: np.ndarray
 
 
 def search(
@@ -49,7 +53,7 @@ def search(
     started, asked = time.monotonic(), 0
     codes: list[np.ndarray] = []
     metrics: list[Metrics] = []
-    with calling(SEARCHERS, searcher.name, "start", passing=ValueError):
+    with calling(SEARCHERS, searcher.name, "start", passing=UserError):
         searcher.start(problem, seed)
     while asked < evaluations:
         with calling(SEARCHERS, searcher.name, "ask"):
@@ -65,11 +69,15 @@ def search(
         metrics.append(found)
         asked += len(turn)
         advance(len(turn))
+    if not codes:
+        raise PluginError(f"{title(SEARCHERS, searcher.name)} must ask for architectures, but got none")
     every = np.concatenate(codes)
     joined = {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
+    violation = problem.violation(joined)
     _, first = np.unique(every, axis=0, return_index=True)
-    kept = np.sort(first[problem.violation(joined)[first] == 0])
-    return Found(every[kept], {n: v[kept] for n, v in joined.items()}, asked, time.monotonic() - started)
+    kept = np.sort(first[violation[first] == 0])
+    closest = every[[violation.argmin()]]
+    return Found(every[kept], {n: v[kept] for n, v in joined.items()}, asked, time.monotonic() - started, closest)
 
 
 def _check(searcher: Searcher, problem: Problem, codes: np.ndarray) -> None:
@@ -77,7 +85,7 @@ def _check(searcher: Searcher, problem: Problem, codes: np.ndarray) -> None:
     valid = isinstance(codes, np.ndarray) and codes.ndim == 2 and codes.shape[1] == len(encoding.genes)
     if not (valid and np.issubdtype(codes.dtype, np.integer) and ((codes >= 0) & (codes <= encoding.upper)).all()):
         raise PluginError(
-            f"plugin {searcher.name!r} of {SEARCHERS} must ask for integer codes [n, {len(encoding.genes)}] within the "
+            f"{title(SEARCHERS, searcher.name)} must ask for integer codes [n, {len(encoding.genes)}] within the "
             f"encoding's bounds, but got {codes!r:.200}"
         )
 
@@ -89,13 +97,23 @@ def front(problem: Problem, found: Found) -> np.ndarray:
     return places[np.argsort(values[places, 0], kind="stable")]
 
 
-def spread(values: np.ndarray, n: int) -> np.ndarray:
-    """Places of at most `n` of the rows [N, M], far from each other: first the best of each objective."""
+def best_within(accuracy: np.ndarray, cost: np.ndarray, budgets: Sequence[float]) -> list[int]:
+    """Places of the most accurate of architectures [N] within each budget; without those that no one satisfies."""
+    found = []
+    for budget in budgets:
+        within = np.flatnonzero(cost <= budget)
+        if len(within):
+            found.append(int(within[accuracy[within].argmax()]))
+    return list(dict.fromkeys(found))
+
+
+def spread(values: np.ndarray, n: int, wanted: Sequence[int] = ()) -> np.ndarray:
+    """Places of at most `n` of the rows [N, M]: the best of each objective, the wanted ones, others far from these."""
     if len(values) <= n:
         return np.arange(len(values))
     span = np.ptp(values, axis=0)
     scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1)
-    chosen = list(dict.fromkeys(scaled.argmin(axis=0).tolist()))[:n]
+    chosen = list(dict.fromkeys([*scaled.argmin(axis=0).tolist(), *wanted]))[:n]
     distance = np.min([((scaled - scaled[place]) ** 2).sum(axis=1) for place in chosen], axis=0)
     while len(chosen) < n:
         chosen.append(int(distance.argmax()))

@@ -1,4 +1,4 @@
-"""One search: measured samples, a predictor, a search on it, and its front measured for real."""
+"""One search: measured samples, a predictor, a search on it, and the measured front."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..errors import UserError
-from ..evaluation.encoding import Encoding
-from ..evaluation.latency_table import LatencyModel, LatencyTable
+from ..evaluation.latency_table import LatencyTable
+from ..executors.base import Executor
 from ..searchers.pareto import nondominated
-from ..searchers.problem import Metrics, Problem
 from ..space import Arch
 from ..utils.progress import Reporter
 from ..utils.signals import StopRequest
-from .accuracy_model import AccuracyModel, Quality, cross_validate
+from .accuracy_model import Quality
 from .measure import TrunkMeter
+from .model import SearchModel
 from .samples import SAMPLES, SampleFile, Trunk, plan_trunks
-from .searching import Found, front, search, spread
+from .searching import Found, best_within, front, search, spread
 from .settings import SearchSettings
-from .targets import HEIGHT, RESOLUTION, Costs, searched_space, split_arch
+from .targets import HEIGHT, RESOLUTION, split_arch
 from .workers import Job, MeterSource, run_jobs
 
 CANDIDATES = "candidates.jsonl"
@@ -38,16 +37,16 @@ class SearchContext:
         out: The folder of the search.
         reporter: Progress.
         stop: Asks to stop.
-        workers: Processes that measure.
+        executor: Executes the measurements.
     """
 
     out: Path
     reporter: Reporter
     stop: StopRequest
-    workers: int = 1
+    executor: Executor
 
 
-class Search:
+class Search(SearchModel):
     """A search on a trained supernet.
 
     Args:
@@ -56,52 +55,15 @@ class Search:
         table: A latency table; without one there is no metric latency_ms.
 
     Raises:
-        UserError: Settings that do not fit the supernet, limits that no architecture keeps.
+        UserError: Settings that do not fit the supernet, limits that no architecture satisfies.
     """
 
-    def __init__(
-        self,
-        source: MeterSource,
-        settings: SearchSettings,
-        table: LatencyTable | None = None,
-    ):
-        self.source, self.settings = source, settings
+    def __init__(self, source: MeterSource, settings: SearchSettings, table: LatencyTable | None = None):
+        self.source = source
         self.run = source.open()
         space = self.run.unlocked_space(source.step)
-        if "latency_ms" in settings.metrics and table is None:
-            raise UserError("latency needs a table: make one with `ofav2 profile` and pass it with --latency TABLE")
-        if settings.early_exit and (HEIGHT not in space or len(space.unlocked_values(HEIGHT)) < 2):
-            raise UserError("expected_top1 and expected_macs need a supernet with several trained exits")
         self.meter: TrunkMeter = source.meter()
-        self.net = self.meter.net
-        self.encoding = Encoding(searched_space(space, self.meter.evaluator.resolutions))
-        latency = LatencyModel(self.net, self.encoding, table) if table else None
-        if latency is not None:
-            for resolution in self.meter.evaluator.resolutions:
-                latency.prepare(resolution)
-        self.table, self.costs = table, Costs(self.net, self.encoding, latency)
-        self.models: dict[str, AccuracyModel] = {}
-        self.problem = Problem(self.encoding, settings.objectives, settings.limits, self.costs, self._predicted)
-        self._check_plugins()
-
-    def _check_plugins(self) -> None:
-        """Raises UserError for a searcher or a predictor that cannot work here, before anything is measured."""
-        codes = self.problem.sample(16, np.random.default_rng(0))
-        model = self._new_model()
-        model.fit(codes, np.arange(16.0))
-        self.models = {"top1": model, **(dict.fromkeys(("expected_top1", "exit_ratio"), model) if self.heights else {})}
-        searcher = registry.load(registry.SEARCHERS, self.settings.searcher)
-        with registry.calling(registry.SEARCHERS, searcher.name, "start", passing=ValueError):
-            searcher.start(self.problem, 0)
-        self.models = {}
-
-    def _new_model(self) -> AccuracyModel:
-        return AccuracyModel(self.settings.predictor, self.encoding, self.costs)
-
-    @property
-    def heights(self) -> tuple[int, ...]:
-        """The exits that are trained; empty for a supernet without early exits."""
-        return tuple(self.encoding.choices(HEIGHT)) if HEIGHT in self.encoding.space else ()
+        super().__init__(self.meter.net, space, self.meter.evaluator.resolutions, settings, table)
 
     def measurement_identity(self) -> dict[str, Any]:
         """What a measured accuracy depends on."""
@@ -114,54 +76,6 @@ class Search:
             "augmentation": recipe.model_dump()["augmentation"],
             "exit_threshold": self.settings.exit_threshold,
         }
-
-    # -- predicting ----------------------------------------------------------------------------------------
-
-    def _predicted(self, codes: np.ndarray) -> Metrics:
-        """The predicted metrics: the accuracy, and with early exits what is asked for of those."""
-        found: Metrics = {"top1": self.models["top1"].predict(codes)}
-        if self.settings.early_exit:
-            found["expected_top1"] = self.models["expected_top1"].predict(codes)
-            ratio = np.clip(self.models["exit_ratio"].predict(codes), 0.01, 1)
-            found["expected_macs"] = ratio * self._own_exit(self.costs.until_exit(codes), codes)
-        return found
-
-    def _own_exit(self, by_exit: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(by_exit, codes[:, [self.encoding.column[HEIGHT, 0]]], axis=1)[:, 0]
-
-    def expected_macs(self, codes: np.ndarray, samples: Sequence[dict[str, Any]]) -> np.ndarray:
-        """The expected MACs [N] of measured samples, from the measured shares of the exits."""
-        by_exit = self.costs.until_exit(codes)
-        return np.array(
-            [np.dot(row[: len(s["exit_shares"])], s["exit_shares"]) for row, s in zip(by_exit, samples, strict=True)]
-        )
-
-    def encode(self, samples: Sequence[dict[str, Any]]) -> np.ndarray:
-        """Canonical codes of measured samples."""
-        archs = [{**sample["arch"], RESOLUTION: sample[RESOLUTION]} for sample in samples]
-        return self.encoding.canonical(self.encoding.encode(archs))
-
-    def fit(self, samples: Sequence[dict[str, Any]]) -> Quality:
-        """Learn from the samples; the quality on held-out ones is that of the accuracy which is maximised."""
-        codes = self.encode(samples)
-        targets = {"top1": np.array([sample["val_top1"] for sample in samples])}
-        if self.settings.early_exit:
-            targets["expected_top1"] = np.array([sample["expected_val_top1"] for sample in samples])
-            own = self._own_exit(self.costs.until_exit(codes), codes)
-            targets["exit_ratio"] = self.expected_macs(codes, samples) / own
-        for name, target in targets.items():
-            self.models[name] = self._new_model()
-            self.models[name].fit(codes, target)
-        return cross_validate(
-            self.models[self.settings.accuracy],
-            codes,
-            targets[self.settings.accuracy],
-            np.array([sample["half_top1"] for sample in samples]),
-            np.array([sample["trunk"] for sample in samples]),
-            self.settings.seed,
-        )
-
-    # -- running -------------------------------------------------------------------------------------------
 
     @cached_property
     def trunks(self) -> list[Trunk]:
@@ -202,7 +116,7 @@ class Search:
 
         reporter.skip(sum(work(job) for job in jobs) - sum(work(job) for job in left))
         done = len(jobs) - len(left)
-        for job, samples in run_jobs(self.source, self.meter, left, context.workers, context.stop):
+        for job, samples in run_jobs(self.source, self.meter, left, context.executor, context.stop):
             file.add(job.trunk, samples)
             done += 1
             reporter.advance(work(job), description, f"network {done}/{len(jobs)}")
@@ -212,60 +126,61 @@ class Search:
 
         Raises:
             KeyboardInterrupt: `context.stop` asked to stop; all measurements are saved.
-            UserError: No predicted architecture keeps the limits.
+            UserError: No predicted architecture satisfies the limits.
         """
         samples = self.measured_samples(context)
         quality = self.fit(samples)
-        reporter = context.reporter
-        reporter.line(
+        context.reporter.line(
             f"{len(samples)} samples; predictor: Kendall tau {quality.kendall_tau:.3f} on held-out architectures "
-            f"(two halves of the validation images: {quality.kendall_tau_ceiling:.3f}), rmse {quality.rmse:.2f} points"
+            f"(two halves of the validation images: {quality.kendall_tau_ceiling:.3f}), RMSE {quality.rmse:.2f} points"
         )
-        searcher = registry.load(registry.SEARCHERS, self.settings.searcher)
-        found = search(searcher, self.problem, self.settings.evaluations, self.settings.seed)
-        baseline = search(
-            registry.load(registry.SEARCHERS, "random"), self.problem, found.evaluations, self.settings.seed
-        )
+        settings = self.settings
+        searcher = registry.load(registry.SEARCHERS, settings.searcher)
+        found = search(searcher, self.problem, settings.evaluations, settings.seed)
+        baseline = search(registry.load(registry.SEARCHERS, "random"), self.problem, found.evaluations, settings.seed)
         if len(found.codes) == 0:
-            raise UserError(f"no architecture found keeps the limits {self.settings.limits}; relax one of them")
-        places = front(self.problem, found)
-        values = self.problem.minimised({name: value[places] for name, value in found.metrics.items()})
-        chosen = self.encoding.decode(found.codes[places[spread(values, self.settings.front_size)]])
-        pool = [*self.measured_candidates(chosen, context), *samples]
-        best = [{**pool[i]["arch"], RESOLUTION: pool[i][RESOLUTION]} for i in self.measured_front(pool)]
-        candidates = self.measured_candidates(best, context)  # the samples among them lack the test images
+            raise self.problem.infeasible(found.closest[0], self.problem.evaluate(found.closest))
+        candidates = self._measured_front(found, samples, context)
         return SearchResult(self, samples, quality, found, baseline, candidates)
 
-    def measured(self, samples: Sequence[dict[str, Any]], split: str = "val") -> Metrics:
-        """The metrics of measured samples: accuracies on "val" or "test" images, and costs."""
-        prefix = "val_" if split == "val" else ""
-        codes = self.encode(samples)
-        found = {**self.costs(codes), "top1": np.array([sample[f"{prefix}top1"] for sample in samples])}
-        if self.settings.early_exit:
-            found["expected_top1"] = np.array([sample[f"expected_{prefix}top1"] for sample in samples])
-            found["expected_macs"] = self.expected_macs(codes, samples)
-        return found
+    def _measured_front(
+        self, found: Found, samples: list[dict[str, Any]], context: SearchContext
+    ) -> list[dict[str, Any]]:
+        """Candidates measured on validation and test images; the measured front is among them.
+
+        First a part of the predicted front; then the front of these and the samples, whose test images are missing.
+        """
+        places = front(self.problem, found)
+        values = self.problem.minimised({name: value[places] for name, value in found.metrics.items()})
+        wanted: list[int] = []
+        if cost := self.settings.cost:
+            accuracy, costs = (found.metrics[name][places] for name in (self.settings.accuracy, cost))
+            wanted = best_within(accuracy, costs, self.budgets())
+        chosen = self.encoding.decode(found.codes[places[spread(values, self.settings.front_size, wanted)]])
+        pool = [*self.measured_candidates(chosen, context), *samples]
+        best = [{**pool[i]["arch"], RESOLUTION: pool[i][RESOLUTION]} for i in self.measured_front(pool)]
+        return self.measured_candidates(best, context)
 
     def measured_front(self, samples: Sequence[dict[str, Any]]) -> np.ndarray:
-        """Places of the samples that keep the limits and are not dominated, by what the validation images say."""
+        """Places of the samples that satisfy the limits and are not dominated, measured on validation images."""
         metrics = self.measured(samples)
         feasible = np.flatnonzero(self.problem.violation(metrics) == 0)
         values = self.problem.minimised(metrics)[feasible]
-        places = feasible[nondominated(values)]
+        places: np.ndarray = feasible[nondominated(values)]
         cost = self.settings.cost
         return places[np.argsort(metrics[cost][places], kind="stable")] if cost else places
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search has found.
+    """The result of a search.
 
     Args:
         search: The search.
         samples: Measured on validation images.
         quality: Of the predictor.
-        found: What the searcher has looked at.
-        baseline: What a random search with as many evaluations has looked at.
+        found: What the searcher evaluated.
+        baseline: What a random search with as many evaluations evaluated.
         candidates: Architectures measured on validation and test images, the measured front among them.
     """
 

@@ -70,7 +70,8 @@ class Costs:
         variants = [np.where(np.arange(codes.shape[1]) == column, height, codes) for height in heights]
         macs = np.stack([self(variant)["macs"] for variant in variants], axis=1)
         heads = np.stack([self._exit_macs(variant) for variant in variants], axis=1)
-        return macs + np.cumsum(heads, axis=1) - heads
+        cumulative: np.ndarray = macs + np.cumsum(heads, axis=1) - heads
+        return cumulative
 
     def _exit_macs(self, codes: np.ndarray) -> np.ndarray:
         resolutions = self._resolutions[codes[:, self._column]]

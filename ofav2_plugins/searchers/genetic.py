@@ -60,7 +60,8 @@ class Genetic(Searcher):
         self._asked = self._algorithm.ask()
         if self._asked is None or len(self._asked) == 0:  # every architecture of a small space is known
             return np.empty((0, len(self.problem.encoding.genes)), dtype=np.int64)
-        return self._asked.get("X").astype(np.int64)
+        codes: np.ndarray = self._asked.get("X").astype(np.int64)
+        return codes
 
     def tell(self, codes: np.ndarray, metrics: Metrics) -> None:
         asked = self._asked[: len(codes)]

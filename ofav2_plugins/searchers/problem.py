@@ -24,13 +24,13 @@ DRAWS = 50
 
 @dataclass(frozen=True)
 class Metric:
-    """One thing that a search can optimise or limit.
+    """A metric that a search can optimise or limit.
 
     Args:
-        name: As users write it and search.json has it.
+        name: As in search.json.
         label: For people, with the unit.
-        maximize: Whether more is better.
-        exact: Whether it is computed and not predicted.
+        maximize: Whether larger values are better.
+        exact: Whether it is computed rather than predicted.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Problem:
         return {**self._exact(codes), **self._predicted(codes)}
 
     def minimised(self, metrics: Metrics) -> np.ndarray:
-        """The objectives [N, M], with the sign with which all of them are minimised."""
+        """The objectives [N, M]; those that are maximised have the opposite sign."""
         return np.stack([-metrics[o.name] if o.maximize else metrics[o.name] for o in self.objectives], axis=1)
 
     def violation(self, metrics: Metrics, limits: Mapping[str, float] | None = None) -> np.ndarray:
@@ -110,7 +110,7 @@ class Problem:
         return total
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Codes [n, G] that keep the exact limits, uniform over the choices of each gene where that is possible."""
+        """Codes [n, G] that satisfy the exact limits, uniform over the choices of each gene if possible."""
         found: list[np.ndarray] = []
         for _ in range(DRAWS if self._exact_limits else 1):
             codes = self.encoding.sample(n, rng)
@@ -122,7 +122,7 @@ class Problem:
         return np.concatenate([codes, self.repair(self.encoding.sample(missing, rng), rng)]) if missing else codes
 
     def repair(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Canonical codes that keep the exact limits: genes are replaced by the anchor's, in random order, until so."""
+        """Canonical codes that satisfy the exact limits: genes take the anchor's values, in random order, if needed."""
         codes = self.encoding.canonical(codes)
         infeasible = np.flatnonzero(~self._feasible(codes))
         order = rng.permuted(np.tile(np.arange(codes.shape[1]), (len(infeasible), 1)), axis=1)
@@ -139,10 +139,11 @@ class Problem:
     def _feasible(self, codes: np.ndarray) -> np.ndarray:
         if not self._exact_limits or len(codes) == 0:
             return np.ones(len(codes), dtype=bool)
-        return self.violation(self._exact(codes), self._exact_limits) == 0
+        feasible: np.ndarray = self.violation(self._exact(codes), self._exact_limits) == 0
+        return feasible
 
     def _closest(self) -> np.ndarray:
-        """The architecture closest to the exact limits, cheapest in MACs among those that keep them."""
+        """The architecture closest to the exact limits, the one with the fewest MACs among those that satisfy them."""
         for name, bound in self._exact_limits.items():
             best = self._descend(operator.itemgetter(name))
             value = self._exact(best[None])[name][0]
@@ -154,13 +155,18 @@ class Problem:
         best = self._descend(lambda metrics: self.violation(metrics, self._exact_limits))
         metrics = self._exact(best[None])
         if self.violation(metrics, self._exact_limits)[0] > 0:
-            values = ", ".join(f"{METRICS[name].label} {_figure(metrics[name][0])}" for name in self._exact_limits)
-            bounds = ", ".join(f"{name} {bound:g}" for name, bound in self._exact_limits.items())
-            raise UserError(
-                f"no architecture keeps all limits at once ({bounds}): the closest has {values}, by "
-                f"{self.describe(best)}; raise a limit"
-            )
+            raise self.infeasible(best, metrics, self._exact_limits)
         return best
+
+    def infeasible(self, closest: np.ndarray, metrics: Metrics, limits: Mapping[str, float] | None = None) -> UserError:
+        """The error that no architecture satisfies the limits; names the closest one [G] with its metrics [1]."""
+        limits = self.limits if limits is None else limits
+        bounds = ", ".join(f"{METRICS[n].label} {_side(n)} {bound:g}" for n, bound in limits.items())
+        values = ", ".join(f"{METRICS[n].label} {_figure(metrics[n][0])}" for n in limits)
+        return UserError(
+            f"no architecture was found that satisfies all limits ({bounds}): the closest has {values}, by "
+            f"{self.describe(closest)}; relax a limit"
+        )
 
     def describe(self, code: np.ndarray) -> str:
         """An architecture as one line of JSON."""
@@ -203,6 +209,10 @@ def neighbours(code: np.ndarray, encoding: Encoding) -> np.ndarray:
 def _growing(n: int) -> list[int]:
     """Numbers of replaced genes to try: 1, 2, 4, ... and last all of them."""
     return [*(2**i for i in range(n.bit_length()) if 2**i < n), *sorted({n - n // 8, n})]
+
+
+def _side(name: str) -> str:
+    return "at least" if METRICS[name].maximize else "at most"
 
 
 def _figure(value: float) -> str:

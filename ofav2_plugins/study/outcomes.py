@@ -59,7 +59,8 @@ def macs_budgets(baseline: Iterable[Row]) -> list[int]:
 
 def _rounded_up(value: float) -> int:
     unit = 10 ** max(math.floor(math.log10(value)) - 1, 0)
-    return math.ceil(value / unit) * unit
+    rounded: int = math.ceil(value / unit) * unit
+    return rounded
 
 
 def measures(budgets: Sequence[int], several_exits: bool) -> list[Measure]:

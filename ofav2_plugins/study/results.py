@@ -56,6 +56,7 @@ class _Row(_Part):
     steps: list[str] | None = None
     phases: list[_Phase] | None = None
     error: str | None = None
+    search: dict[str, Any] | None = None
 
 
 class _Study(_Part):
@@ -106,7 +107,8 @@ def load_results(path: Path, warn: Callable[[str], None] = lambda text: None) ->
             "--resume, which rebuilds it from the finished steps"
         )
     check_fields(file, results, _Results)
-    return results
+    checked: dict[str, Any] = results
+    return checked
 
 
 def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def plan_of(row: Row) -> list[str]:
 
 def plan_end(row: Row) -> str | None:
     """The last step of a run's plan; None if it is unknown."""
-    return (row.get("steps") or [None])[-1]
+    last: str | None = (row.get("steps") or [None])[-1]
+    return last
 
 
 def is_finished(row: Row) -> bool:

@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..models.spec import resolve_spec
 from ..plugin import PluginRef
 from ..recipes.schema import Recipe, load_recipe, plugin_field
+from ..search.settings import EXPECTED, SearchSettings
 from ..training.run_config import RunConfig
 from ..utils.yaml_files import Override, StrictModel, find_data_file, load_model, overlap, override_key, override_text
 
@@ -44,25 +45,57 @@ class ArmSpec(StrictModel):
     """
 
     name: str = Field(min_length=1)
+    """Name of the arm in tables and charts."""
     supernet: SupernetField
+    """A name (SE_B ... EE_DP), or a mapping with `backbone`, `branches`, `skip` and `exits`."""
     teacher: PluginRef | None = None
+    """Teacher policy; empty: the recipe's."""
     distillation: PluginRef | None = None
+    """Distillation loss; empty: the recipe's."""
     exit_weights: Any = None
+    """Exit weights; empty: the recipe's."""
     factor: str = ""
+    """How the arm differs from the baseline, for the report."""
     overrides: list[str] = []
+    """Changes to the recipe of this arm: `phases.full.epochs=3`."""
     seeds: Seeds | None = None
+    """Seeds of this arm; empty: the study's."""
+
+
+class StudySearch(SearchSettings):
+    """How every arm is searched after its last step: settings of `ofav2 search`.
+
+    Without `budgets` these are a quarter, a half and all of the largest cost of the baseline.
+    """
+
+    @model_validator(mode="after")
+    def _comparable(self) -> StudySearch:
+        if wrong := sorted(self.metrics & {*EXPECTED, "latency_ms"}):
+            raise ValueError(f"a study cannot search by {wrong[0]}; use macs, params or memory, or `ofav2 search`")
+        if self.cost is None:
+            raise ValueError(f"objectives must include a cost (macs, params or memory), but got {self.objectives}")
+        return self
 
 
 class Study(StrictModel):
     """A paired comparison of arms on one dataset with one recipe."""
 
     description: str = ""
+    """One or two sentences for the report."""
     dataset: plugin_field(registry.DATASETS)  # type: ignore[valid-type]
+    """A plugin of `ofav2.datasets`."""
     recipe: str
+    """A recipe that ships with the package, or a path relative to this file."""
     overrides: list[str] = []
+    """Changes to the recipe of all arms: `phases.full.epochs=3`."""
     seeds: Seeds = [0]
+    """Every arm is trained once per seed."""
     baseline: str
+    """Name of the arm that the others are compared with."""
     arms: list[ArmSpec] = Field(min_length=1)
+    """The trainings to compare."""
+    search: StudySearch | None = None
+    """If given, every arm is searched after its last step."""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -112,6 +145,9 @@ def study_arms(study: Study, overrides: Sequence[Override] = ()) -> list[RunConf
         UserError: A supernet, plugin or recipe field is unknown, or an override contradicts an arm; names the arm.
     """
     registry.load(registry.DATASETS, study.dataset)
+    if study.search is not None:
+        registry.load(registry.SEARCHERS, study.search.searcher)
+        registry.load(registry.PREDICTORS, study.search.predictor)
     arms = []
     for spec in study.arms:
         try:

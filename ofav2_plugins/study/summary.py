@@ -26,6 +26,7 @@ from .rows import (
     subnets_of,
     with_plans,
 )
+from .searched import search_error, search_measures, search_outcomes
 from .statements import Statement, check_statements
 from .stats import Spread, number, spearman, spread
 
@@ -181,9 +182,18 @@ class Summary:
         return measures(self.budgets, any(map(self.has_exits, self.arms)))
 
     @cached_property
+    def search_measures(self) -> list[Measure]:
+        """What searched runs are compared by; empty without a search."""
+        return search_measures(self.rows)
+
+    @cached_property
     def outcomes(self) -> dict[tuple[str, Any], dict[str, float]]:
         """(arm, seed) -> measure -> value (%), for finished runs."""
-        return {(row["arm"], row.get("seed")): outcomes(row, self.budgets) for row in self.rows if is_finished(row)}
+        return {
+            (row["arm"], row.get("seed")): {**outcomes(row, self.budgets), **search_outcomes(row)}
+            for row in self.rows
+            if is_finished(row)
+        }
 
     def outcome(self, arm: str, measure: Measure) -> Spread | None:
         """A measure over the arm's finished runs."""
@@ -317,6 +327,11 @@ class Summary:
         """What is missing, one sentence each: arms that failed, did not start, or are not finished."""
         notes = [
             f"{row['arm']}, seed {row.get('seed')}, failed: {row['error']}" for row in self.rows if row.get("error")
+        ]
+        notes += [
+            f"The search of {row['arm']}, seed {row.get('seed')}, failed: {error}"
+            for row in self.rows
+            if (error := search_error(row))
         ]
         for state in self.states:
             if state.phase is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +50,28 @@ def check_augmentation(plugin: Augmentation) -> None:
         assert got.min() >= -1e-3 and got.max() <= 255.001, f"{plugin.name}: images must stay in 0..255"
         assert torch.equal(got, again), f"{plugin.name}: the same seeds must give the same images"
         assert torch.equal(torch.get_rng_state(), before), f"{plugin.name} must not use torch's global generator"
+        _check_crops(plugin, context)
         if targets.ndim == 1:
             assert torch.equal(targets, labels), f"{plugin.name}: labels must stay, or be probabilities [N, n_classes]"
         else:
             assert targets.shape == (6, 4) and torch.allclose(targets.sum(1), torch.ones(6)), (
                 f"{plugin.name}: labels must be probabilities [N, n_classes]"
             )
+
+
+def _check_crops(plugin: Augmentation, context: BatchContext) -> None:
+    """Crops of image files are inside the images, and each rank gets those of its own part."""
+    sizes = np.array([(16, 16), (40, 30), (30, 40), (200, 20), (17, 90), (1, 1)])
+    crops = plugin.crops(sizes, context)
+    if crops is None:
+        return
+    assert crops.shape == (6, 5), f"{plugin.name}: crops must be [6, 5], but got {list(crops.shape)}"
+    assert (crops[:, :2] > 0).all() and (crops[:, 2:4] >= 0).all(), f"{plugin.name}: crops must not be empty"
+    assert (crops[:, :2] + crops[:, 2:4] <= 1 + 1e-6).all(), f"{plugin.name}: crops must lie inside the images"
+    part = plugin.crops(sizes[2:5], replace(context, part=slice(2, 5)))
+    assert part is not None and torch.equal(part, crops[2:5]), (
+        f"{plugin.name}: the crops of a rank must be those of its part of the batch"
+    )
 
 
 def _check_missing(plugin: Dataset, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,5 +74,6 @@ def check_exits(plugin: Exits) -> None:
         assert torch.equal(again.eval()(x), logits), f"{plugin.name}: head_from_config must make the same head"
 
 
-def _through_json(config: object) -> dict:
-    return json.loads(json.dumps(config))
+def _through_json(config: object) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(json.dumps(config))
+    return parsed

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..errors import UserError
-from ..phases.base import Phase, StepSettings
+from ..phases.base import Phase, PhaseStep, StepSettings
+from ..plugin import PluginError
 from ..recipes.schema import Recipe
 from ..space import SearchSpace
 
@@ -72,9 +73,11 @@ def ordered_phases(phases: Sequence[Any], space: SearchSpace) -> list[Phase]:
     Raises:
         UserError: An unknown phase, or phases that each declare to follow the other.
     """
-    supported = {
-        name: phase for name, phase in registry.load_all(registry.PHASES, phases).items() if phase.supports(space)
-    }
+    supported: dict[str, Phase] = {}
+    for name, phase in registry.load_all(registry.PHASES, phases).items():
+        with registry.calling(registry.PHASES, name, "supports"):
+            if phase.supports(space):
+                supported[name] = phase
     order: TopologicalSorter[str] = TopologicalSorter()
     for name, phase in supported.items():
         order.add(name, *(before for before in phase.after if before in supported))
@@ -105,7 +108,7 @@ def make_plan(
     Raises:
         UserError: No phase of the recipe is supported, or a phase unlocks what the space does not have.
     """
-    phases = {phase.name: (phase, phase.steps(space)) for phase in ordered_phases(recipe.phase_plugins, space)}
+    phases = {phase.name: (phase, _steps(phase, space)) for phase in ordered_phases(recipe.phase_plugins, space)}
     unlocked = {dim for _, steps in phases.values() for step in steps for dim in step.unlocks}
     unlocked_space = space.max_only().restrict(
         {d: values for d, values in (trained or {}).items() if d not in unlocked}
@@ -119,7 +122,8 @@ def make_plan(
                         raise UserError(f"it would close {dim} {sorted(closed)}, which an earlier phase has trained")
                 unlocked_space = unlocked_space.restrict(step.unlocks)
             except UserError as error:
-                raise registry.PluginError(f"phase {phase.name!r} unlocks what it cannot: {error}") from error
+                where = registry.title(registry.PHASES, phase.name)
+                raise PluginError(f"{where} unlocks what it cannot: {error}") from error
             finished = ([INIT] if trained is not None else []) + [planned.name for planned in plan]
             plan.append(
                 PlannedStep(
@@ -130,9 +134,31 @@ def make_plan(
                     space=unlocked_space,
                     settings=settings,
                     starts_from=finished[-1] if finished else None,
-                    teacher=teacher.source(finished) if phase.distills else None,
+                    teacher=_source(teacher, finished) if phase.distills else None,
                 )
             )
     if not plan:
         raise UserError(f"this supernet supports none of the recipe's phases: {', '.join(recipe.phases)}")
     return plan
+
+
+def _steps(phase: Phase, space: SearchSpace) -> list[PhaseStep]:
+    """The steps of a phase. Raises PluginError if they break the contract."""
+    with registry.calling(registry.PHASES, phase.name, "steps"):
+        steps = phase.steps(space)
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, PhaseStep) for step in steps):
+        where = registry.title(registry.PHASES, phase.name)
+        raise PluginError(f"{where}: steps() must return a list of PhaseStep, but got {steps!r:.100}")
+    return steps
+
+
+def _source(teacher: Teacher, finished: Sequence[str]) -> str | None:
+    """The step that teaches. Raises PluginError if it is not one of the finished steps."""
+    with registry.calling(registry.TEACHERS, teacher.name, "source"):
+        source = teacher.source(list(finished))
+    if source is not None and source not in finished:
+        raise PluginError(
+            f"{registry.title(registry.TEACHERS, teacher.name)}: source() must return None or one of the finished "
+            f"steps {list(finished)}, but got {source!r}"
+        )
+    return source

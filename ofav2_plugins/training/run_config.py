@@ -60,7 +60,8 @@ class RunConfig:
     def teacher(self) -> Teacher:
         """A new teacher of the arm's policy, not bound yet; nobody where the distillation asks nobody."""
         asked = registry.load(registry.DISTILLATION, self.recipe.distillation).needs_teacher
-        return registry.load(registry.TEACHERS, self.recipe.teacher if asked else NONE)
+        teacher: Teacher = registry.load(registry.TEACHERS, self.recipe.teacher if asked else NONE)
+        return teacher
 
     def plan(self, space: SearchSpace) -> list[PlannedStep]:
         """The arm's steps."""

@@ -21,6 +21,7 @@ from ..models.supernet import Supernet
 from ..phases.base import StepSettings
 from ..plugin import PluginError
 from ..recipes.schema import Recipe
+from ..registry import DISTILLATION, title
 from ..space import Arch
 from ..teachers.base import Teacher
 from ..utils.distributed import any_rank, average, average_gradients, synchronize
@@ -84,9 +85,8 @@ def train_batch(
         with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
             loss, teacher_logits = objective(net, images, labels, teacher_logits, first=i == 0)
         if loss.ndim:
-            raise PluginError(
-                f"distillation {objective.distillation.name!r} must give a scalar, but got the shape {list(loss.shape)}"
-            )
+            where = title(DISTILLATION, objective.distillation.name)
+            raise PluginError(f"{where}: loss() must return a scalar, but got the shape {list(loss.shape)}")
         fabric.backward(loss)
         losses.append(loss.detach())
     average_gradients(fabric, net)

@@ -29,7 +29,9 @@ _short.maxlevel = 2
 class StrictModel(BaseModel):
     """A frozen model whose unknown fields are errors that list the known ones of this very model."""
 
-    model_config = ConfigDict(frozen=True, json_schema_extra={"additionalProperties": False})
+    model_config = ConfigDict(
+        frozen=True, use_attribute_docstrings=True, json_schema_extra={"additionalProperties": False}
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -204,7 +206,8 @@ def apply_override(data: Mapping[str, Any], override: Override) -> dict[str, Any
             value = parse_yaml(text)
         except UserError as error:
             raise UserError(f"override {override!r}: {error}") from error
-    return _replaced(data, key.split("."), value, override)
+    changed: dict[str, Any] = _replaced(data, key.split("."), value, override)
+    return changed
 
 
 def _replaced(data: Any, keys: list[str], value: Any, override: Override) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +44,49 @@ def test_every_command_has_a_help_text_and_an_example_that_calls_it(name):
     assert command.epilog and command.epilog.startswith("Example") and f"ofav2 {name}" in command.epilog
     for parameter in command.params:
         assert getattr(parameter, "help", None) or isinstance(parameter, click.Argument), parameter.name
+
+
+@pytest.mark.parametrize("name", sorted(all_commands()))
+def test_the_example_of_a_command_is_valid(name):
+    examples = all_commands()[name].epilog.partition(": ")[2].split("; ")
+    for example in examples:
+        parse(shlex.split(example.partition(" > ")[0]))
+
+
+def test_the_workflow_has_five_valid_commands():
+    shown = ofav2().stdout
+    lines = [re.split(r"\s{3,}", line.strip())[0] for line in shown.splitlines() if line.startswith("  ofav2")]
+    assert len(lines) == 5
+    for line in lines:
+        parse(shlex.split(line))
+
+
+def parse(call: list[str]) -> None:
+    """Raises for an unknown command or option, a missing argument or a value of the wrong type."""
+    assert call[0] == "ofav2"
+    command, arguments = typer.main.get_command(main.app), call[1:]
+    while hasattr(command, "commands"):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    command.make_context("ofav2", list(arguments))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["plan", "--supernet", "EE_D", "--recipe", "quick"],
+        ["plugins"],
+        ["doctor"],
+        ["watch", "."],
+    ],
+    ids=lambda call: call[0],
+)
+def test_with_json_nothing_else_is_printed(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "ofav2_plugins", *call, "--json"],
+        capture_output=True, text=True, env={**os.environ, "FORCE_COLOR": "1"},
+    )  # fmt: skip
+    json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
 def test_shell_completion_offers_commands():
@@ -84,6 +129,11 @@ def test_the_json_schemas_describe_the_fields():
         ({"optimizer": {"momentun": 0.9}}, False),
         ({"batch_sise": 3}, False),
         ({"batch_size": 1}, False),
+        ({"width_mult": 0}, False),
+        ({"width_mult": True}, False),
+        ({"label_smoothing": 1}, False),
+        ({"kd_ratio": -1}, False),
+        ({"validation_fraction": 1}, False),
         ({"phases": {"full": {"settings": {}, "epochs": 2}}}, True),
         ({"phases": {"full": {"settings": {}, "steps": [{"epochs": 2}]}}}, True),
         ({"phases": {"full": [{"epochs": 2}, {"epoch": 3}]}}, False),
@@ -124,3 +174,13 @@ def test_doctor_prints_json():
     findings = json.loads(done.stdout)
     assert findings and all(set(finding) == {"what", "found", "problem"} for finding in findings)
     assert done.returncode == int(any(finding["problem"] for finding in findings))
+
+
+def test_plan_of_a_study_lists_every_arm_and_refuses_what_train_refuses(tmp_path):
+    arms = json.loads(ofav2("plan", "--study", "quick", "--json").stdout)
+    assert {arm: steps[-1]["teacher"] for arm, steps in arms.items()} == {"OFA": "full", "OFAv2": "width-1"}
+    assert "--supernet or --study" in ofav2("plan").error
+    assert "--teacher" in ofav2("plan", "--study", "quick", "--teacher", "fixed").error
+    sandwich = ("--supernet", "SE_B", "--distillation", "none", "--set", "phases={sandwich: {epochs: 1, lr: 0.1}}")
+    for command in (("plan",), ("train", "--out", tmp_path / "out")):
+        assert "distillation" in ofav2(*command, *sandwich).error

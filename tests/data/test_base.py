@@ -322,3 +322,15 @@ def test_cifar10_pixels_are_planes_of_red_green_blue(tmp_path, monkeypatch):
     batch.write_bytes(batch.read_bytes()[:-1] + b"!")
     with pytest.raises(UserError, match="damaged"):
         registry.load(registry.DATASETS, "cifar10").load(tmp_path)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_joined_splits_have_the_images_of_both(shared):
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=np.uint8)
+    labels = np.arange(6)
+    whole = Split(images, labels)
+    first = whole.take(np.array([4, 0, 2]))
+    second = (whole if shared else Split(images.copy(), labels)).take(np.array([1, 5]))
+    both = first.joined(second)
+    assert both.labels.tolist() == [4, 0, 2, 1, 5]
+    np.testing.assert_array_equal(both.pixels(np.arange(5)), images[[4, 0, 2, 1, 5]])

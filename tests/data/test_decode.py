@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import multiprocessing
 import os
 import re
@@ -187,6 +188,7 @@ def as_user(user: int, function: Callable[[], object]) -> str:
     """What `function` returns, as text, in a process of another user; of an exception, its text."""
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
+    codecs.lookup("ascii")  # Pillow needs it, and the other user may not read the interpreter's folder
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import pytest
+from rich.console import Console
 from support.commands import SMALL, ofav2, overrides
 
+from ofav2_plugins.cli import watch
 from ofav2_plugins.errors import RunError
 from ofav2_plugins.execution.progress import progress_of, run_folders
 
@@ -17,7 +23,9 @@ dataset: fashion-mini
 recipe: quick
 baseline: OFA
 arms:
-  - {name: OFA, supernet: SE_B, overrides: ["phases={full: {epochs: 1, lr: 0.05}, kernel: {epochs: 2, lr: 0.01}}"]}
+  - name: OFA
+    supernet: SE_B
+    overrides: ["phases={full: {epochs: 1, lr: 0.05}, kernel: {epochs: 1, lr: 0.01, warmup_epochs: 1}}"]
 """
 
 
@@ -68,6 +76,49 @@ def test_a_run_in_the_middle_of_a_step(folder):
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
+
+
+def test_several_runs_are_followed_while_other_processes_write_them(folder, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(folder / "one", runs / "done")
+    command = ["train", "--supernet", "SE_B", "--out", runs / "live", "--threads", 1, *overrides(*SMALL),
+               "--set", "phases={full: {epochs: 2}, kernel: {epochs: 1, warmup_epochs: 0}}"]  # fmt: skip
+    trainer = subprocess.Popen([sys.executable, "-m", "ofav2_plugins", *map(str, command)], stdout=subprocess.DEVNULL)
+    seen: list[str] = []
+    try:
+        while trainer.poll() is None:
+            states = {run.folder.name: run.state for found in run_folders(runs) for run in progress_of(found)}
+            assert states["done"] == "finished"
+            assert states.get("live") != "damaged"
+            if "live" in states and (not seen or seen[-1] != states["live"]):
+                seen.append(states["live"])
+            time.sleep(0.02)
+    finally:
+        trainer.kill()
+    assert trainer.returncode == 0
+    assert "training" in seen
+    [run] = progress_of(runs / "live")
+    assert (run.state, run.done, run.steps) == ("finished", 2, 2)
+    shown = ofav2("watch", runs, "--once").stdout
+    assert "2 runs: 2 finished" in shown
+
+
+def test_the_view_fits_into_80_columns(folder):
+    run = replace(
+        progress_of(folder / "one")[0],
+        arm="EE_DP, progressive teacher, width 1.2", state="training", step="height-4", epoch=105, epochs=125,
+        left_seconds=359000.0, idle_seconds=700.0,
+    )  # fmt: skip
+    failed = replace(run, state="failed", problem="the disk is full; free some space and continue with --resume")
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(watch._view(folder, [run, failed]))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    table = "\n".join(lines)
+    assert "height-4 105/125" in table and "99 h 43 min" in table and "training" in table
+    assert "no new file for 11 min 40 s" in " ".join(table.split())
+    assert "the disk is full" in table
+    assert "2 runs: 1 training, 1 failed" in table
 
 
 def test_failures_and_damaged_files_are_shown(folder, tmp_path):

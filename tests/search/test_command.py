@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from rich.console import Console
 from support.study_samples import RECIPE
 from typer.testing import CliRunner
 
@@ -14,7 +21,14 @@ from ofav2_plugins.cli.main import app
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.evaluation.accuracy import Evaluator
 from ofav2_plugins.evaluation.candidates import Candidate
+from ofav2_plugins.executors.serial import Serial
+from ofav2_plugins.search.results import search_content
+from ofav2_plugins.search.session import Search, SearchContext
+from ofav2_plugins.search.settings import SearchSettings
+from ofav2_plugins.search.workers import MeterSource
 from ofav2_plugins.utils.distributed import make_fabric
+from ofav2_plugins.utils.progress import Reporter
+from ofav2_plugins.utils.signals import StopRequest
 
 SMALL = ["--samples", "20", "--evaluations", "300", "--front-size", "4", "--threads", "1", "--device", "cpu"]
 
@@ -40,6 +54,14 @@ def found(trained):
     out = trained.parent / "search"
     output = call("search", trained, "--out", out, *SMALL, "--budgets", "2e5,4e5,1e6")
     return json.loads((out / "search.json").read_text()), out, output
+
+
+def test_with_json_standard_output_is_the_content_of_search_json(found, trained):
+    content, out, _ = found
+    options = ["--out", out, *SMALL, "--budgets", "2e5,4e5,1e6", "--resume", "--json"]
+    result = CliRunner().invoke(app, list(map(str, ["search", trained, *options])), catch_exceptions=False)
+    shown = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert shown["front"] == content["front"]
 
 
 def test_search_finds_a_front_and_prints_the_table_and_the_next_command(found, trained):
@@ -85,6 +107,72 @@ def test_a_search_that_was_cut_off_continues_to_the_same_result(found, trained, 
     repeated = json.loads((again / "search.json").read_text())
     assert [row["arch"] for row in repeated["front"]] == [row["arch"] for row in content["front"]]
     assert repeated["front"][0]["top1"] == content["front"][0]["top1"]
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_at_random_moments_ends_like_one_that_is_not(found, trained, tmp_path):
+    content, _, _ = found
+    out, rng = tmp_path / "killed", random.Random(0)
+    command = [sys.executable, "-m", "ofav2_plugins", "search", str(trained), "--out", str(out), *SMALL]
+    command += ["--budgets", "2e5,4e5,1e6", "--resume"]
+    for file, lines in (("samples.jsonl", 2), ("samples.jsonl", 4), ("candidates.jsonl", 3)):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while process.poll() is None and _lines(out / file) < lines:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        process.wait()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    repeated = json.loads((out / "search.json").read_text())
+    for key in ("front", "budgets", "hypervolume", "measured_hypervolume", "predictor", "points"):
+        assert repeated[key] == content[key], key
+
+
+def _lines(path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_test_images_change_nothing_but_the_reported_accuracy(trained, tmp_path):
+    """Searches with the right and with shuffled labels of the test images."""
+    settings = SearchSettings(samples=20, evaluations=200, front_size=3)
+    results = []
+    for shuffled in (False, True):
+        search = Search(MeterSource(trained, None, None, "kernel", None, "cpu", 0.8, 1), settings)
+        evaluator = search.meter.evaluator
+        if shuffled:
+            order = np.random.default_rng(0).permutation(len(evaluator.data.test))
+            test = replace(evaluator.data.test, labels=evaluator.data.test.labels[order])
+            evaluator.data = replace(evaluator.data, test=test)
+        out = tmp_path / str(shuffled)
+        out.mkdir()
+        result = search.result(SearchContext(out, Reporter(Console(quiet=True), 1), StopRequest(), Serial()))
+        results.append(search_content(result, {}))
+        lines = [line for line in (out / "samples.jsonl").read_text().splitlines() if "trunk" in line]
+        assert lines and not any('"top1"' in line for line in lines)
+    right, wrong = results
+    assert [row["top1"] for row in right["front"]] != [row["top1"] for row in wrong["front"]]
+    for content in results:
+        for row in content["front"]:
+            del row["top1"]
+    assert right["front"] == wrong["front"] and right["budgets"] == wrong["budgets"]
+    assert right["predictor"] == wrong["predictor"] and right["hypervolume"] == wrong["hypervolume"]
+
+
+def test_a_limit_on_the_accuracy_that_nothing_reaches_names_the_closest(trained, found, tmp_path):
+    words = r"top-1 accuracy in % at least 99.*the closest has top-1 accuracy in % [\d.]+, by \{.*relax a limit"
+    with pytest.raises(UserError, match=words):
+        call("search", trained, "--out", tmp_path / "x", *SMALL, "--min-top1", "99", "--samples-from", found[1])
+
+
+def test_weights_and_measurements_of_another_training_are_rejected(trained, found, tmp_path):
+    other = tmp_path / "run"
+    shutil.copytree(trained, other)
+    full, kernel = (next((other / "steps").glob(f"{name}-*")) for name in ("full", "kernel"))
+    shutil.copy(full / "best.safetensors", kernel / "best.safetensors")
+    with pytest.raises(UserError, match=r"best.safetensors"):
+        call("search", other, "--out", tmp_path / "x", *SMALL)
+    with pytest.raises(UserError, match=r"samples.jsonl was measured on another run, or with other settings: step was"):
+        call("search", trained, "--out", tmp_path / "y", *SMALL, "--step", "full", "--samples-from", found[1])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from ofav2_plugins import registry
 from ofav2_plugins.errors import UserError
-from ofav2_plugins.search.searching import search, spread
+from ofav2_plugins.search.searching import best_within, search, spread
 from ofav2_plugins.searchers.pareto import hypervolume
 from ofav2_plugins.testing.search import example_problem
 
@@ -57,3 +57,9 @@ def test_the_measured_part_of_a_front_has_its_ends_and_is_spread():
     places = spread(values, 5)
     assert places[0] == 0 and places[-1] == 99 and len(set(places.tolist())) == 5
     assert spread(values[:3], 5).tolist() == [0, 1, 2]
+
+
+def test_the_best_within_each_budget_is_measured():
+    accuracy, cost = np.array([50.0, 60, 70, 80]), np.array([1.0, 2, 3, 4])
+    assert best_within(accuracy, cost, [0.5, 2.5, 2.9, 9]) == [1, 3]  # none within 0.5
+    assert spread(np.stack([-accuracy, cost], axis=1), 3, [2]).tolist() == [0, 2, 3]

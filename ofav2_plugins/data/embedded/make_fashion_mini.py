@@ -28,9 +28,9 @@ def main() -> None:
     train, test = first_of_each_class(train, 300), first_of_each_class(test, 100)
     np.savez_compressed(
         output,
-        train_images=train.images[:, 0],
+        train_images=train.pixels(np.arange(len(train)))[:, 0],
         train_labels=train.labels.astype(np.uint8),
-        test_images=test.images[:, 0],
+        test_images=test.pixels(np.arange(len(test)))[:, 0],
         test_labels=test.labels.astype(np.uint8),
     )
 

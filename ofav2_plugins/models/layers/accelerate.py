@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ def is_depthwise(conv: nn.Module) -> bool:
     )
 
 
-def is_pointwise(conv: nn.Module) -> bool:
+def is_pointwise(conv: Any) -> bool:
     """Whether a convolution, static or dynamic, is what `pointwise_conv2d` computes."""
     if isinstance(conv, nn.Conv2d):
         ones = conv.kernel_size == conv.stride == (1, 1)

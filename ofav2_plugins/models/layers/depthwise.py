@@ -48,7 +48,8 @@ class FastSeparableConv2d(DynamicSeparableConv2d):
 
     def forward(self, x: Tensor, kernel_size: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C, H', W']
         if not fast_on(x) or self.dilation != 1 or isinstance(self.conv, MyConv2d):
-            return super().forward(x, kernel_size)
+            y: Tensor = super().forward(x, kernel_size)
+            return y
         filters = self.get_active_filter(x.size(1), kernel_size or self.active_kernel_size)
         return depthwise_conv2d(x, filters, self.stride)
 
@@ -57,7 +58,8 @@ def depthwise_conv2d(x: Tensor, filters: Tensor, stride: int) -> Tensor:
     """Depthwise convolution with "same" padding: x [N, C, H, W], filters [C, 1, k, k] -> [N, C, H', W']."""
     filters = crop_to_map(filters, x.size(2), x.size(3)).contiguous()
     if filters.requires_grad and torch.is_grad_enabled() and tiles_are_faster(x, filters):
-        return _TiledGradient.apply(x, filters, stride)
+        y: Tensor = _TiledGradient.apply(x, filters, stride)
+        return y
     return _plain_conv(x, filters, stride)
 
 
@@ -101,7 +103,7 @@ class _TiledGradient(torch.autograd.Function):
 def _library_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: int, which: int) -> Tensor:
     """torch's gradient of x (`which` 0) or of the filters (1)."""
     padding = [filters.size(2) // 2, filters.size(3) // 2]
-    return torch.ops.aten.convolution_backward(
+    gradient: Tensor = torch.ops.aten.convolution_backward(
         grad,
         x,
         filters,
@@ -114,6 +116,7 @@ def _library_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: int, whi
         x.size(1),
         [which == 0, which == 1, False],
     )[which]
+    return gradient
 
 
 class _Tile(NamedTuple):

@@ -21,7 +21,8 @@ class FastSE(SEModule):
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, H, W]
         if not fast_on(x):
-            return super().forward(x)
+            y: Tensor = super().forward(x)
+            return y
         reduce, expand = self.fc.reduce, self.fc.expand
         return excite(x, reduce.weight, reduce.bias, expand.weight, expand.bias)
 
@@ -31,7 +32,8 @@ class FastDynamicSE(DynamicSE):
 
     def forward(self, x: Tensor, groups: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C, H, W]
         if not fast_on(x) or groups not in (None, 1):
-            return super().forward(x, groups)
+            y: Tensor = super().forward(x, groups)
+            return y
         channels = x.size(1)
         middle = make_divisible(channels // self.reduction, MyNetwork.CHANNEL_DIVISIBLE)
         return excite(

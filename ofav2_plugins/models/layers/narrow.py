@@ -41,7 +41,8 @@ def run_narrow(wide: nn.Module, template: nn.Module, x: Tensor) -> Tensor:
     """The narrow module's output for `x`, with gradients and running statistics in the wide module's tensors."""
     template.train(wide.training)
     tensors = {name: _leading(wide, name, tensor) for name, tensor in _tensors(template).items()}
-    return functional_call(template, tensors, (x,))
+    y: Tensor = functional_call(template, tensors, (x,))
+    return y
 
 
 @torch.no_grad()
@@ -63,7 +64,7 @@ def _leading(wide: nn.Module, name: str, narrow: Tensor) -> Tensor:
     """The part of the wide module's tensor `name` that the narrow one shares."""
     path, _, last = name.rpartition(".")
     try:
-        tensor = getattr(wide.get_submodule(path), last)
+        tensor: Tensor = getattr(wide.get_submodule(path), last)
     except AttributeError:
         raise ValueError(f"at fewer channels it has a tensor {name!r} that it does not have at more") from None
     if tensor.ndim != narrow.ndim or any(n > w for n, w in zip(narrow.shape, tensor.shape, strict=True)):

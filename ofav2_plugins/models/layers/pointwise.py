@@ -28,7 +28,8 @@ class FastDynamicPointwise(DynamicConv2d):
 
     def forward(self, x: Tensor, out_channel: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C', H, W]
         if not fast_on(x) or isinstance(self.conv, MyConv2d):  # which standardises its weights
-            return super().forward(x, out_channel)
+            y: Tensor = super().forward(x, out_channel)
+            return y
         return pointwise_conv2d(x, leading_part(self.conv.weight, out_channel or self.active_out_channel, x.size(1)))
 
 

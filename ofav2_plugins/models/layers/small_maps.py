@@ -22,7 +22,8 @@ class FastDynamicConv2d(DynamicConv2d):
 
     def forward(self, x: Tensor, out_channel: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C', H', W']
         if not fast_on(x) or isinstance(self.conv, MyConv2d):  # which standardizes its weights
-            return super().forward(x, out_channel)
+            y: Tensor = super().forward(x, out_channel)
+            return y
         weight = leading_part(self.conv.weight, out_channel or self.active_out_channel, x.size(1))
         weight = crop_to_map(weight, x.size(2), x.size(3))
         if weight.shape[2:] == (1, 1) and self.stride == 1:
@@ -33,4 +34,5 @@ class FastDynamicConv2d(DynamicConv2d):
             return F.conv2d(x, weight, None, self.stride, padding)
         columns = F.unfold(x, weight.shape[2:], padding=padding, stride=self.stride)  # [N, C k k, H' W']
         y = F.linear(columns.transpose(1, 2), weight.flatten(1))  # [N, H' W', C']
-        return y.transpose(1, 2).unflatten(2, (height, width))  # channels-last storage
+        maps: Tensor = y.transpose(1, 2).unflatten(2, (height, width))  # channels-last storage
+        return maps

@@ -28,7 +28,7 @@ class Layers(nn.Sequential):
         return {name: layer.config for name, layer in self.named_children()}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, dict], build: Callable[[dict], nn.Module]) -> Layers:
+    def from_config(cls, config: Mapping[str, dict[str, Any]], build: Callable[[dict[str, Any]], nn.Module]) -> Layers:
         """The inverse of `config`; `build` makes a layer from its config."""
         return cls({name: build(layer) for name, layer in config.items()})
 
@@ -62,8 +62,10 @@ _OWN: dict[str, type[nn.Module]] = {"GlobalPool": GlobalPool, "Flatten": Flatten
 def build_layer(config: Mapping[str, Any]) -> nn.Module:
     """A layer from its config: one of upstream's or of this module's, by its "name"."""
     if config.get("name") in _OWN:
-        return _OWN[config["name"]](**{key: value for key, value in config.items() if key != "name"})
-    return layer_from_config(dict(config))
+        own: nn.Module = _OWN[config["name"]](**{key: value for key, value in config.items() if key != "name"})
+        return own
+    layer: nn.Module = layer_from_config(dict(config))
+    return layer
 
 
 def static_layer(layer: Any, in_channels: int, preserve_weight: bool = True) -> nn.Module:
@@ -75,13 +77,16 @@ def static_layer(layer: Any, in_channels: int, preserve_weight: bool = True) -> 
         preserve_weight: Whether the active weights are copied; otherwise they are initialized.
     """
     if hasattr(layer, "get_active_subnet"):
-        return layer.get_active_subnet(in_channels, preserve_weight)
+        subnet: nn.Module = layer.get_active_subnet(in_channels, preserve_weight)
+        return subnet
     if isinstance(layer, ResidualBlock):
         # An identity shortcut's config names its channels, which an elastic block has more than one of.
         identity = IdentityLayer(in_channels, in_channels) if isinstance(layer.shortcut, IdentityLayer) else None
         shortcut = identity or (plain_copy(layer.shortcut) if layer.shortcut is not None else None)
-        return ResidualBlock(static_layer(layer.conv, in_channels, preserve_weight), shortcut)
-    return plain_copy(layer)
+        block: nn.Module = ResidualBlock(static_layer(layer.conv, in_channels, preserve_weight), shortcut)
+        return block
+    copy: nn.Module = plain_copy(layer)
+    return copy
 
 
 def static_layers(layers: Mapping[str, nn.Module], in_channels: int, preserve_weight: bool = True) -> Layers:
