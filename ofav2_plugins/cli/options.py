@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..utils.progress import say
 from ..utils.yaml_files import Override, apply_override, override_key, parse_yaml
 
 if TYPE_CHECKING:
+    from ..training.context import LoggingOptions
     from ..training.run_config import RunConfig
 
 SUPERNET = typer.Option(
@@ -54,9 +56,15 @@ AcceptChangesOption = Annotated[
     bool, typer.Option("--accept-changes", help="Resume even if other code or another device started the run.")
 ]
 SaveEveryOption = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints within an epoch.")]
-TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into --out/steps.")]
+LoggerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logger", help="A plugin of ofav2.loggers: tensorboard, energy,country=DEU, mlflow,uri=URI. Repeatable."
+    ),
+]
+TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Short for --logger tensorboard.")]
 EnergyOption = Annotated[
-    str | None, typer.Option(help="Estimate energy and CO2 with codecarbon; the country's code: DEU, USA.")
+    str | None, typer.Option(help="Short for --logger energy,country=CODE; the country's code: DEU, USA.")
 ]
 ExecutorOption = Annotated[
     str | None,
@@ -84,8 +92,30 @@ ThreadsOption = Annotated[
 
 
 def plugin_option(text: str) -> Any:
-    """A plugin given on the command line: its name, or `{name: ..., setting: value}`."""
-    return parse_yaml(text) if text.startswith("{") else text
+    """A plugin given on the command line: `NAME`, `NAME,setting=value,...` or `{name: NAME, setting: value}`.
+
+    Raises:
+        UserError: It has another form.
+    """
+    if text.startswith("{"):
+        return parse_yaml(text)
+    name, *settings = re.split(r",(?=\s*\w+=)", text)  # a comma within a value, [1, 2], separates no settings
+    plugin: Any = name
+    for setting in settings:
+        plugin = apply_override({"plugin": plugin}, f"plugin.{setting.strip()}")["plugin"]
+    return plugin
+
+
+def logging_options(
+    save_every: float, loggers: Sequence[str] | None = None, tensorboard: bool = False, energy: str | None = None
+) -> LoggingOptions:
+    """Checkpoints and loggers from their options; `--tensorboard` and `--energy` are short for loggers."""
+    from ..training.context import LoggingOptions
+
+    given = [plugin_option(text) for text in loggers or []]
+    given += ["tensorboard"] if tensorboard else []
+    given += [{"name": "energy", "country": energy}] if energy is not None else []
+    return LoggingOptions(save_every, tuple(given))
 
 
 def with_settings(plugin: Any, field: str, overrides: Sequence[str]) -> Any:

@@ -15,6 +15,7 @@ from .options import (
     EnergyOption,
     InitFromOption,
     InitPartialOption,
+    LoggerOption,
     OutOption,
     OverridesOption,
     PhasesOption,
@@ -28,6 +29,7 @@ from .options import (
     TeacherOption,
     TensorBoardOption,
     ThreadsOption,
+    logging_options,
     run_from_options,
     with_settings,
 )
@@ -53,6 +55,7 @@ def train(
     precision: PrecisionOption = "32-true",
     threads: ThreadsOption = None,
     save_every: SaveEveryOption = 300,
+    loggers: LoggerOption = None,
     tensorboard: TensorBoardOption = False,
     energy: EnergyOption = None,
     dry_run: Annotated[
@@ -63,7 +66,6 @@ def train(
     from ..execution.training_run import load_data
     from ..execution.trial import try_plugins
     from ..study.session import Session, SessionOptions
-    from ..training.context import LoggingOptions
     from ..utils.distributed import make_fabric
     from .plan import print_plan
     from .runs import run_and_report
@@ -78,7 +80,7 @@ def train(
         sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
         console.print(f"{data.name}: {data.n_classes} classes, {sizes}; nothing was trained or written", soft_wrap=True)
         return
-    logging = LoggingOptions(save_every, tensorboard, energy)
+    logging = logging_options(save_every, loggers, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, logging=logging)
     session = Session("train", "train", [arm], chosen, root, arm.name)
     run_and_report(session, options)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..loggers.jsonl import METRICS, read_metrics
 from ..utils.files import read_record
-from ..utils.meters import read_metrics
-from .records import FINAL, MEASURED, METRICS, TRAINED, read_measured, read_trained
+from .records import FINAL, MEASURED, TRAINED, read_measured, read_trained
 
 RUN_FILE, RESULTS = "run.json", "results.json"
 

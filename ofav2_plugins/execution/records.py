@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import RunError
+from ..loggers.jsonl import METRICS, read_metrics
 from ..utils.files import read_record, write_record
-from ..utils.meters import read_metrics
 
-TRAINED, METRICS = "trained.json", "metrics.jsonl"
+TRAINED = "trained.json"
 MEASURED, FINAL = "measured.json", "measured-final.json"
 """Subnets measured after a step, and those measured after it if it is the last one of a plan."""
 
