@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..space import HEIGHT, LEVEL, SearchSpace
 from ..utils.tensor_files import load_checkpoint
+from .keys import upstream_key
 from .layers.parallel import ParallelBlock
-from .supernet import Supernet, upstream_key
+from .supernet import Supernet
 
 NEAR_ZERO = 1e-6
 """Scale of a new branch's last batch norm: its output is nearly 0, and ReLU still passes it a gradient."""

@@ -74,7 +74,7 @@ FAST: list[tuple[type[nn.Module], Callable[[nn.Module], bool], type[nn.Module]]]
     (nn.Conv2d, is_pointwise, FastPointwise),
     (nn.Conv2d, is_depthwise, FastDepthwise),
 ]
-"""A layer, where it has a fast class, and which."""
+"""Class of a layer, the condition under which it has a fast class, and the fast class."""
 
 PLAIN = {fast: plain for plain, _, fast in FAST}
 

@@ -41,7 +41,8 @@ class FastDynamicBatchNorm2d(DynamicBatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, H, W]
         whole = x.size(1) == self.bn.num_features or DynamicBatchNorm2d.SET_RUNNING_STATISTICS
         if whole or not (self.bn.training and _is_grouped(x, self.bn)):
-            return super().forward(x)
+            y: Tensor = super().forward(x)
+            return y
         return _train(x, self.bn)
 
 
@@ -66,6 +67,7 @@ def _train(x: Tensor, norm: Any) -> Tensor:
         tensor if active == norm.num_features else tensor[:active]
         for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     )
+    y: Tensor
     y, mean, variance = _GroupedBatchNorm.apply(x, weight, bias, norm.eps)
     count = x.numel() // active
     running_mean.lerp_(mean, factor)
