@@ -220,6 +220,9 @@ class Recipe(StrictModel):
 
     `idle_parameters` sets how an optimizer step treats a parameter without a gradient: `keep` skips it; `momentum` uses
     a zero gradient once the parameter has had one, so the optimizer's momentum and weight decay still move it.
+
+    `sync_batch_norm` matters under torchrun only: batch norms then use the statistics of the whole batch instead of
+    those of each process's part, so that the number of processes does not change the training.
     """
 
     description: str = ""
@@ -251,6 +254,8 @@ class Recipe(StrictModel):
     """A plugin of `ofav2.augmentations`, or a list that is applied in order."""
     idle_parameters: Literal["keep", "momentum"] = "keep"
     """Parameters without a gradient: keep them, or let momentum and weight decay move them."""
+    sync_batch_norm: Annotated[bool, Field(strict=True)] = False
+    """Under torchrun, batch norms use the statistics of the whole batch, not of each process's part."""
     evaluation: Evaluation = Evaluation()
     """How subnets are measured."""
     phases: dict[
