@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,14 +94,20 @@ class SampleFile:
     Args:
         path: The file; it need not exist.
         identity: What the measurements depend on.
+        say: Called with a line about damaged measurements, which are removed.
 
     Raises:
-        RunError: The file was measured with something else.
+        RunError: The measurements are of another run or of other settings, or it is unknown of which.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any]):
+    def __init__(self, path: Path, identity: dict[str, Any], say: Callable[[str], None] = lambda text: None):
         self.path = path
-        records = read_lines(path)
+        records = read_lines(path, say)
+        if records and "trunk" in records[0]:
+            raise RunError(
+                f"{path} is damaged: its first line, which describes the run and the settings of the measurements, is "
+                "missing; remove the file to measure again"
+            )
         if records and records[0] != identity:
             raise RunError(
                 f"{path} was measured on another run, or with other settings: {difference(records[0], identity)}; "
@@ -119,10 +126,16 @@ class SampleFile:
         append_line(self.path, record)
         self._measured[arch_key(trunk.key)] = record
 
-    def samples(self) -> list[dict[str, Any]]:
-        """All samples with "arch", "resolution", "trunk" (a number) and what `TrunkMeter.measure` gives."""
+    def samples(self, first: Sequence[Trunk] = ()) -> list[dict[str, Any]]:
+        """All samples with "arch", "resolution", "trunk" (a number) and what `TrunkMeter.measure` gives.
+
+        Args:
+            first: The trunks that come first, in their order; the others follow in the order of their keys. So the
+                result does not depend on the order in which processes have measured them.
+        """
         found = []
-        for number, record in enumerate(self._measured.values()):
+        keys = dict.fromkeys([*(arch_key(trunk.key) for trunk in first), *sorted(self._measured)])
+        for number, record in enumerate(self._measured[key] for key in keys):
             arch, resolution = split_arch(record["trunk"])
             for sample in record["samples"]:
                 own = {**arch, HEIGHT: sample[HEIGHT]} if HEIGHT in sample else arch
