@@ -32,7 +32,7 @@ notebooks: $(READY)
 
 # The tests with a table of the lines that they do not run; fails below 90 %.
 coverage: $(READY)
-	$(TESTS) --cov=ofav2_plugins --cov=upstream_patches --cov-report=term:skip-covered --cov-fail-under=90
+	$(TESTS) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 # Compares upstream with this package; about ten minutes on an otherwise idle machine.
 bench-speed: $(READY)

@@ -87,6 +87,11 @@ ENTRY_POINTS = {
         "nsga3 = ofav2_plugins.searchers.nsga3:NSGA3",
         "local = ofav2_plugins.searchers.local:Local",
     ],
+    "ofav2.executors": [
+        "serial = ofav2_plugins.executors.serial:Serial",
+        "processes = ofav2_plugins.executors.processes:Processes",
+        "ray = ofav2_plugins.executors.ray:Ray",
+    ],
 }
 
 REQUIRES = [
@@ -118,6 +123,10 @@ NOTEBOOKS = ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
 
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"]
 
+RAY = ["ray>=2.40", "fsspec>=2024.6"]
+
+SLURM = ["submitit>=1.5"]
+
 EXTRAS = {
     "test": [
         "pytest>=8.0",
@@ -130,13 +139,19 @@ EXTRAS = {
         "mypy>=1.11",
         "setuptools>=68",
         "wheel",
-        "pytest-cov>=5.0",
+        "pytest-cov>=7.0",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
         *SEARCH,
         *EXPORT,
+        *RAY,
+        *SLURM,
+        "s3fs>=2024.6",
+        "moto[server]>=5.0",  # a local S3 server
         *NOTEBOOKS,
     ],
+    "ray": RAY,
+    "slurm": SLURM,
     "search": SEARCH,
     "export": EXPORT,
     "executorch": ["executorch>=1.0"],

@@ -40,6 +40,7 @@ EXIT_RULES = "ofav2.exit_rules"
 EXPORTERS = "ofav2.exporters"
 PREDICTORS = "ofav2.predictors"
 SEARCHERS = "ofav2.searchers"
+EXECUTORS = "ofav2.executors"
 
 _CONTRACTS = {
     BACKBONES: ("backbones", "Backbone"),
@@ -55,6 +56,7 @@ _CONTRACTS = {
     EXPORTERS: ("exporters", "Exporter"),
     PREDICTORS: ("predictors", "Predictor"),
     SEARCHERS: ("searchers", "Searcher"),
+    EXECUTORS: ("executors", "Executor"),
 }
 """Namespace -> its folder and the base class in the folder's base.py that is its contract."""
 

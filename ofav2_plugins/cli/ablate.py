@@ -10,8 +10,10 @@ import typer
 from .app import app
 from .options import (
     AcceptChangesOption,
+    AddressOption,
     DeviceOption,
     EnergyOption,
+    ExecutorOption,
     MemoryOption,
     OutOption,
     OverridesOption,
@@ -19,9 +21,11 @@ from .options import (
     ResumeOption,
     RootOption,
     SaveEveryOption,
+    StorageOption,
     TensorBoardOption,
     ThreadsOption,
     WorkersOption,
+    executor_option,
     recipe_overrides,
     with_settings,
 )
@@ -29,7 +33,9 @@ from .options import (
 
 @app.command(epilog="Example: ofav2 ablate quick --out runs/quick --workers 2 --resume")
 def ablate(
-    study: Annotated[str, typer.Argument(help="quick, proxy, paper, or a path to a .yaml file.")],
+    study: Annotated[
+        str, typer.Argument(help="A study that ships with the package (`ofav2 study list`), or a path to a .yaml file.")
+    ],
     out: OutOption,
     root: RootOption = None,
     overrides: OverridesOption = None,
@@ -38,8 +44,11 @@ def ablate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "32-true",
     threads: ThreadsOption = None,
-    workers: WorkersOption = 1,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
     memory: MemoryOption = None,
+    address: AddressOption = None,
+    storage: StorageOption = None,
     save_every: SaveEveryOption = 300,
     tensorboard: TensorBoardOption = False,
     energy: EnergyOption = None,
@@ -54,7 +63,8 @@ def ablate(
     given = overrides or []
     arms = study_arms(loaded, recipe_overrides(given))
     logging = LoggingOptions(save_every, tensorboard, energy)
-    options = SessionOptions(out, resume, accept_changes, device, precision, threads, workers, memory, logging)
+    chosen = executor_option(executor, given, workers=workers, memory_gib=memory, address=address, storage=storage)
+    options = SessionOptions(out, resume, accept_changes, device, precision, threads, chosen, logging)
     name, dataset, baseline = Path(study).stem, with_settings(loaded.dataset, "dataset", given), loaded.baseline
     session = Session("ablate", name, arms, dataset, root, baseline, loaded.about, loaded.search)
     run_and_report(session, options)

@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="OFAv2 as plugins for once-for-all. Every command takes --debug, which shows the traceback of an error.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: download one.")
+data_app = typer.Typer(no_args_is_help=True, help="Download a dataset.")
 app.add_typer(data_app, name="data")
 console = Console(markup=False, emoji=False, highlight=False)  # paths and names are text, whatever they contain
 
@@ -32,7 +32,7 @@ console = Console(markup=False, emoji=False, highlight=False)  # paths and names
 @app.callback(invoke_without_command=True)
 def version_option(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Options before the command."""
     if version:

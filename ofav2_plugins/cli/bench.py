@@ -18,12 +18,12 @@ from .deploy_options import BundleArgument
 def bench(
     bundle: BundleArgument,
     formats: Annotated[str | None, typer.Option(help="Formats of the bundle: onnx,torch; default: all.")] = None,
-    batch_sizes: Annotated[str, typer.Option(help="Images in a batch.")] = "1,64",
+    batch_sizes: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,64",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    warmup: Annotated[int, typer.Option(min=0, help="Batches that are run first without being timed.")] = 10,
+    warmup: Annotated[int, typer.Option(min=0, help="Batches before the timed ones.")] = 10,
     runs: Annotated[int, typer.Option(min=1, help="Batches that are timed.")] = 100,
     images: Annotated[Path | None, typer.Option(help="Image file or folder on which early exits are timed.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a row.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per row.")] = False,
 ) -> None:
     """Measure the latency of a bundle: percentiles, for each format and batch size."""
     from ..deploy.bench import BenchOptions, bench

@@ -15,10 +15,12 @@ from .options import with_settings
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a run or study, or of a fine-tuned network.")]
 ArchOption = Annotated[Path, typer.Option(help="A JSON file: an architecture, or the search.json of a search.")]
 EntryOption = Annotated[int | None, typer.Option(min=0, help="Which entry of a search's front, from 0.")]
-ResolutionOption = Annotated[int | None, typer.Option(min=1, help="Input size; default: the file's, else the largest.")]
-ArmOption = Annotated[str | None, typer.Option(help="For a study: which arm.")]
-RunSeedOption = Annotated[int | None, typer.Option("--seed", help="For a study: which seed.")]
-StepOption = Annotated[str | None, typer.Option(help="Weights of this step of the plan; default: the last one's.")]
+ResolutionOption = Annotated[
+    int | None, typer.Option(min=1, help="Input size in pixels; default: that of the file, or else the largest.")
+]
+ArmOption = Annotated[str | None, typer.Option(help="The arm of a study.")]
+RunSeedOption = Annotated[int | None, typer.Option("--seed", help="The seed of the training, for an arm with several.")]
+StepOption = Annotated[str | None, typer.Option(help="Weights of this step of the plan; default: the last one.")]
 ExitRuleOption = Annotated[str, typer.Option(help="Confidence of an early exit: a plugin of ofav2.exit_rules.")]
 BundleArgument = Annotated[Path, typer.Argument(help="The folder that `ofav2 export` wrote.")]
 FormatOption = Annotated[

@@ -21,7 +21,7 @@ def doctor(
     device: DeviceOption = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per check.")] = False,
 ) -> None:
-    """Check the environment, upstream patches, plugins, a dataset, a run folder; say how to fix what is wrong."""
+    """Check the environment, upstream patches, plugins, a dataset or a run folder; problems come with a remedy."""
     from ..doctor import examine
     from ..utils.distributed import make_fabric
 

@@ -30,19 +30,25 @@ def export(
         Path | None,
         typer.Option(help="A JSON file: an architecture or a search.json; fine-tuned folders need none."),
     ] = None,
-    formats: Annotated[str, typer.Option(help="Plugins of ofav2.exporters.")] = "onnx,torch_export",
+    formats: Annotated[
+        str, typer.Option(help="File formats, plugins of ofav2.exporters, separated by commas.")
+    ] = "onnx,torch_export",
     exits: Annotated[
         Literal["last", "ensemble", "early"],
-        typer.Option(help="What answers: the last exit, the best ensemble of exits, or the first confident exit."),
+        typer.Option(help="Output: of the last exit, of the best ensemble of exits, or of the first confident exit."),
     ] = "last",
     exit_rule: ExitRuleOption = "max_prob",
     target_top1: Annotated[
-        float | None, typer.Option(help="Early exits: least validation accuracy in %; default: the last exit's.")
+        float | None,
+        typer.Option(help="Early exits: smallest validation accuracy in %; default: that of the last exit."),
     ] = None,
     target_macs: Annotated[float | None, typer.Option(help="Early exits: largest mean MACs of an image.")] = None,
-    quantize: Annotated[str | None, typer.Option(help="int8: also a quantised ONNX file.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="int8: also write a quantized ONNX file.")] = None,
     max_int8_loss: Annotated[
-        float | None, typer.Option(min=0, help="Points of validation accuracy that int8 may cost.")
+        float | None,
+        typer.Option(
+            min=0, help="Limit of the validation accuracy lost to int8, in points; above it, only fp32 is kept."
+        ),
     ] = None,
     entry: EntryOption = None,
     resolution: ResolutionOption = None,
@@ -64,7 +70,7 @@ def export(
         SourceOptions(run, arch, entry, resolution, arm, seed, step, root),
         DecisionOptions(exits, plugins["exit_rule"], target_top1, target_macs),
         ExportOptions(out, plugins["formats"], quantize, max_int8_loss, threads),
-        say=lambda text: console.print(text, soft_wrap=True, markup=False),
+        progress=lambda text: console.print(text, soft_wrap=True, markup=False),
     )
     figures = bundle.verification["measured"]["decision"]
     console.print(

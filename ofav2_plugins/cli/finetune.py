@@ -37,11 +37,15 @@ def finetune(
         bool, typer.Option("--all-exits", help="Train all exits up to the architecture's, equally weighted.")
     ] = False,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Train the same subnet from fresh weights, as the full phase does.")
+        bool,
+        typer.Option(
+            "--from-scratch",
+            help="Train the same subnet from fresh weights with the settings of the full phase, for comparison.",
+        ),
     ] = False,
-    distill: Annotated[bool, typer.Option("--distill", help="Learn from the maximal network, too.")] = False,
+    distill: Annotated[bool, typer.Option("--distill", help="Also distill from the maximal network.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the first stage, which finds the best.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate at the start of the cosine.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate at the start of the cosine schedule.")] = None,
     entry: EntryOption = None,
     resolution: ResolutionOption = None,
     arm: ArmOption = None,

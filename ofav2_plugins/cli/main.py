@@ -36,7 +36,7 @@ def main() -> None:
     errors = Console(stderr=True)
     try:
         code = app(args=arguments, prog_name="ofav2", standalone_mode=False) or 0
-        if code == 130:  # typer's word for Ctrl-C
+        if code == 130:  # typer's exit code for Ctrl-C
             say(errors, "stopped", "yellow")
         sys.exit(code)
     except BrokenPipeError:

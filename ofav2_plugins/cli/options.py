@@ -22,7 +22,9 @@ SUPERNET = typer.Option(
     help="SE_ or EE_ followed by B, D, P or DP; or 'branches=a+b,skip=c,exits=d' with plugin names."
 )
 SupernetOption = Annotated[str, SUPERNET]
-RecipeOption = Annotated[str, typer.Option(help="quick, proxy, paper, or a path to a .yaml file.")]
+RecipeOption = Annotated[
+    str, typer.Option(help="A recipe that ships with the package (`ofav2 recipe list`), or a path to a .yaml file.")
+]
 DatasetOption = Annotated[str, typer.Option(help="A plugin of ofav2.datasets; `ofav2 plugins` lists them.")]
 RootOption = Annotated[Path | None, typer.Option(help="The folder of the dataset (fashion-mini needs none).")]
 TeacherOption = Annotated[str | None, typer.Option(help="none, fixed or progressive; default: the recipe's.")]
@@ -52,11 +54,29 @@ TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write Te
 EnergyOption = Annotated[
     str | None, typer.Option(help="Estimate energy and CO2 with codecarbon; the country's code: DEU, USA.")
 ]
-WorkersOption = Annotated[int, typer.Option(min=1, help="Number of runs in parallel, each in its own process.")]
-MemoryOption = Annotated[
-    float | None, typer.Option(help="Memory limit in GiB for all workers together; fewer runs start if it is reached.")
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A plugin of ofav2.executors: serial, processes, ray or slurm. Default: serial, or processes "
+        "with --workers or --memory."
+    ),
 ]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; default: torch's own.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Largest number of workers at the same time; 1 without --executor is serial.")
+]
+MemoryOption = Annotated[
+    float | None, typer.Option(help="Memory limit in GiB for all worker processes together; excess workers wait.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option(help="Address of a Ray cluster, or auto for a running one. Default: Ray on this machine.")
+]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(help="URL (s3://bucket/folder) through which checkpoints travel if machines share no file system."),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of torch in each worker. Default: all cores, shared.")
+]
 
 
 def plugin_option(text: str) -> Any:
@@ -86,6 +106,22 @@ def supernet_option(supernet: str, overrides: Sequence[str]) -> Any:
     return data["supernet"]
 
 
+def executor_option(executor: str | None, overrides: Sequence[str], **settings: Any) -> Any:
+    """The executor of an option, with settings from named options and from `--set executor.setting=value`.
+
+    Args:
+        executor: The name; None chooses by the settings.
+        overrides: All values of `--set`.
+        settings: Settings from named options; None if the option is not given.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if executor is None and given.get("workers") == 1 and len(given) == 1:
+        given = {}
+    chosen = plugin_option(executor or ("processes" if given else "serial"))
+    named = chosen if isinstance(chosen, dict) else {"name": chosen}
+    return with_settings({**named, **given}, "executor", overrides)
+
+
 def recipe_overrides(overrides: Sequence[str], **named: str | None) -> list[Override]:
     """The overrides of a recipe: first from named options (`--teacher`), then from `--set`.
 
@@ -97,7 +133,7 @@ def recipe_overrides(overrides: Sequence[str], **named: str | None) -> list[Over
         for override in overrides:
             if override_key(override) in (field, f"{field}.name"):
                 raise UserError(f"--{field} and --set {override!r} contradict each other; give one of them")
-    return own + [o for o in overrides if override_key(o).partition(".")[0] not in ("supernet", "dataset")]
+    return own + [o for o in overrides if override_key(o).partition(".")[0] not in ("supernet", "dataset", "executor")]
 
 
 def run_from_options(

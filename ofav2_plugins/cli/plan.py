@@ -45,10 +45,12 @@ def plan(
     overrides: OverridesOption = None,
     phases: PhasesOption = None,
     init_from: InitFromOption = None,
-    dataset: Annotated[str | None, typer.Option(help="Estimate the hours for it, from a short measurement.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Estimate the hours on this dataset from a short measurement.")
+    ] = None,
     root: RootOption = None,
     device: DeviceOption = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry a step.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry per step.")] = False,
 ) -> None:
     """Print what a training would do: phases, unlocked values, epochs, rates, checkpoints, teachers, hours."""
     if (supernet is None) == (study is None):

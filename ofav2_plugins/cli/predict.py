@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from ..errors import UserError
 from .app import app, console
@@ -19,12 +17,12 @@ from .options import ThreadsOption
 @app.command(epilog="Example: ofav2 predict bundle photo.jpg")
 def predict(
     bundle: BundleArgument,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
     format: FormatOption = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 1,
     threads: ThreadsOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")] = False,
 ) -> None:
     """Classify images: the most probable classes, the exit that answered, the time in the network."""
     from ..deploy.bundle import open_bundle
@@ -33,18 +31,17 @@ def predict(
     opened = open_bundle(bundle)
     runner = opened.runner(format or opened.best_format(), threads)
     failed: list[UserError] = []
-    table = Table("image", "classes", "exit", "ms", box=None)
     for prediction in predict(runner, expand(images), batch_size, top):
         if isinstance(prediction, UserError):
             failed.append(prediction)
         elif as_json:
             typer.echo(json.dumps(prediction.to_dict()))
         else:
+            console.print(
+                f"{prediction.image} (exit {prediction.exit}, {prediction.milliseconds:.2f} ms)", soft_wrap=True
+            )
             classes = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in prediction.classes)
-            cells = (str(prediction.image), classes, str(prediction.exit), f"{prediction.milliseconds:.2f}")
-            table.add_row(*map(Text, cells))
-    if table.rows:
-        console.print(table)
+            console.print(f"  {classes}", soft_wrap=True)
     if failed:
         more = f" (and {len(failed) - 1} more images)" if len(failed) > 1 else ""
         raise UserError(f"{failed[0]}{more}")

@@ -11,12 +11,16 @@ from ..errors import UserError
 from .app import app
 from .options import (
     AcceptChangesOption,
+    AddressOption,
     DeviceOption,
+    ExecutorOption,
     OutOption,
     OverridesOption,
     ResumeOption,
     RootOption,
     ThreadsOption,
+    WorkersOption,
+    executor_option,
     stopped,
     with_settings,
 )
@@ -25,7 +29,7 @@ RunArgument = Annotated[Path, typer.Argument(help="The folder of a training, or 
 ArmOption = Annotated[str | None, typer.Option(help="The arm of a study.")]
 RunSeedOption = Annotated[int | None, typer.Option(help="The seed of the training, for an arm with several.")]
 StepOption = Annotated[
-    str | None, typer.Option(help="Search the weights of this step; default: the last, of a finished training.")
+    str | None, typer.Option(help="Search the weights of this step; default: the last step of a finished training.")
 ]
 
 
@@ -49,7 +53,9 @@ def search(
     ] = False,
     budgets: Annotated[
         str | None,
-        typer.Option(help="Report the best subnet within each: 2e6,4e6. Default: shares of the largest cost."),
+        typer.Option(
+            help="Budgets for each of which the best subnet is reported: 2e6,4e6. Default: shares of the largest cost."
+        ),
     ] = None,
     searcher: Annotated[str, typer.Option(help="A plugin of ofav2.searchers.")] = "nsga2",
     predictor: Annotated[str, typer.Option(help="A plugin of ofav2.predictors.")] = "gbm",
@@ -65,12 +71,14 @@ def search(
     run_seed: RunSeedOption = None,
     step: StepOption = None,
     samples_from: Annotated[
-        Path | None, typer.Option(help="Start with what another search of the same training has measured.")
+        Path | None, typer.Option(help="Reuse the measurements of another search of the same training.")
     ] = None,
     root: RootOption = None,
     resume: ResumeOption = False,
     accept_changes: AcceptChangesOption = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that measure at the same time.")] = 1,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     as_json: Annotated[
@@ -118,7 +126,7 @@ def search(
         root=root,
         resume=resume,
         accept_changes=accept_changes,
-        workers=workers,
+        executor=executor_option(executor, overrides or [], workers=workers, address=address),
         device=device,
         threads=threads,
     )

@@ -67,7 +67,7 @@ def _view(folder: Path, runs: list[RunProgress]) -> Group | Text:
             Text(_name(run)),
             f"{run.done}/{run.steps}",
             run.step or "",
-            f"{run.epoch}/{run.epochs or '?'}" if run.step else "",
+            f"{run.epoch}/{run.epochs}" if run.step else "",
             _percent(run.val_top1),
             _percent(run.top1),
             "" if run.left_seconds is None or run.step is None else duration(run.left_seconds),

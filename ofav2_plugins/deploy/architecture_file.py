@@ -20,7 +20,7 @@ def read_architecture(path: Path, entry: int | None = None) -> tuple[Arch, int |
 
     Raises:
         RunError: The file is missing or is not JSON.
-        UserError: It holds something else, or `entry` does not fit; says what is expected.
+        UserError: The content is something else, or `entry` does not fit; the message gives the expected form.
     """
     content = read_json(path)
     if isinstance(content, dict) and (digest := content.pop(DIGEST, None)) not in (None, content_digest(content)):
@@ -51,12 +51,12 @@ def parse_unlocked(space: SearchSpace, arch: Arch, source: Path) -> Arch:
     """An architecture in canonical form.
 
     Args:
-        space: What of the supernet's space is trained.
-        arch: As read; scalars broadcast, and a dimension that is not given is at its largest.
-        source: Its file, for the error.
+        space: The trained part of the supernet's space.
+        arch: As read; scalars broadcast, and a dimension that is not given has its largest value.
+        source: Its file, for the error message.
 
     Raises:
-        UserError: It is not in the space, or in a part of it that is not trained yet; names the entry.
+        UserError: It is outside the space or outside its trained part; the message names the entry.
     """
     try:
         parsed = space.parse(arch)

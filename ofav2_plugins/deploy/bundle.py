@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import registry
 from ..errors import RunError, UserError
-from ..exporters.base import Exporter
+from ..exporters.base import Exporter, torch_runner
 from ..utils.files import read_record
 from .bundle_config import CONFIG, VERIFICATION, WEIGHTS, BundleConfig, ModelFiles
 from .early_exit import Answers, ExitPolicy, Segment, run_chain
@@ -42,9 +42,9 @@ class Bundle:
     """A bundle on the disk.
 
     Args:
-        folder: Where it is.
+        folder: Its folder.
         config: Its configuration.
-        verification: What was verified and measured when it was made.
+        verification: Results of the verification and measurements at export.
         sha256: Digest of each of its files.
     """
 
@@ -117,7 +117,7 @@ class BundleRunner:
     def chain(self) -> list[Segment]:
         """The segments that answer; one if the network never leaves early."""
         if self.format == EAGER:
-            return [_eager(segment) for segment in self.bundle.network.chain()]
+            return [torch_runner(segment) for segment in self.bundle.network.chain()]
         model = self.bundle.config.models[self.format]
         return [self._load(name) for name in model.segments or [model.file]]
 
@@ -125,7 +125,7 @@ class BundleRunner:
     def whole(self) -> Segment:
         """The network that never leaves early."""
         if self.format == EAGER:
-            return _eager(self.bundle.network.whole())
+            return torch_runner(self.bundle.network.whole())
         return self._load(self.bundle.config.models[self.format].file)
 
     def answer(self, images: np.ndarray) -> Answers:
@@ -137,17 +137,6 @@ class BundleRunner:
         for suffix in exporter.companions:
             self.bundle.checked(str(Path(name).with_suffix(f".{suffix}")))
         return exporter.runner(self.bundle.checked(name), self.threads)
-
-
-def _eager(net: Any) -> Segment:
-    import torch
-
-    @torch.no_grad()
-    def run(x: np.ndarray) -> list[np.ndarray]:
-        y = net(torch.from_numpy(x))
-        return [part.numpy() for part in (y if isinstance(y, (tuple, list)) else [y])]
-
-    return run
 
 
 def exporter_of(model: ModelFiles) -> Exporter:

@@ -10,6 +10,8 @@ from .preprocessing import Preprocessing
 
 CONFIG, WEIGHTS, CARD, VERIFICATION = "config.json", "model.safetensors", "card.md", "verification.json"
 
+INT8 = "onnx-int8"
+"""The quantized network's name among a bundle's formats."""
 
 Output = Literal["last", "ensemble", "early"]
 
@@ -24,7 +26,7 @@ class BundleExit(_Part):
     Args:
         number: The stage that it follows, from 1.
         temperature: Its logits are divided by it before the softmax.
-        threshold: A sample leaves here if its confidence is at least that; None at the last exit.
+        threshold: A sample leaves here if its confidence is at least this value; None at the last exit.
         macs: Multiply-accumulates of one image that leaves here.
     """
 
@@ -51,14 +53,14 @@ class ModelFiles(_Part):
 
 
 class BundleConfig(_Part):
-    """Everything that is needed to run a bundle, besides the weights.
+    """Everything that is needed to run a bundle, except for the weights.
 
     Args:
         format: Identifies this format.
         arch: The architecture in its supernet's space.
         supernet: The supernet, as plugin references.
         network: The config of the static network, from which `build_subnet` rebuilds it.
-        output: What answers: the last exit, the ensemble of the exits, or the first exit that is confident ("early").
+        output: Which exits give the prediction: the last one, the ensemble, or the first confident one ("early").
         exits: The exits that can answer, in the order in which they are reached; one unless `output` is "early".
         ensemble: Weight of each exit by its number, if `output` is "ensemble".
         exit_rule: The confidence, if `output` is "early": a plugin of `ofav2.exit_rules` with its settings.

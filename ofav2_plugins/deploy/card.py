@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it is, how accurate and fast it is, and how it was made, as Markdown."""
+"""The model card of a bundle in Markdown: description, accuracy, latency, training, versions and digests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..models.spec import supernet_label
 from ..plugin import describe_reference
 from ..utils.files import write_atomically
 from .bundle import sha256
-from .bundle_config import BundleConfig
+from .bundle_config import INT8, BundleConfig
 from .decision import Decision
 from .source import Source
 
 
 def write_card(path: Path, config: BundleConfig, source: Source, decision: Decision, measured: dict[str, Any]) -> None:
-    """Write the card of the bundle in whose folder `path` is."""
+    """Write the card of the bundle in the folder of `path`."""
     parts = [
         _head(config, source, measured),
         _accuracy(config, measured),
@@ -29,6 +29,7 @@ def write_card(path: Path, config: BundleConfig, source: Source, decision: Decis
         _int8(measured) if "int8" in measured else "",
         _input(config),
         _training(source),
+        _versions(measured),
         _files(path.parent),
     ]
     write_atomically(path, "\n\n".join(part for part in parts if part).encode() + b"\n")
@@ -36,9 +37,9 @@ def write_card(path: Path, config: BundleConfig, source: Source, decision: Decis
 
 def _head(config: BundleConfig, source: Source, measured: dict[str, Any]) -> str:
     answers = {
-        "last": f"Its exit {config.exits[-1].number} answers.",
-        "ensemble": f"The weighted sum of the logits of exits {_listed(config.ensemble or [])} answers.",
-        "early": f"The first of the exits {_listed(e.number for e in config.exits)} that is confident answers.",
+        "last": f"Exit {config.exits[-1].number} gives the prediction.",
+        "ensemble": f"The weighted sum of the logits of exits {_listed(config.ensemble or [])} gives the prediction.",
+        "early": f"The first confident exit of {_listed(e.number for e in config.exits)} gives the prediction.",
     }[config.output]
     size = config.resolution
     return (
@@ -49,7 +50,7 @@ def _head(config: BundleConfig, source: Source, measured: dict[str, Any]) -> str
             ("test accuracy", "MACs of an image", "parameters"),
             [(f"{measured['decision']['top1']:.2f} %", _count(measured["macs"]), _count(measured["params"]))],
         )
-        + f"\n\nMeasured on {len(source.data.test)} test images. License of the data and of this model: not "
+        + f"\n\nMeasured on {len(source.data.test)} test images. Licence of the data and of this model: not "
         "stated; add yours here."
     )
 
@@ -124,7 +125,7 @@ def _latency(measured: dict[str, Any]) -> str:
         for row in listed
     ]
     return (
-        f"## Latency\n\nOf the network without leaving early, on {machine['processor']}, {machine['threads']} "
+        f"## Latency\n\nThe full network, without early exits, on {machine['processor']}, {machine['threads']} "
         f"thread(s), {machine['date']}; milliseconds of a batch.\n\n"
         + _table(("format", "batch", "median", "90 %", "99 %", "images/s"), rows)
     )
@@ -133,16 +134,25 @@ def _latency(measured: dict[str, Any]) -> str:
 def _int8(measured: dict[str, Any]) -> str:
     figures = measured["int8"]
     kept = ", ".join(f"{count} {kind}" for kind, count in figures["float_operators"].items()) or "none"
-    return (
-        f"## int8\n\nStatic quantisation per channel. On the validation images {figures['val_top1']:.2f} %, in fp32 "
-        f"{figures['fp32_val_top1']:.2f} %. Operators that ONNX Runtime computes in float: {kept}."
+    rows = [("fp32", f"{figures['fp32_val_top1']:.2f} %", f"{measured['top1']['onnx']:.2f} %")]
+    if figures["rejected"]:
+        rows.append(("int8", f"{figures['val_top1']:.2f} %", "rejected"))
+    else:
+        rows.append(("int8", f"{figures['val_top1']:.2f} %", f"{measured['top1'][INT8]:.2f} %"))
+    text = (
+        "## int8\n\nStatic quantization per channel, calibrated on training images, batch norms folded.\n\n"
+        + _table(("", "validation accuracy", "test accuracy"), rows)
+        + f"\n\nOperators that ONNX Runtime computes in float: {kept}."
     )
+    if figures["rejected"]:
+        text += f"\n\nThe int8 files were removed: {figures['rejected']}."
+    return text
 
 
 def _input(config: BundleConfig) -> str:
     p = config.preprocessing
     return (
-        f"## Input\n\n1. Decode to {p.mode}, turn upright by the EXIF orientation. Resize the shorter side to "
+        f"## Input\n\n1. Decode to {p.mode}, apply the EXIF orientation. Resize the shorter side to "
         f"{p.stored} (bilinear, antialiased), crop the centre {p.stored} x {p.stored}, 8 bits.\n"
         f"2. Resize to {p.resize} x {p.resize} (bilinear, antialiased, in float), crop the centre {p.crop} x {p.crop}."
         "\n"
@@ -160,6 +170,13 @@ def _training(source: Source) -> str:
         f"{len(source.data.train)} training, {len(source.data.validation)} validation, {len(source.data.test)} test "
         f"images.\n\n```yaml\n{stream.getvalue()}```"
     )
+
+
+def _versions(measured: dict[str, Any]) -> str:
+    environment = measured["environment"]
+    other = ("processor", "cpus", "threads", "date", "device", "processes", "precision")
+    rows = [(name, value) for name, value in environment.items() if name not in other]
+    return "## Versions\n\n" + _table(("", "version"), rows)
 
 
 def _files(folder: Path) -> str:

@@ -1,6 +1,6 @@
 """Decide how a network answers: by its last exit, by an ensemble of exits, or by the first exit that is confident.
 
-Everything is decided on the validation images; the test images are only reported.
+All decisions use the validation images; accuracies on the test images are only reported.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Decision:
     """How a network answers.
 
     Args:
-        numbers: The exits that are kept, by the stage that they follow.
-        exits: Those at which it can answer.
+        numbers: The kept exits, by the stage that they follow.
+        exits: The exits at which it can answer.
         ensemble: Weight of each kept exit by its number, if their logits are summed.
         macs: Multiply-accumulates of one image, the mean over the validation images for early exits.
-        figures: What was measured to decide, and the accuracy on the test images.
+        figures: The measurements behind the decision, and the accuracy on the test images.
     """
 
     numbers: list[int]
@@ -192,7 +192,7 @@ def _point(point: OperatingPoint, numbers: Sequence[int]) -> dict[str, Any]:
 
 
 def simulate(logits: Sequence[np.ndarray], policy: ExitPolicy) -> Answers:
-    """What a chain with known logits [N, n_classes] of each exit answers, by the code that runs real chains."""
+    """The answers of a chain whose exits have known logits [N, n_classes], by the code that runs real chains."""
     last = len(logits) - 1
     segments = [
         lambda rows, i=i, known=known: (known[rows],) if i == last else (rows, known[rows])

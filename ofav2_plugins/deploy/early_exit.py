@@ -16,7 +16,7 @@ from .calibration import probabilities
 Segment = Callable[[Any], Sequence[Any]]
 """Runs one segment: its input [N, ...] to (features [N, ...], logits [N, n_classes]), the last one to (logits,).
 
-Arrays are numpy's or torch's, of one kind throughout.
+All arrays are numpy arrays, or all are torch tensors.
 """
 
 
@@ -27,7 +27,7 @@ class ExitPolicy:
     Args:
         rule: The confidence of an exit.
         temperatures: One per exit; its logits are divided by it.
-        thresholds: One per exit but the last: a sample leaves where the confidence is at least that.
+        thresholds: One per exit but the last: a sample leaves if its confidence is at least this value.
     """
 
     rule: ExitRule
@@ -44,10 +44,10 @@ class ExitPolicy:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a chain answers.
+    """The answers of a chain.
 
     Args:
-        logits: [N, n_classes], of the exit that each sample left at.
+        logits: [N, n_classes], of the exit at which each sample left.
         exits: [N], the position of that exit in the chain, from 0.
         probabilities: [N, n_classes], the logits at the exit's temperature.
     """
@@ -61,27 +61,27 @@ def run_chain(segments: Sequence[Segment], policy: ExitPolicy, images: Any) -> A
     """Run images [N, 3, r, r] through a chain; samples that are confident leave the batch at their exit."""
     active = np.arange(len(images))
     history: list[np.ndarray] = []  # class probabilities of the active samples at each exit so far
-    left: list[tuple[np.ndarray, ...]] = []  # samples, their exits, logits and probabilities
+    finished: list[tuple[np.ndarray, ...]] = []  # samples, their exits, logits and probabilities
     x = images
     for position, segment in enumerate(segments):
         *features, scores = segment(x)
         logits = _numpy(scores)
         history.append(probabilities(logits, policy.temperatures[position]))
-        leaves = np.array([True])  # at the last exit, all that are left
+        leaves = np.array([True])  # at the last exit, all remaining samples
         if features:
             leaves = policy.rule.confidence(history) >= policy.thresholds[position]
         if leaves.all():
-            left.append((active, np.full(len(active), position), logits, history[-1]))
+            finished.append((active, np.full(len(active), position), logits, history[-1]))
             break
         [x] = features
         if leaves.any():
-            going, staying = np.flatnonzero(leaves), np.flatnonzero(~leaves)
-            left.append((active[going], np.full(len(going), position), logits[going], history[-1][going]))
+            leaving, staying = np.flatnonzero(leaves), np.flatnonzero(~leaves)
+            finished.append((active[leaving], np.full(len(leaving), position), logits[leaving], history[-1][leaving]))
             active, history, x = active[staying], [earlier[staying] for earlier in history], x[staying]
-    if len(left) == 1:  # all samples left at one exit and are in order
-        _, exits, logits, final = left[0]
+    if len(finished) == 1:  # all samples left at one exit and are in order
+        _, exits, logits, final = finished[0]
         return Answers(logits, exits, final)
-    samples, exits, logits, final = (np.concatenate(parts) for parts in zip(*left, strict=True))
+    samples, exits, logits, final = (np.concatenate(parts) for parts in zip(*finished, strict=True))
     order = np.argsort(samples)
     return Answers(logits[order], exits[order], final[order])
 

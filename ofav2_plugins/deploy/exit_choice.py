@@ -1,4 +1,4 @@
-"""Which exits of a multi-exit network are worth their cost, and how confident they must be. No torch here.
+"""Choosing exits of a multi-exit network, and the confidence at which a sample leaves. No torch here.
 
 Everything is computed from the logits of all exits on the validation images, which are computed once.
 Sources: exit pruning, AEP (arXiv 2301.12168); a shared threshold on calibrated confidences, MSDNet (arXiv 1703.09844).
@@ -17,7 +17,7 @@ from ..exit_rules.base import ExitRule
 from .calibration import probabilities
 
 THRESHOLDS = 200
-"""Thresholds that are tried for each set of exits: quantiles of the confidences on the validation images."""
+"""Number of thresholds tried for each set of exits: quantiles of the confidences on the validation images."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ def subsets(n: int) -> Iterator[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A set of exits with a threshold, and what it reaches on the validation images.
+    """A set of exits with a threshold, and its accuracy and cost on the validation images.
 
     Args:
-        exits: Positions among the network's exits, from 0; the network's last one answers what is left.
+        exits: Positions among the network's exits, from 0; the network's last one answers the remaining images.
         threshold: Confidence at which a sample leaves, the same at every exit but the last.
         val_top1: Accuracy in percent.
         macs: Mean multiply-accumulates of an image.
@@ -138,9 +138,8 @@ def _points(
     """One set of exits with each threshold."""
     n = right.shape[1]
     confidence = [rule.confidence([known[e] for e in exits[: i + 1]]) for i in range(len(exits) - 1)]
-    scores = np.stack([*confidence, np.full(n, np.inf)])  # [E, N]; the last exit answers what is left
-    finite = scores[:-1].ravel()
-    thresholds = np.unique(np.quantile(finite, np.linspace(0, 1, THRESHOLDS), method="lower")) if len(finite) else [0.0]
+    scores = np.stack([*confidence, np.full(n, np.inf)])  # [E, N]; the last exit answers the remaining images
+    thresholds = _thresholds(scores[:-1].ravel())
     macs = np.array(costs.ending_at(exits))
     for threshold in thresholds:
         leaves = (scores >= threshold).argmax(axis=0)  # the first exit that is confident enough
@@ -149,18 +148,33 @@ def _points(
         yield OperatingPoint(exits, float(threshold), top1, float(shares @ macs), tuple(shares.tolist()))
 
 
+def _thresholds(confidences: np.ndarray) -> np.ndarray:
+    """Thresholds at quantiles of confidences, each midway to the next lower confidence.
+
+    No image of the validation set is at a threshold, so rounding does not change its exit.
+    """
+    if len(confidences) == 0:
+        return np.zeros(1)
+    distinct = np.unique(confidences)
+    below = np.concatenate([[distinct[0] - 1], distinct[:-1]])
+    quantiles = np.quantile(confidences, np.linspace(0, 1, THRESHOLDS), method="lower")
+    chosen = np.unique(np.searchsorted(distinct, quantiles))
+    thresholds: np.ndarray = (distinct[chosen] + below[chosen]) / 2
+    return thresholds
+
+
 def choose_point(
     front: Sequence[OperatingPoint], target_top1: float | None = None, target_macs: float | None = None
 ) -> OperatingPoint:
     """The cheapest operating point of a target accuracy, or the most accurate one of a target cost.
 
     Args:
-        front: What `operating_points` gives.
+        front: The result of `operating_points`.
         target_top1: Least accuracy in percent on the validation images.
         target_macs: Largest mean number of multiply-accumulates of an image.
 
     Raises:
-        UserError: No operating point reaches the target; says how far they reach.
+        UserError: No operating point reaches the target; the message gives the reachable value.
     """
     allowed = [
         point

@@ -15,17 +15,18 @@ from typing import Any, TypeVar
 import numpy as np
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from .. import registry
-from ..errors import RunError, UserError
+from ..errors import DiskError, RunError, UserError
 from ..exporters.base import Exporter
 from ..models.batch_norm import fold_bn
 from ..models.spec import resolve_spec
 from ..plugin import to_reference
-from ..utils.files import write_json, write_record
+from ..utils.files import write_atomically, write_json, write_record
 from .bundle import Bundle, open_bundle, sha256
-from .bundle_config import CARD, CONFIG, VERIFICATION, WEIGHTS, BundleConfig, ModelFiles
+from .bundle_config import CARD, CONFIG, INT8, VERIFICATION, WEIGHTS, BundleConfig, ModelFiles
 from .card import write_card
 from .decision import Decision, DecisionOptions, decide
 from .measure import measure_bundle
@@ -38,13 +39,13 @@ from .verification import IMAGES, VerificationRequest, test_images, verify_in_fr
 
 Net = TypeVar("Net", bound=nn.Module)
 
-INT8 = "onnx-int8"
-"""The quantised network's name among a bundle's formats."""
+FULL = 2**20
+"""A disk with fewer free bytes counts as full."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a bundle consists of.
+    """Contents of a bundle.
 
     Args:
         out: The bundle's folder, which must not exist.
@@ -54,7 +55,7 @@ class ExportOptions:
         threads: CPU threads of every measurement.
 
     Raises:
-        UserError: A format is unknown or not installed, or int8 is asked for without ONNX.
+        UserError: A format is unknown or not installed, or int8 is requested without ONNX.
     """
 
     out: Path
@@ -86,25 +87,25 @@ def export_bundle(
     source_options: SourceOptions,
     decision_options: DecisionOptions,
     options: ExportOptions,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
     """Export a subnet; the bundle appears under its name when it is complete and verified.
 
     Args:
-        source_options: Which subnet.
-        decision_options: How it is to answer.
+        source_options: The subnet.
+        decision_options: How it answers.
         options: Formats, int8.
-        say: Is given a line on each stage of the work.
+        progress: Called with a line of text at the start of each stage of the work.
 
     Raises:
-        UserError: Wrong options, or a target that cannot be reached; int8 loses too much (the bundle without it is
-            there).
-        RunError: The run or its data is not in order, or a file does not compute what the network computes.
+        UserError: Wrong options, or a target that cannot be reached; or int8 loses too much (the bundle without it is
+            written).
+        RunError: The run or its data is damaged or has changed, or a file computes other outputs than the network.
     """
     if options.out.exists():
         raise UserError(f"--out must be a new folder, but {options.out} exists; choose another or remove it")
     torch.set_num_threads(options.threads)
-    say(f"extracting the subnet from {source_options.run} and recalibrating its batch norms")
+    progress(f"extracting the subnet from {source_options.run} and recalibrating its batch norms")
     source = open_source(source_options, multi_exit=decision_options.output != "last")
     decision = decide(source, decision_options)
     rejected = None
@@ -112,20 +113,19 @@ def export_bundle(
         config = _write_network(source, decision, decision_options, folder)
         network = _network(source, decision, config)
         for exporter in options.exporters():
-            say(f"exporting {exporter.name}")
+            progress(f"exporting {exporter.name}")
             config = _with_model(config, exporter.name, export_model(network, exporter, folder))
         if options.quantize:
-            say("quantising to int8")
+            progress("quantizing to int8")
             config = _with_model(config, INT8, quantize_model(config.models["onnx"], folder, source))
-        say("measuring accuracy and latency")
-        measured, rejected = measure_bundle(
-            config, folder, source, decision, options.threads, INT8, options.max_int8_loss
-        )
+        progress("measuring accuracy and latency")
+        measured = measure_bundle(config, folder, source, decision, options.threads, options.max_int8_loss)
+        rejected = measured.get("int8", {}).get("rejected")
         if rejected:
             config = _without_int8(config, folder)
         write_json(folder / CONFIG, config.model_dump(mode="json"))
         write_card(folder / CARD, config, source, decision, measured)
-        say("verifying every file in a fresh process")
+        progress("verifying every file in a fresh process")
         _verify(folder, source, decision, measured, options.threads)
     if rejected:
         raise UserError(f"{rejected}; {options.out} has the fp32 network only; allow more with --max-int8-loss")
@@ -134,31 +134,46 @@ def export_bundle(
 
 @contextmanager
 def _building(out: Path) -> Iterator[Path]:
-    """A folder next to `out` that gets its name at the end, or is removed."""
+    """A hidden folder next to `out` that is renamed to `out` at the end, or removed.
+
+    The folder of an export that was killed is removed first.
+
+    Raises:
+        DiskError: The disk is full or cannot be written.
+        RunError: Another process is exporting to `out`, or has done so in the meantime.
+    """
+    folder = out.with_name(f".{out.name}.exporting")
+    lock = FileLock(f"{folder}.lock")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        lock.acquire(timeout=0)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    except Timeout as error:
+        raise RunError(f"another process is exporting to {out}; wait for it, or choose another --out") from error
     except OSError as error:
-        raise RunError(f"--out {out} cannot be made: {error.strerror}") from error
+        raise DiskError(f"--out {out} cannot be created: {error.strerror or error}") from error
     try:
         yield folder
-        folder.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+        if out.exists():
+            raise RunError(f"--out must be a new folder, but {out} was created during the export; choose another")
         os.rename(folder, out)
+    except Exception as error:
+        if shutil.disk_usage(out.parent).free < FULL:  # torch and ONNX raise errors of their own then
+            raise DiskError(f"the disk is full: {out} could not be written; free some space and repeat") from error
+        if isinstance(error, OSError):
+            raise DiskError(f"{out} cannot be written: {error.strerror or error}") from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _write_network(source: Source, decision: Decision, options: DecisionOptions, folder: Path) -> BundleConfig:
     """Write the weights; the configuration without any model file."""
     kept = keep_exits(source.net, decision.numbers, multi_exit=options.output != "last")
-    safetensors.torch.save_file(kept.state_dict(), folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o666 & ~_umask())
+    write_atomically(folder / WEIGHTS, safetensors.torch.save(kept.state_dict()))
     return BundleConfig(
         arch=source.arch,
         supernet=resolve_spec(source.run.config.supernet).to_dict(),

@@ -23,7 +23,7 @@ from ..data.base import DataSplits, Split
 from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate
-from ..execution.provenance import code_versions
+from ..execution.provenance import code_versions, current_provenance
 from ..execution.records import TRAINED, read_step_record
 from ..execution.run_folder import locked, open_run_folder, read_run_file
 from ..exits.weights import exit_weights
@@ -60,7 +60,7 @@ class FineTuneOptions:
         lr: Learning rate at the start of the cosine; default: 1e-4, from scratch that of the full phase.
         seed: Seed of batches and, from scratch, of the weights; default: the run's.
         resume: Continue what `out` has.
-        accept_changes: Also if other code began it.
+        accept_changes: Continue although other code began it.
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of torch.
         logging: Saving and metrics.
@@ -88,7 +88,7 @@ class FineTuneOptions:
 
 
 class _FineTuner(StepTrainer):
-    """Trains a fixed network, by AdamW if the supernet has early exits, and for a part of the schedule if asked to."""
+    """Trains a fixed network, by AdamW if the supernet has early exits, optionally for part of the schedule."""
 
     def __init__(self, *, adamw: bool, stop_after: int | None, **arguments: Any):
         self.adamw, self.keeps_last = adamw, stop_after is not None
@@ -147,7 +147,7 @@ class FineTuning:
         return self.early and not self.options.from_scratch
 
     def identity(self) -> dict[str, Any]:
-        """What a resumed fine-tuning must have in common with the one that began the folder."""
+        """The settings that must be equal when a fine-tuning is resumed."""
         return {
             "runs": {self.run.config.name: self.run.config.to_dict()},
             "dataset": self.run.dataset,
@@ -165,7 +165,7 @@ class FineTuning:
         }
 
     def details(self) -> dict[str, Any]:
-        """What opening the folder needs besides the identity."""
+        """Everything besides the identity that opening the folder needs."""
         key = hashlib.blake2b(json.dumps(self.identity(), sort_keys=True).encode(), digest_size=6).hexdigest()
         root = self.subnet.root
         return {
@@ -191,7 +191,7 @@ class FineTuning:
         return FixedNetwork(_copy(net)).to(self.fabric.device)
 
     def train(self, context: RunContext) -> dict[str, Any]:
-        """Both stages, and the accuracy on the test images; finished stages are found and not trained again."""
+        """Both stages, and the accuracy on the test images; finished stages are loaded."""
         folders = self.details()["steps"][0]
         tuned = self._stage(TUNE, folders[TUNE], self.data, None, context)
         epochs = tuned["best_epoch"] + 1
@@ -256,7 +256,7 @@ class FineTuning:
         )
 
     def _teacher(self) -> Teacher:
-        """The maximal network of the run with all of its exits, or nobody."""
+        """The maximal network of the run with all of its exits, or `NoTeacher`."""
         if not self.options.distill:
             null: Teacher = registry.load(registry.TEACHERS, "none")
             return null
@@ -309,7 +309,13 @@ def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) 
     fabric = make_fabric(options.device)
     tuning = FineTuning(source, options, fabric)
     open_run_folder(
-        options.out, "finetune", tuning.identity(), fabric, options.resume, options.accept_changes, tuning.details()
+        options.out,
+        "finetune",
+        tuning.identity(),
+        current_provenance(fabric),
+        options.resume,
+        options.accept_changes,
+        tuning.details(),
     )
     say: Callable[[str], None] = lambda text: console.print(text, style="yellow")  # noqa: E731
     with ExitStack() as stack:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..execution.provenance import environment
-from .bundle import Bundle, BundleRunner, sha256
-from .bundle_config import BundleConfig
+from .bench import compare_speed, measure_latency
+from .bundle import Bundle, BundleRunner, exporter_of, sha256
+from .bundle_config import INT8, BundleConfig
 from .decision import Decision
-from .latency import compare_speed, measure_latency
 from .quantization import float_operators
 from .source import Source
 from .verification import measured_top1, test_images
@@ -23,24 +24,17 @@ SPEED_IMAGES = {1: 256, 64: 1024}
 
 
 def measure_bundle(
-    config: BundleConfig,
-    folder: Path,
-    source: Source,
-    decision: Decision,
-    threads: int,
-    int8: str,
-    max_int8_loss: float | None,
-) -> tuple[dict[str, Any], str | None]:
-    """What the card states, and why int8 is rejected (None if it is not).
+    config: BundleConfig, folder: Path, source: Source, decision: Decision, threads: int, max_int8_loss: float | None
+) -> dict[str, Any]:
+    """The figures of the card. `["int8"]["rejected"]` is why int8 is rejected, or None.
 
     Args:
         config: The configuration, with all formats.
-        folder: Where their files are.
+        folder: The folder with their files.
         source: The network and its data.
         decision: How it answers.
         threads: CPU threads.
-        int8: Name of the quantised format.
-        max_int8_loss: The most accuracy in points, on the validation images, that it may cost.
+        max_int8_loss: The most accuracy in points, on the validation images, that int8 may cost.
     """
     bundle = Bundle(folder, config, {}, {path.name: sha256(path) for path in folder.iterdir()})
     runners = {name: bundle.runner(name, threads) for name in bundle.formats}
@@ -49,44 +43,50 @@ def measure_bundle(
         "decision": decision.figures,
         "macs": decision.figures.get("macs", decision.macs),
         "params": sum(parameter.numel() for parameter in bundle.network.parameters()),
-        "top1": {name: decision.figures["top1"] for name in runners if name != int8},
+        "top1": {name: decision.figures["top1"] for name in runners if name != INT8},
     }
-    rejected = None
-    if int8 in runners:
-        measured["int8"], rejected = _int8_figures(bundle, runners, source, int8, max_int8_loss)
-        if rejected:
-            del runners[int8]
+    if INT8 in runners:
+        measured["int8"] = _int8_figures(bundle, runners, source, max_int8_loss)
+        if measured["int8"]["rejected"]:
+            del runners[INT8]
         else:
-            measured["top1"][int8] = measured_top1(runners[int8], source.data, source.data.test)
+            measured["top1"][INT8] = measured_top1(runners[INT8], source.data, source.data.test)
     measured["latency"] = {name: _latency(runner, images) for name, runner in runners.items()}
     if len(config.exits) > 1:
         measured["early_exit_speed"] = {name: _speed(runner, images) for name, runner in runners.items()}
-    measured["environment"] = {"date": time.strftime("%Y-%m-%d"), "threads": threads, **machine(source)}
-    return measured, rejected
+    measured["environment"] = {
+        **environment(source.evaluator.fabric),
+        **_runtime_versions(config),
+        "date": time.strftime("%Y-%m-%d"),
+        "threads": threads,
+    }
+    return measured
 
 
-def machine(source: Source) -> dict[str, Any]:
-    """The machine and the versions of everything that the measurements depend on."""
-    return {k: v for k, v in environment(source.evaluator.fabric).items() if k not in ("date", "threads")}
+def _runtime_versions(config: BundleConfig) -> dict[str, str]:
+    """The versions of the packages that wrote and run the files."""
+    modules = {module for model in config.models.values() for module in exporter_of(model).requires}
+    return {module: version(module) for module in sorted(modules)}
 
 
 def _int8_figures(
-    bundle: Bundle, runners: dict[str, BundleRunner], source: Source, int8: str, limit: float | None
-) -> tuple[dict[str, Any], str | None]:
+    bundle: Bundle, runners: dict[str, BundleRunner], source: Source, limit: float | None
+) -> dict[str, Any]:
     data = source.data
-    before, after = (measured_top1(runners[name], data, data.validation) for name in ("onnx", int8))
-    figures = {
-        "val_top1": after,
-        "fp32_val_top1": before,
-        "loss": before - after,
-        "float_operators": float_operators(bundle.folder / bundle.config.models[int8].file),
-    }
+    before, after = (measured_top1(runners[name], data, data.validation) for name in ("onnx", INT8))
+    rejected = None
     if limit is not None and before - after > limit:
-        return figures, (
+        rejected = (
             f"int8 loses {before - after:.2f} points on the validation images ({before:.2f} to {after:.2f}), more than "
             f"--max-int8-loss {limit:g}"
         )
-    return figures, None
+    return {
+        "val_top1": after,
+        "fp32_val_top1": before,
+        "loss": before - after,
+        "rejected": rejected,
+        "float_operators": float_operators(bundle.folder / bundle.config.models[INT8].file),
+    }
 
 
 def _latency(runner: BundleRunner, images: np.ndarray) -> list[dict[str, Any]]:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from ..data.decode import image_files
+from ..data.decode import SUFFIXES
 from ..errors import UserError
 from .bundle import BundleRunner
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a bundle says of an image.
+    """The answer of a bundle for an image.
 
     Args:
         image: The file.
@@ -38,13 +38,27 @@ class Prediction:
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
-    """Image files, and all image files of folders. Raises UserError for a folder without any, or a missing path."""
+    """Image files, and the image files directly in folders, sorted by name.
+
+    Raises:
+        UserError: A path is missing, or a folder has no images or cannot be read.
+    """
     files: list[Path] = []
     for path in paths:
         if not path.exists():
             raise UserError(f"image {path} does not exist; give image files or folders of them")
-        files += image_files(path) if path.is_dir() else [path]
+        files += _images_in(path) if path.is_dir() else [path]
     return files
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    except OSError as error:
+        raise UserError(f"folder {folder} cannot be read: {error.strerror}") from error
+    if not found:
+        raise UserError(f"folder {folder} must have images ({', '.join(SUFFIXES)}), but has none")
+    return found
 
 
 def predict(

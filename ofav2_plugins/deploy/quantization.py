@@ -1,4 +1,4 @@
-"""Static int8 quantisation of ONNX files by ONNX Runtime: per channel, calibrated on training images."""
+"""Static int8 quantization of ONNX files by ONNX Runtime: per channel, calibrated on training images."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Reader:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the advice that ONNX Runtime's quantisation logs and prints."""
+    """Without the advice that ONNX Runtime's quantization logs and prints."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):

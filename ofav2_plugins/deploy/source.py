@@ -1,4 +1,4 @@
-"""What is deployed: a subnet of a trained run with recalibrated batch norms, and the data that it is measured on."""
+"""The source of a deployment: a subnet of a trained run with recalibrated batch norms, and its dataset."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class SourceOptions:
         resolution: Width and height of the input in pixels; default: the file's, else the run's largest.
         arm: Which arm of a study.
         seed: Which seed of a study.
-        step: Whose weights of the plan; default: the last step's, which must be finished.
-        root: Where the dataset is now; default: where it was.
+        step: The step of the plan with the weights; default: the last one, which must be finished.
+        root: The dataset's current folder; default: the folder at training.
     """
 
     run: Path
@@ -62,9 +62,9 @@ class Source:
         arch: The architecture.
         resolution: Width and height of the input in pixels.
         net: The network, with all exits up to the architecture's, if `multi_exit`.
-        chosen_with: The network whose validation logits decide (thresholds, temperatures, exits): other weights than
-            `net` if that has been trained on the validation images too.
-        training: What the card says about the training.
+        selection_net: The network whose validation logits decide thresholds, temperatures and exits. It differs
+            from `net` if `net` was trained on the validation images too.
+        training: The entries of the card about the training.
     """
 
     run: OpenRun
@@ -73,7 +73,7 @@ class Source:
     arch: Arch
     resolution: int
     net: Subnet
-    chosen_with: Subnet
+    selection_net: Subnet
     training: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -87,7 +87,7 @@ class Source:
 
     def validation_logits(self) -> list[np.ndarray]:
         """The logits [N, n_classes] of each exit on the validation images, by weights that have not seen them."""
-        return exit_logits(self.chosen_with, self.data, self.data.validation, self.resolution)
+        return exit_logits(self.selection_net, self.data, self.data.validation, self.resolution)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def open_source(options: SourceOptions, multi_exit: bool) -> Source:
         source = Source(
             subnet.run, subnet.data, subnet.root, subnet.arch, subnet.resolution, subnet.net, subnet.net, training
         )
-    for net in {id(net): net for net in (source.net, source.chosen_with)}.values():
+    for net in {id(net): net for net in (source.net, source.selection_net)}.values():
         recalibrate_bn(net, source.evaluator.calibration(source.resolution))
     return source
 
@@ -176,7 +176,7 @@ def _open_finetuned(options: SourceOptions, multi_exit: bool) -> Source:
     from .finetune import finetuned_networks
 
     run = open_run(options.run)
-    net, chosen_with, record = finetuned_networks(options.run)
+    net, selection_net, record = finetuned_networks(options.run)
     if multi_exit and not record["all_exits"]:
         raise UserError(f"{options.run} was fine-tuned with its last exit alone; fine-tune it with --all-exits")
     if options.arch is not None:
@@ -187,7 +187,7 @@ def _open_finetuned(options: SourceOptions, multi_exit: bool) -> Source:
     keys = ("all_exits", "from_scratch", "distill", "adamw", "settings", "epochs", "val_top1", "top1", "step")
     training = {"finetuned": {key: record[key] for key in keys}}
     root = options.root or run.root
-    return Source(run, data, root, record["arch"], record["resolution"], net, chosen_with, training)
+    return Source(run, data, root, record["arch"], record["resolution"], net, selection_net, training)
 
 
 def _epochs(run: OpenRun, last: str) -> int:

@@ -29,15 +29,15 @@ BATCH_SIZES = (1, 3)
 
 @dataclass(frozen=True)
 class VerificationRequest:
-    """What the fresh process is told.
+    """The input of the fresh process.
 
     Args:
         folder: The bundle.
         sha256: Digest of each of its files.
         dataset: Reference to the dataset plugin.
-        root: Where the dataset is.
-        validation_fraction: Of the training.
-        fingerprint: Of the data.
+        root: The folder of the dataset.
+        validation_fraction: That of the training.
+        fingerprint: That of the data.
         reference: A .npy file with the logits of the network as it was before it was written, on the first test
             images: [exits, n, n_classes].
         top1: The accuracy in percent that the card states, by format.
@@ -66,7 +66,7 @@ def verify_in_fresh_process(request: VerificationRequest) -> dict[str, Any]:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise RunError(f"the verification of the bundle could not run: {reason}") from None
     if "error" in answer:
-        raise RunError(f"the bundle is not what was trained: {answer['error']}; nothing was written")
+        raise RunError(f"the bundle differs from the trained network: {answer['error']}; nothing was written")
     return answer
 
 
@@ -119,8 +119,8 @@ def test_images(data: DataSplits, resolution: int, n: int) -> np.ndarray:
 
 def _check_preprocessing(config: BundleConfig, data: DataSplits, images: np.ndarray) -> float:
     stored = data.test.pixels(np.arange(len(images)))
-    mine = np.stack([config.preprocessing.transform(image) for image in stored])
-    difference = float(np.abs(mine - images).max())
+    ours = np.stack([config.preprocessing.transform(image) for image in stored])
+    difference = float(np.abs(ours - images).max())
     if difference > 10 * TOLERANCE:
         raise RunError(f"the preprocessing differs from the evaluation transform by {difference:.2g}")
     return difference

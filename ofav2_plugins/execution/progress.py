@@ -31,7 +31,7 @@ class RunProgress:
         state: "waiting", "training", "measuring", "finished", "failed" or "damaged".
         step: The current step; None if the run is finished.
         epoch: Finished epochs of the current step.
-        epochs: Epochs of the current step, warm-up included; None if the recipe leaves them to the phase.
+        epochs: Epochs of the current step, warm-up included; None if the run is finished.
         done: Finished steps.
         steps: All steps.
         val_top1: Validation top-1 (%) after the newest epoch.
@@ -83,11 +83,10 @@ def progress_of(folder: Path) -> list[RunProgress]:
         if content["kind"] not in ("train", "ablate"):
             return []
         runs = list(content["settings"]["runs"].values())
-        steps: list[dict[str, str]] = content["details"]["steps"]
-        errors = _errors(folder)
+        details, errors = content["details"], _errors(folder)
         return [
-            _progress(folder, run, names, errors.get((run["arm"], run["seed"])))
-            for run, names in zip(runs, steps, strict=True)
+            _progress(folder, run, names, epochs, errors.get((run["arm"], run["seed"])))
+            for run, names, epochs in zip(runs, details["steps"], details["epochs"], strict=True)
         ]
     except (RunError, KeyError, TypeError, AttributeError, ValueError) as error:
         reason = str(error) if isinstance(error, RunError) else f"{folder / RUN_FILE} is of another version"
@@ -101,9 +100,10 @@ def _errors(folder: Path) -> dict[tuple[str, int], str]:
     return {(row["arm"], row["seed"]): row["error"] for row in rows if "error" in row}
 
 
-def _progress(folder: Path, run: Mapping[str, Any], steps: Mapping[str, str], error: str | None) -> RunProgress:
+def _progress(
+    folder: Path, run: Mapping[str, Any], steps: Mapping[str, str], planned: Mapping[str, int], error: str | None
+) -> RunProgress:
     folders = {step: folder / "steps" / name for step, name in steps.items()}
-    planned = {step: _epochs(run["recipe"]["phases"], step) for step in steps}
     history = {step: _history(path) for step, path in folders.items()}
     records = {step: FINAL if step == list(steps)[-1] else MEASURED for step in steps}
     top1s = {step: _top1(path, records[step]) for step, path in folders.items()}
@@ -127,19 +127,6 @@ def _progress(folder: Path, run: Mapping[str, Any], steps: Mapping[str, str], er
         idle_seconds=_idle(folders[current]) if current else None,
         problem=error if current is not None else None,
     )
-
-
-def _epochs(phases: Mapping[str, Any], step: str) -> int | None:
-    """Epochs of a step according to the recipe, warm-up included; None if the recipe does not give them."""
-    name, _, number = step.rpartition("-")
-    phase = phases.get(step) or phases.get(name)
-    if isinstance(phase, Mapping) and "steps" in phase:
-        phase = phase["steps"]
-    if isinstance(phase, list):
-        phase = phase[int(number) - 1 if number.isdigit() else 0]
-    if not phase or phase.get("epochs") is None:
-        return None
-    return int(phase["epochs"] + (phase.get("warmup_epochs") or 0))
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:
@@ -177,9 +164,7 @@ def _idle(folder: Path) -> float | None:
     return max(0.0, time.time() - max(times)) if times else None
 
 
-def _left(
-    planned: Mapping[str, int | None], history: Mapping[str, list[dict[str, Any]]], finished: list[str]
-) -> float | None:
+def _left(planned: Mapping[str, int], history: Mapping[str, list[dict[str, Any]]], finished: list[str]) -> float | None:
     """Remaining epochs times the mean duration of an epoch: of the same step, or else of the newest step."""
     left, seconds = 0.0, None
     for step, epochs in planned.items():
@@ -187,7 +172,7 @@ def _left(
             seconds = sum(entry["seconds"] for entry in history[step]) / len(history[step])
         if step in finished:
             continue
-        if epochs is None or seconds is None:
+        if seconds is None:
             return None
         left += max(0, epochs - len(history[step])) * seconds
     return left

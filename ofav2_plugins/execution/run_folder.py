@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from lightning_fabric import Fabric
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import RunError
 from ..utils.files import check_fields, read_json, read_record, write_record
 from ..utils.validation import short
-from .provenance import current_provenance
 
 RUN_FILE = "run.json"
 
@@ -41,7 +39,7 @@ def open_run_folder(
     out: Path,
     kind: str,
     settings: dict[str, Any],
-    fabric: Fabric,
+    provenance: dict[str, str],
     resume: bool,
     accept_changes: bool = False,
     details: Mapping[str, Any] | None = None,
@@ -52,7 +50,7 @@ def open_run_folder(
         out: The folder.
         kind: The command, "train" or "ablate".
         settings: What identifies the run: everything that its results depend on.
-        fabric: The device and precision that it is computed with.
+        provenance: Versions, device and precision that it is computed with; see `current_provenance`.
         resume: Whether the folder may contain this run already.
         accept_changes: Continue although other code, or another device, began the run, or run.json is damaged.
         details: What `open_run` needs besides the settings; those of the newest call are kept.
@@ -65,7 +63,7 @@ def open_run_folder(
         raise RunError(f"--out must be a folder, but {out} is a file")
     new: dict[str, Any] = {
         "kind": kind,
-        "provenance": current_provenance(fabric),
+        "provenance": provenance,
         "settings": settings,
         "details": details,
     }

@@ -1,51 +1,41 @@
-"""Running a study's arms in one process, one after the other; an arm that fails does not stop the others."""
+"""One run after the other in this process, which may be one of several under torchrun."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
-from ..errors import DiskError, UserError
+from ..errors import DiskError
 from ..execution.training_run import TrainingRun
-from ..registry import explain
 from ..training.context import RunContext
-from ..training.run_config import RunConfig
 from ..utils.distributed import failing_together
-from ..utils.files import write_atomically
-from .base import ResultSink
+from ..utils.signals import StopRequest
+from .base import Executor, Item, Result, ResultSink, RunSetup
+from .worker import failure, record_failure
 
 
-def run_arms(runs: Sequence[TrainingRun], results: ResultSink, context: RunContext) -> None:
-    """Run arms into `results`; finished steps are found and kept, arms that share a step compute it once.
+class Serial(Executor):
+    """One run after the other, in this process."""
 
-    Args:
-        runs: What to run. A single one that fails raises; of several, the others go on.
-        results: Where it goes.
-        context: Progress, stopping, saving.
+    in_process = True
 
-    Raises:
-        DiskError: Nothing can be written any more, by no arm.
-    """
-    for run in runs:
-        try:
-            with failing_together(run.fabric):
-                for phase in run.run(context):
-                    results.add_phase(run, phase)
-        except DiskError:
-            raise
-        except (Exception, SystemExit) as error:
-            if len(runs) == 1:
+    def execute(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, setup: RunSetup) -> None:
+        for run in runs:
+            try:
+                with failing_together(run.fabric):
+                    for phase in run.run(context):
+                        results.add_phase(run, phase)
+            except DiskError:
                 raise
-            results.add_failure(run, failure(run.config, error, results.out))
+            except (Exception, SystemExit) as error:
+                if len(runs) == 1:
+                    raise
+                record_failure(run, failure(error), results)
 
-
-def failure(arm: RunConfig, error: BaseException, out: Path) -> str:
-    """Why a run failed, in one line; the traceback of what may be a defect of a plugin is kept in a file."""
-    message = explain(error)
-    if isinstance(error, UserError):
-        return message
-    name = "".join(c if c.isalnum() or c == "_" else "-" for c in f"{arm.name}-{arm.seed}")
-    log = out / "logs" / f"{name}.txt"
-    write_atomically(log, traceback.format_exc().encode())
-    return f"{message} (traceback in {log.relative_to(out)})"
+    def map(
+        self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
+    ) -> Iterator[tuple[Item, Result]]:
+        function = make()
+        for item in items:
+            if stop.asked:
+                raise KeyboardInterrupt
+            yield item, function(item)

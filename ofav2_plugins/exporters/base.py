@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 Runner = Callable[[np.ndarray], list[np.ndarray]]
 """Runs an exported network: its input [N, ...] to its outputs, each [N, ...]."""
 
-MAX_BATCH = 4096
-"""Largest batch of the formats that must know one."""
-
 
 class Exporter(Plugin, ABC):
     """Writes a network to a file with a dynamic batch size, and runs the file with the format's own runtime."""
@@ -85,11 +82,23 @@ def _missing(modules: Sequence[str]) -> list[str]:
     return [module for module in modules if importlib.util.find_spec(module) is None]
 
 
-def exported_program(net: nn.Module, example: Tensor) -> ExportedProgram:
-    """A network as a program of torch.export, with a dynamic batch size."""
+def torch_runner(net: nn.Module) -> Runner:
+    """How to run a torch module that returns a tensor, or several."""
+    import torch
+
+    @torch.no_grad()
+    def run(x: np.ndarray) -> list[np.ndarray]:
+        y = net(torch.from_numpy(x))
+        return [part.numpy() for part in (y if isinstance(y, (tuple, list)) else [y])]
+
+    return run
+
+
+def exported_program(net: nn.Module, example: Tensor, max_batch: int | None = None) -> ExportedProgram:
+    """A network as a program of torch.export that takes batches of any size, or of at most `max_batch` images."""
     import torch
     from torch.export import Dim
 
-    batch = Dim("batch", min=1, max=MAX_BATCH)
+    batch = Dim("batch", min=1, max=max_batch)
     with torch.no_grad():
         return torch.export.export(net, (example,), dynamic_shapes=({0: batch},))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import UserError
 from .base import Exporter, Runner, exported_program
 
 if TYPE_CHECKING:
@@ -19,14 +20,20 @@ class ExecuTorch(Exporter):
 
     Args:
         xnnpack: Run what can be run by XNNPACK, which is fast on ARM and x86 processors; else by portable kernels.
+        max_batch: Largest batch that one call of the program takes; memory is reserved for it. `runner` takes any.
+
+    Raises:
+        UserError: `max_batch` is below 1.
     """
 
     suffix = "pte"
     requires = runtime = ("executorch",)
     extra = "executorch"
 
-    def __init__(self, xnnpack: bool = True):
-        self.xnnpack = xnnpack
+    def __init__(self, xnnpack: bool = True, max_batch: int = 16):
+        if max_batch < 1:
+            raise UserError(f"max_batch must be at least 1, but got {max_batch}")
+        self.xnnpack, self.max_batch = xnnpack, max_batch
 
     def export(
         self,
@@ -40,7 +47,8 @@ class ExecuTorch(Exporter):
         from executorch.exir import to_edge_transform_and_lower
 
         partitioners = [XnnpackPartitioner()] if self.xnnpack else []
-        edge = to_edge_transform_and_lower(exported_program(net, example), partitioner=partitioners)
+        program = exported_program(net, example, self.max_batch)
+        edge = to_edge_transform_and_lower(program, partitioner=partitioners)
         path.write_bytes(edge.to_executorch().buffer)
 
     def runner(self, path: Path, threads: int | None = None) -> Runner:
@@ -48,8 +56,11 @@ class ExecuTorch(Exporter):
         from executorch.runtime import Runtime
 
         method = Runtime.get().load_program(path).load_method("forward")
+        largest = method.metadata.input_tensor_meta(0).sizes()[0]
 
         def run(x: np.ndarray) -> list[np.ndarray]:
-            return [y.numpy().copy() for y in method.execute([torch.from_numpy(np.ascontiguousarray(x))])]
+            images = torch.from_numpy(np.ascontiguousarray(x))
+            parts = [[y.numpy().copy() for y in method.execute([part])] for part in images.split(largest)]
+            return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
         return run

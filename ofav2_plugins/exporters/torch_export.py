@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from .base import Exporter, Runner, exported_program
+from .base import Exporter, Runner, exported_program, torch_runner
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,11 +32,4 @@ class TorchExport(Exporter):
     def runner(self, path: Path, threads: int | None = None) -> Runner:
         import torch
 
-        net = torch.export.load(path).module()
-
-        @torch.no_grad()
-        def run(x: np.ndarray) -> list[np.ndarray]:
-            y = net(torch.from_numpy(x))
-            return [part.numpy() for part in (y if isinstance(y, (tuple, list)) else [y])]
-
-        return run
+        return torch_runner(torch.export.load(path).module())

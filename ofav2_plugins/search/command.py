@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from .. import registry
 from ..errors import RunError, UserError
 from ..evaluation.latency_table import LatencyTable, check_machine, load_table
 from ..execution.open_run import OpenRun, open_run
-from ..execution.provenance import environment
+from ..execution.provenance import current_provenance, environment
 from ..execution.run_folder import locked, open_run_folder
+from ..executors.base import Executor
 from ..searchers.problem import METRICS
 from ..utils.distributed import make_fabric
 from ..utils.memory import keep_freed_memory
@@ -47,9 +50,9 @@ class SearchCall:
         root: Where the dataset is; None: where it was.
         resume: Continue the search that `out` holds.
         accept_changes: Also if other code or another device began it.
-        workers: Processes that measure.
+        executor: A plugin of `ofav2.executors`; its workers measure.
         device: "auto", "cpu", "cuda" or "mps".
-        threads: CPU threads of each process; None shares the cores.
+        threads: CPU threads of torch in each worker; None leaves the choice to the executor.
     """
 
     run: Path
@@ -63,7 +66,7 @@ class SearchCall:
     root: Path | None = None
     resume: bool = False
     accept_changes: bool = False
-    workers: int = 1
+    executor: Any = "serial"
     device: str = "auto"
     threads: int | None = None
 
@@ -86,8 +89,19 @@ def search_into_folder(
 ) -> tuple[dict[str, Any], list[Path]]:
     """`run_search` without the table; returns the content of search.json and the architectures' files."""
     keep_freed_memory()
-    if call.threads is not None or call.workers > 1:
-        torch.set_num_threads(call.threads or max(1, torch.get_num_threads() // call.workers))
+    executor: Executor = registry.load(registry.EXECUTORS, call.executor)
+    if not executor.measures:
+        raise UserError(f"executor {executor.name!r} cannot measure subnets; use serial, processes or ray")
+    with closing(executor):
+        executor.check()
+        return _search(call, settings, executor, console)
+
+
+def _search(
+    call: SearchCall, settings: SearchSettings, executor: Executor, console: Console
+) -> tuple[dict[str, Any], list[Path]]:
+    if call.threads is not None or not executor.in_process:
+        torch.set_num_threads(call.threads or executor.threads(torch.get_num_threads()))
     run = open_run(call.run, call.arm, call.run_seed)
     source = MeterSource(
         run=call.run,
@@ -101,14 +115,14 @@ def search_into_folder(
     )
     search = Search(source, settings, _table(call))
     fabric = make_fabric(call.device)
-    open_run_folder(call.out, "search", _identity(search), fabric, call.resume, call.accept_changes)
+    open_run_folder(call.out, "search", _identity(search), current_provenance(fabric), call.resume, call.accept_changes)
     _take_over(call)
     with (
         locked(call.out),
         stop_on_signals(lambda text: console.print(text, style="yellow")) as stop,
         Reporter(console, search.work()) as reporter,
     ):
-        result = search.result(SearchContext(call.out, reporter, stop, call.workers))
+        result = search.result(SearchContext(call.out, reporter, stop, executor))
     content = search_content(result, environment(fabric))
     return content, write_search(content, search, call.out)
 

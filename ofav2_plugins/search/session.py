@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import registry
 from ..evaluation.latency_table import LatencyTable
+from ..executors.base import Executor
 from ..searchers.pareto import nondominated
 from ..space import Arch
 from ..utils.progress import Reporter
@@ -36,13 +37,13 @@ class SearchContext:
         out: The folder of the search.
         reporter: Progress.
         stop: Asks to stop.
-        workers: Processes that measure.
+        executor: Executes the measurements.
     """
 
     out: Path
     reporter: Reporter
     stop: StopRequest
-    workers: int = 1
+    executor: Executor
 
 
 class Search(SearchModel):
@@ -117,7 +118,7 @@ class Search(SearchModel):
 
         reporter.skip(sum(work(job) for job in jobs) - sum(work(job) for job in left))
         done = len(jobs) - len(left)
-        for job, samples in run_jobs(self.source, self.meter, left, context.workers, context.stop):
+        for job, samples in run_jobs(self.source, self.meter, left, context.executor, context.stop):
             file.add(job.trunk, samples)
             done += 1
             reporter.advance(work(job), description, f"network {done}/{len(jobs)}")

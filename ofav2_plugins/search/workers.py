@@ -1,13 +1,8 @@
-"""Measuring trunks in this process, or in several."""
+"""Measuring trunks, in this process or by the workers of an executor."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +11,11 @@ import torch
 
 from ..evaluation.accuracy import Evaluator
 from ..execution.open_run import OpenRun, open_run
+from ..executors.base import Executor
 from ..utils.distributed import make_fabric
-from ..utils.memory import keep_freed_memory
 from ..utils.signals import StopRequest
 from .measure import TrunkMeter
 from .samples import Trunk
-
-WAIT_SECONDS = 0.5
-"""How often it is checked whether someone asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +27,7 @@ class MeterSource:
         arm: For a study: the arm.
         seed: For a study: the seed of the training.
         step: The step whose weights are measured.
-        root: Where the dataset is; None: where it was.
+        root: The folder of the dataset; None: the one of the training.
         device: "auto", "cpu", "cuda" or "mps".
         threshold: Of the early exits, see `TrunkMeter`.
         threads: CPU threads of each process.
@@ -70,68 +62,41 @@ class Job:
     splits: tuple[str, ...] = ("validation",)
 
     def run(self, meter: TrunkMeter) -> list[dict[str, Any]]:
-        """What `TrunkMeter.measure` gives."""
+        """The measurements, see `TrunkMeter.measure`."""
         return meter.measure(self.trunk.arch, self.trunk.resolution, self.trunk.heights, self.splits)
 
 
+@dataclass(frozen=True)
+class _MeasureFactory:
+    """Makes a worker's function from a job to its measurements."""
+
+    source: MeterSource
+
+    def __call__(self) -> Callable[[Job], list[dict[str, Any]]]:
+        meter = self.source.meter()
+        return lambda job: job.run(meter)
+
+
 def run_jobs(
-    source: MeterSource, meter: TrunkMeter, jobs: Sequence[Job], workers: int, stop: StopRequest
+    source: MeterSource, meter: TrunkMeter, jobs: Sequence[Job], executor: Executor, stop: StopRequest
 ) -> Iterator[tuple[Job, list[dict[str, Any]]]]:
-    """The jobs as they are done, with what was measured.
+    """Execute jobs; yields each with its measurements as soon as it is finished.
 
     Args:
-        source: From what each further process makes its meter.
-        meter: This process's.
+        source: From what each worker makes its meter.
+        meter: The meter of this process.
         jobs: What to measure.
-        workers: Number of processes; 1 measures in this one.
+        executor: Executes the jobs, unless there is only one.
         stop: Asks to stop.
 
     Raises:
-        KeyboardInterrupt: `stop` asked to.
+        KeyboardInterrupt: The user stopped.
     """
-    if workers == 1 or len(jobs) < 2:
+    if executor.in_process or len(jobs) < 2:
         for job in jobs:
             if stop.asked:
                 raise KeyboardInterrupt
             yield job, job.run(meter)
         return
-    workers = min(workers, len(jobs))
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(replace(source, device="cpu"),)
-    )
-    with pool:
-        left: dict[Future[Any], Job] = {pool.submit(_measured, job): job for job in jobs}
-        try:
-            while left:
-                done, _ = wait(left, timeout=WAIT_SECONDS, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield left.pop(future), future.result()
-                if stop.asked:
-                    raise KeyboardInterrupt
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-_meter: TrunkMeter
-
-
-def _start(source: MeterSource) -> None:
-    """Prepare a worker process."""
-    global _meter
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which shuts the pool down
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    keep_freed_memory()
-    torch.set_num_threads(source.threads)
-    _meter = source.meter()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _measured(job: Job) -> list[dict[str, Any]]:
-    return job.run(_meter)
+    workers_source = replace(source, device=executor.measuring_device(source.device))
+    yield from executor.map(_MeasureFactory(workers_source), jobs, source.threads, stop)

@@ -32,19 +32,27 @@ class StudyResults:
         fabric: The devices and processes that compute.
         study: The description that results and report carry.
         reporter: Prints a line for every phase.
+        measured_elsewhere: Whether other machines compute; they are added by `add_environment`.
 
     Raises:
         FormatError: Another version has written the folder's results; they are not changed.
     """
 
     def __init__(
-        self, runs: Sequence[TrainingRun], out: Path, fabric: Fabric, study: dict[str, Any], reporter: Reporter
+        self,
+        runs: Sequence[TrainingRun],
+        out: Path,
+        fabric: Fabric,
+        study: dict[str, Any],
+        reporter: Reporter,
+        measured_elsewhere: bool = False,
     ):
         self.configs, self.out, self.fabric, self.reporter = [run.config for run in runs], out, fabric, reporter
         earlier = self._earlier()
         now, before = environment(fabric), earlier.get("environment")
         self._before = before or now
-        self._sessions = [before, now] if before else [now]
+        self._sessions = [*([before] if before else []), *([] if measured_elsewhere else [now])]
+        self._measured_elsewhere = measured_elsewhere
         self._rows = {(row["arm"], row.get("seed")): row for row in earlier["rows"]}
         self._done: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
         self._next_write = 0.0
@@ -61,6 +69,12 @@ class StudyResults:
             except UserError as error:
                 self.reporter.line(f"{error}; it is rebuilt from the finished steps")
         return {"rows": []}
+
+    def add_environment(self, environment: dict[str, Any]) -> None:
+        """Add the machine of a worker to the environment of the results, unless all workers run on this machine."""
+        known = [{**session, "date": None} for session in self._sessions]
+        if self._measured_elsewhere and {**environment, "date": None} not in known:
+            self._sessions.append(environment)
 
     def add_phase(self, run: TrainingRun, phase: dict[str, Any]) -> None:
         """Add the result of a run's next step and print it."""

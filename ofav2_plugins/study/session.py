@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
+from .. import registry
 from ..data.base import DataSplits
 from ..errors import UserError
+from ..execution.provenance import current_provenance
 from ..execution.run_folder import locked, open_run_folder
 from ..execution.training_run import TrainingRun, load_data
 from ..execution.trial import try_runs
-from ..executors.processes import WorkerSetup, check_memory, check_workers, run_in_workers
-from ..executors.serial import run_arms
+from ..executors.base import Executor, RunSetup
 from ..plugin import describe_reference, to_reference
 from ..search.command import SearchCall
 from ..training.context import LoggingOptions, RunContext
@@ -44,9 +45,8 @@ class SessionOptions:
         accept_changes: Resume even if other code or another device started the run.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "32-true", "bf16-mixed" or "16-mixed".
-        threads: CPU threads of torch, per worker; None divides the cores among the workers.
-        workers: Number of runs that are executed in parallel, each in its own process.
-        memory_gib: Memory limit for all workers together; None for no limit.
+        threads: CPU threads of torch in each worker; None leaves the choice to the executor.
+        executor: A plugin of `ofav2.executors`.
         logging: Checkpoint interval, TensorBoard, energy.
     """
 
@@ -56,8 +56,7 @@ class SessionOptions:
     device: str = "auto"
     precision: str = "32-true"
     threads: int | None = None
-    workers: int = 1
-    memory_gib: float | None = None
+    executor: Any = "serial"
     logging: LoggingOptions = field(default_factory=LoggingOptions)
 
 
@@ -105,11 +104,14 @@ class Session:
         }
 
     def details(self, data: DataSplits, runs: Sequence[TrainingRun]) -> dict[str, Any]:
-        """What `open_run` needs in addition to the identity: the folders of the data and of the steps."""
+        """For `open_run` and `ofav2 watch`, in addition to the identity: folders of data and steps, planned epochs."""
         return {
             "root": str(self.root.resolve()) if self.root else None,
             "n_classes": data.n_classes,
             "steps": [{name: folder.name for name, folder in run.folders.items()} for run in runs],
+            "epochs": [
+                {step.name: step.settings.epochs + step.settings.warmup_epochs for step in run.plan} for run in runs
+            ],
         }
 
 
@@ -126,17 +128,25 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
         KeyboardInterrupt: The user stopped the session; all finished work is saved.
     """
     keep_freed_memory()
-    if options.threads is not None or options.workers > 1:
-        torch.set_num_threads(options.threads or max(1, torch.get_num_threads() // options.workers))
+    executor: Executor = registry.load(registry.EXECUTORS, options.executor)
+    with closing(executor):
+        executor.check()
+        return _run(session, options, executor, console)
+
+
+def _run(session: Session, options: SessionOptions, executor: Executor, console: Console) -> StudyResults:
+    if options.threads is not None or not executor.in_process:
+        torch.set_num_threads(options.threads or executor.threads(torch.get_num_threads()))
     options.logging.check()
-    fabric = make_fabric(options.device, options.precision)
-    check_workers(options.workers, fabric.world_size)
+    setup = _run_setup(session, options, executor)
+    # A remote executor only plans here: the runs' device and precision need not exist on this machine.
+    fabric = make_fabric("cpu") if executor.remote else make_fabric(setup.device, setup.precision)
+    _check_processes(executor, fabric)
     first, out = fabric.is_global_zero, options.out
     console.quiet = not first
     with fabric.rank_zero_first(local=True):  # one process per machine decodes the images
         data = load_data(session.dataset, session.root, session.arms[0].recipe.validation_fraction)
     runs = _runs(session, data, out / "steps", fabric)
-    check_memory(options.memory_gib)
     try_runs(runs)
     checked = _checked_search(session, runs, data, fabric)
     resume = options.resume or not first
@@ -145,7 +155,7 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
             out,
             session.kind,
             session.identity(data),
-            fabric,
+            _provenance(setup, executor, fabric),
             resume,
             options.accept_changes,
             session.details(data, runs),
@@ -153,23 +163,34 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     if options.resume and not resumed:
         say(console, f"{out} contains no run yet: nothing to resume, so it starts from the beginning", "yellow")
     _announce(session, data, runs, out, console)
-    with ExitStack() as held:
+    with ExitStack() as execution:
         if first:
-            held.enter_context(locked(out))
-        stop = held.enter_context(stop_on_signals(lambda text: say(console, text, "yellow")))
-        reporter = held.enter_context(Reporter(console, sum(run.work() for run in runs)))
+            execution.enter_context(locked(out))
+        stop = execution.enter_context(stop_on_signals(lambda text: say(console, text, "yellow")))
+        reporter = execution.enter_context(Reporter(console, sum(run.work() for run in runs)))
         study = session.study() | ({"search": checked.settings.identity()} if checked else {})
-        results = StudyResults(runs, out, fabric, study, reporter)
-        held.callback(results.write)
-        context = RunContext(reporter, stop, options.logging)
-        if options.workers > 1:
-            run_in_workers(runs, results, context, _worker_setup(session, options), options.workers, options.memory_gib)
-        else:
-            run_arms(runs, results, context)
+        results = StudyResults(runs, out, fabric, study, reporter, measured_elsewhere=executor.remote)
+        execution.callback(results.write)
+        executor.execute(runs, results, RunContext(reporter, stop, options.logging), setup)
     if checked is not None:
         with locked(out):
-            search_runs(_search_call(session, options), checked, results, console)
+            search_runs(_search_call(session, options, executor), checked, results, console)
     return results
+
+
+def _check_processes(executor: Executor, fabric: Fabric) -> None:
+    """Raises UserError if each run has several processes already, and the executor starts workers of its own."""
+    if fabric.world_size > 1 and not executor.in_process:
+        raise UserError(
+            f"--executor {executor.name} executes runs in parallel, torchrun executes one run in several processes: "
+            "use only one of them"
+        )
+
+
+def _provenance(setup: RunSetup, executor: Executor, fabric: Fabric) -> dict[str, str]:
+    """The provenance of the runs, whose device and precision are those of the workers."""
+    own = current_provenance(fabric)
+    return {**own, "device": setup.device, "precision": setup.precision} if executor.remote else own
 
 
 def _checked_search(
@@ -185,13 +206,13 @@ def _checked_search(
     return check_search(session.search, runs, session.baseline, data)
 
 
-def _search_call(session: Session, options: SessionOptions) -> SearchCall:
+def _search_call(session: Session, options: SessionOptions, executor: Executor) -> SearchCall:
     return SearchCall(
         run=options.out,
         out=options.out / "search",
         root=session.root,
         accept_changes=options.accept_changes,
-        workers=options.workers,
+        executor=options.executor if executor.measures else "serial",
         device=options.device,
         threads=options.threads,
     )
@@ -218,12 +239,12 @@ def _announce(session: Session, data: DataSplits, runs: Sequence[TrainingRun], o
             say(console, f"{run.config.name}: {note}")
 
 
-def _worker_setup(session: Session, options: SessionOptions) -> WorkerSetup:
-    return WorkerSetup(
+def _run_setup(session: Session, options: SessionOptions, executor: Executor) -> RunSetup:
+    return RunSetup(
         dataset=session.dataset,
         root=session.root,
         out=options.out,
-        device=options.device,
+        device=executor.device(options.device),
         precision=options.precision,
         threads=torch.get_num_threads(),
         logging=options.logging,

@@ -11,6 +11,7 @@ from ..plugin import Plugin, PluginError, construct, reference_name
 from .backbones import check_backbone
 from .data import check_augmentation, check_dataset
 from .deployment import check_exit_rule, check_exporter
+from .execution import check_executor
 from .models import check_branch, check_exits, check_skip
 from .search import check_predictor, check_searcher
 from .training import check_distillation, check_phase, check_teacher
@@ -29,6 +30,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     registry.EXPORTERS: check_exporter,
     registry.PREDICTORS: check_predictor,
     registry.SEARCHERS: check_searcher,
+    registry.EXECUTORS: check_executor,
 }
 """Namespace -> check of one plugin."""
 

@@ -151,7 +151,7 @@ def test_another_run_is_refused_and_left_as_it_is(command, tmp_path, monkeypatch
     def no_training(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ofav2_plugins.study.session.run_arms", no_training)
+    monkeypatch.setattr("ofav2_plugins.executors.serial.Serial.execute", no_training)
     out = tmp_path / "out"
     train = ("train", "--supernet", "SE_B", "--out", out)
     stopped = command(*train)

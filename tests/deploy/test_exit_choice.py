@@ -73,6 +73,9 @@ def test_operating_points_are_what_a_chain_does(rule):
         macs = np.array(COSTS.ending_at(point.exits))[answers.exits]
         assert point.val_top1 == pytest.approx(100 * right.mean())
         assert point.macs == pytest.approx(macs.mean())
+        for i, exit in enumerate(point.exits[:-1]):  # rounding must not change where an image leaves
+            known = [probabilities(logits[e], temperatures[e]) for e in point.exits[: i + 1]]
+            assert np.abs(plugin.confidence(known) - point.threshold).min() > 1e-9, exit
         assert point.shares == pytest.approx(np.bincount(answers.exits, minlength=len(point.exits)) / len(labels))
 
 

@@ -6,12 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support.deployment import assert_refused, command
+from support.commands import ofav2 as attempt
+from support.deployment import SCRIPT, assert_refused, command
 
 import ofav2_plugins as ofav2
 from ofav2_plugins.data.batches import eval_batches
@@ -19,24 +21,29 @@ from ofav2_plugins.deploy.bundle import open_bundle
 from ofav2_plugins.models.batch_norm import recalibrate_bn
 
 ARCH = {"d": 2, "height": 3}
-SCRIPT = Path(__file__).parents[2] / "examples" / "predict_standalone.py"
 
 
 @pytest.fixture(scope="module")
 def early(work) -> Path:
     """A bundle with early exits, in ONNX and int8."""
-    done = command("export", work / "run", "--arch", work / "arch.json", "--out", work / "early", "--exits", "early",
-                   "--formats", "onnx", "--quantize", "int8")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    command("export", work / "run", "--arch", work / "arch.json", "--out", work / "early", "--exits", "early",
+            "--formats", "onnx", "--quantize", "int8")  # fmt: skip
     return work / "early"
 
 
 @pytest.fixture(scope="module")
 def last(work) -> Path:
-    """A bundle with one exit as a torch.export archive; int8 is not asked for."""
-    done = command("export", work / "run", "--arch", work / "arch.json", "--out", work / "last",
-                   "--formats", "torch_export")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    """A bundle with one exit as a torch.export archive, written after a first attempt was killed."""
+    export = ("export", work / "run", "--arch", work / "arch.json", "--out", work / "last", "--formats", "torch_export")
+    process = subprocess.Popen([sys.executable, "-m", "ofav2_plugins", *map(str, export)], stdout=subprocess.PIPE)
+    partial = work / ".last.exporting" / "model.safetensors"
+    deadline = time.monotonic() + 200
+    while not partial.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert partial.exists() and not (work / "last").exists()
+    command(*export)
     return work / "last"
 
 
@@ -66,7 +73,7 @@ def test_a_bundle_computes_what_the_supernet_computes(work, last):
 
 
 def test_nothing_but_the_bundle_is_left(work, early, last):
-    assert not [path for path in work.iterdir() if path.name.startswith(".")]
+    assert not [path for path in work.iterdir() if path.name.startswith(".")]  # a killed attempt is cleaned up, too
     expected = {"config.json", "model.safetensors", "card.md", "verification.json", "model.pt2"}
     assert {path.name for path in last.iterdir()} == expected
 
@@ -87,7 +94,6 @@ def test_early_exits_report_what_they_reach(early):
 
 def test_predictions_agree_between_the_command_the_script_and_the_module(work, early):
     done = command("predict", early, work / "photos", "--json", "--top", 3)
-    assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(row["image"]).name for row in rows] == ["0.png", "1.png", "2.png", "3.png"]
     alone = subprocess.run(
@@ -109,7 +115,6 @@ def test_predictions_agree_between_the_command_the_script_and_the_module(work, e
 
 def test_bench_times_each_part(early):
     done = command("bench", early, "--formats", "onnx", "--runs", 3, "--warmup", 1, "--batch-sizes", "1,2", "--json")
-    assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert {(row["part"], row["batch_size"]) for row in rows} >= {("full network", 1), ("full network", 2)}
     assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows)
@@ -128,6 +133,12 @@ def test_damaged_and_swapped_files_are_refused(work, early, last, tmp_path):
     (broken / "model.safetensors").write_bytes(content)
     with pytest.raises(ofav2.UserError, match=r"model\.safetensors is not the file that was verified"):
         ofav2.load_bundle(broken)
+    model = open_bundle(early).config.models["onnx"]
+    for name in ([*model.segments, model.file][0], "config.json"):
+        content = (early / name).read_bytes()
+        (broken / name).write_bytes(content[: len(content) // 2])  # truncated
+        assert_refused("predict", broken, photo, words=(name, "is not the file that was verified", "export it again"))
+        (broken / name).write_bytes(content)
     shutil.copy(last / "config.json", broken / "config.json")
     assert_refused("predict", broken, photo, words=("config.json", "export it again"))
     (broken / "verification.json").unlink()
@@ -162,10 +173,26 @@ def test_an_unfinished_run_is_refused(work, tmp_path):
 
 def test_images_that_cannot_be_read_are_named_and_the_others_predicted(work, last, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    done = command("predict", last, work / "photos" / "0.png", tmp_path / "bad.png", "--json")
+    done = attempt("predict", last, work / "photos" / "0.png", tmp_path / "bad.png", "--json")
     assert done.returncode == 1 and "bad.png cannot be read" in done.stderr
     assert len(done.stdout.splitlines()) == 1
     assert_refused("predict", last, tmp_path / "none.png", words=("none.png does not exist",))
+    (tmp_path / "empty").mkdir()
+    assert_refused("predict", last, tmp_path / "empty", words=("empty", "must have images", "but has none"))
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(work, make_disk):
+    disk = make_disk("1m")
+    export = ("export", work / "run", "--arch", work / "arch.json", "--out", disk / "b", "--formats", "torch_export")
+    assert_refused(*export, words=("disk is full", str(disk / "b")))
+    assert not list(disk.iterdir())
+
+
+def test_a_bundle_can_be_moved(work, last, tmp_path):
+    shutil.move(shutil.copytree(last, tmp_path / "here"), tmp_path / "there")
+    [row] = command("predict", tmp_path / "there", work / "photos" / "0.png", "--json").stdout.splitlines()
+    [same] = command("predict", last, work / "photos" / "0.png", "--json").stdout.splitlines()
+    assert json.loads(row)["classes"] == json.loads(same)["classes"]
 
 
 @pytest.mark.slow
@@ -179,3 +206,4 @@ def test_int8_that_loses_too_much_keeps_fp32(work, monkeypatch, tmp_path):
         module.export_bundle(SourceOptions(work / "run", work / "arch.json"), DecisionOptions(), options)
     assert open_bundle(tmp_path / "b").formats == ["onnx", "torch"]
     assert not list((tmp_path / "b").glob("*int8*"))
+    assert "int8 files were removed" in (tmp_path / "b" / "card.md").read_text()

@@ -23,23 +23,21 @@ def arguments(work, out, *more: str) -> tuple[object, ...]:
 
 @pytest.fixture(scope="module")
 def tuned(work):
-    done = command(*arguments(work, work / "tuned", "--all-exits"))
-    assert done.returncode == 0, done.stderr
+    command(*arguments(work, work / "tuned", "--all-exits"))
     return work / "tuned"
 
 
 @pytest.mark.slow
 def test_both_stages_train_all_exits_and_the_result_is_exported(work, tuned):
-    final, chosen_with, record = finetuned_networks(tuned)
+    final, selection_net, record = finetuned_networks(tuned)
     run = ofav2.open_run(work / "run").supernet()
     run.set_active_subnet(d=2, height=3)
     before = run.get_multi_exit_subnet()
     for number in ("1", "2", "3"):
-        heads = [net.exits[number].classifier.linear.weight for net in (before, chosen_with, final)]
+        heads = [net.exits[number].classifier.linear.weight for net in (before, selection_net, final)]
         assert not torch.equal(heads[0], heads[1]) and not torch.equal(heads[1], heads[2])
     assert 1 <= record["epochs"] <= 2 and record["adamw"] and record["val_top1"] > 20
-    done = command("export", tuned, "--out", work / "tuned-bundle", "--exits", "ensemble", "--formats", "torch_export")
-    assert done.returncode == 0, done.stderr
+    command("export", tuned, "--out", work / "tuned-bundle", "--exits", "ensemble", "--formats", "torch_export")
     figures = open_bundle(work / "tuned-bundle").verification["measured"]["decision"]
     assert len(figures["sets_of_exits"]) == 7
     assert figures["val_top1"] >= figures["all_exits"]["val_top1"]
@@ -58,8 +56,7 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(work, tuned, tmp_path)
     assert not (tmp_path / "t" / "finetune.json").exists()
     assert_refused("export", tmp_path / "t", "--out", tmp_path / "b", words=("not finished", "--resume"))
     assert_refused(*arguments(work, tmp_path / "t", "--all-exits"), words=("--resume",))
-    done = command(*arguments(work, tmp_path / "t", "--all-exits", "--resume"))
-    assert done.returncode == 0, done.stderr
+    command(*arguments(work, tmp_path / "t", "--all-exits", "--resume"))
     for net, expected in zip(finetuned_networks(tmp_path / "t")[:2], finetuned_networks(tuned)[:2], strict=True):
         for name, value in net.state_dict().items():
             assert torch.equal(value, expected.state_dict()[name]), name

@@ -43,7 +43,7 @@ def test_tables_that_do_not_fit_are_refused_with_the_remedy(profiled, tmp_path):
     with pytest.raises(UserError, match=r"another machine: processor must be 'Z80', but got 'a processor'.*--allow"):
         check_machine(path, table, {**HERE, "processor": "Z80"})
     path.write_text(path.read_text().replace('"threads": 1', '"threads": 2'))
-    with pytest.raises(RunError, match="digest does not match.*ofav2 profile"):
+    with pytest.raises(RunError, match=r"digest does not match.*ofav2 profile"):
         load_table(path)
     path.write_text("{}")
     with pytest.raises(RunError, match="is not a latency table"):

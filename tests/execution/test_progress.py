@@ -23,7 +23,9 @@ dataset: fashion-mini
 recipe: quick
 baseline: OFA
 arms:
-  - {name: OFA, supernet: SE_B, overrides: ["phases={full: {epochs: 1, lr: 0.05}, kernel: {epochs: 2, lr: 0.01}}"]}
+  - name: OFA
+    supernet: SE_B
+    overrides: ["phases={full: {epochs: 1, lr: 0.05}, kernel: {epochs: 1, lr: 0.01, warmup_epochs: 1}}"]
 """
 
 
@@ -80,7 +82,7 @@ def test_several_runs_are_followed_while_other_processes_write_them(folder, tmp_
     runs = tmp_path / "runs"
     shutil.copytree(folder / "one", runs / "done")
     command = ["train", "--supernet", "SE_B", "--out", runs / "live", "--threads", 1, *overrides(*SMALL),
-               "--set", "phases={full: {epochs: 2}, kernel: {epochs: 1}}"]  # fmt: skip
+               "--set", "phases={full: {epochs: 2}, kernel: {epochs: 1, warmup_epochs: 0}}"]  # fmt: skip
     trainer = subprocess.Popen([sys.executable, "-m", "ofav2_plugins", *map(str, command)], stdout=subprocess.DEVNULL)
     seen: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""Arms in processes of their own: the same results, stopped with the first process, within the memory limit."""
+"""Runs in processes of their own: equal results, stopped with the first process, within limits of memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from rich.console import Console
 from support.study_samples import STUDY
 
 from ofav2_plugins.execution.training_run import TrainingRun
-from ofav2_plugins.executors import processes as workers
-from ofav2_plugins.executors.processes import WorkerSetup, _fits, run_in_workers
+from ofav2_plugins.executors import processes
+from ofav2_plugins.executors.base import RunSetup
+from ofav2_plugins.executors.devices import Accelerator, choose_accelerator, cuda_devices
+from ofav2_plugins.executors.messages import Returned
+from ofav2_plugins.executors.processes import ActiveProcess, ProcessBackend
+from ofav2_plugins.executors.scheduling import Schedule
 from ofav2_plugins.study.results_writer import StudyResults
 from ofav2_plugins.study.schema import load_study, study_arms
 from ofav2_plugins.training.context import LoggingOptions, RunContext
@@ -56,7 +60,7 @@ seeds: [0, 1]
 )
 
 
-def test_arms_that_share_steps_do_not_run_together_and_a_killed_worker_is_one_failed_arm(study, tmp_path):
+def test_runs_that_share_steps_are_not_executed_together_and_a_killed_worker_is_one_failed_run(study, tmp_path):
     study.write_text(SHARING + "overrides: [phases.full.epochs=3]\n")
     out = tmp_path / "out"
     ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--workers", "3",
@@ -78,7 +82,7 @@ def test_arms_that_share_steps_do_not_run_together_and_a_killed_worker_is_one_fa
 
 
 @pytest.mark.parametrize(
-    ("n_running", "largest_mib", "limit_gib", "fits"),
+    ("n_active", "largest_mib", "limit_gib", "has_room"),
     [
         (0, 0, 1, True),
         (1, 0, 100, False),
@@ -88,46 +92,106 @@ def test_arms_that_share_steps_do_not_run_together_and_a_killed_worker_is_one_fa
         (3, 9, None, True),
     ],
 )
-def test_a_worker_starts_where_all_of_them_fit(n_running, largest_mib, limit_gib, fits):
-    # this process takes something too, so 2 GiB are too little for it and two workers of 1 GiB
-    assert _fits([None] * n_running, largest_mib, limit_gib) is fits
+def test_a_worker_starts_if_all_of_them_have_room(n_active, largest_mib, limit_gib, has_room):
+    # this process takes memory too, so 2 GiB are too little for it and two workers of 1 GiB
+    backend = ProcessBackend(setup_of(Path("out")), 4, limit_gib)
+    backend.largest_mib = largest_mib
+    assert backend._has_room(n_active) is has_room
+
+
+def setup_of(out: Path) -> RunSetup:
+    return RunSetup("fashion-mini", None, out, "cpu", "32-true", 1, LoggingOptions())
+
+
+class Observed(ProcessBackend):
+    """Starts two workers as if both had been small, and remembers their peaks and which of them had to wait."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.n_started, self.peaks, self.waited = 0, [], []
+
+    def _has_room(self, n_active):
+        self.n_started += 1
+        return self.n_started <= 2 or super()._has_room(n_active)
+
+    def poll(self, active):
+        for process, message in super().poll(active):
+            if isinstance(message, Returned):
+                self.waited.append((process.run.config.name, process.work > 0, process.process.exitcode))
+            yield process, message
+            self.peaks.append(process.peak_mib)
 
 
 def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, tmp_path, monkeypatch):
     study.write_text(STUDY + "overrides: [phases.full.epochs=3]\n")
     loaded, fabric = load_study(str(study)), make_fabric("cpu")
-    rows, stopped, peaks = [], [], []
-    monkeypatch.setattr(workers, "peak_memory_mib", lambda device: 0.0)  # this process has grown in other tests
-
-    def stop(worker, reporter, really=workers._put_back):
-        run = really(worker, reporter)
-        stopped.append((run.config.name, worker.work > 0, worker.process.exitcode))
-        return run
-
-    def that_tell(running, really=workers._that_tell):
-        peaks.extend(worker.peak for worker in running)
-        return really(running)
-
-    monkeypatch.setattr(workers, "_put_back", stop)
-    monkeypatch.setattr(workers, "_that_tell", that_tell)
+    rows, peaks = [], []
+    monkeypatch.setattr(processes, "peak_memory_mib", lambda device: 0.0)  # this process has grown in other tests
     for out in (tmp_path / "free", tmp_path / "tight"):
-        limit_gib = 1.3 * max(peaks) / 1024 if peaks else None  # one has room enough, two have not
+        limit_gib = 1.3 * max(peaks) / 1024 if peaks else None  # room for one, not for two
         out.mkdir()
-        before = iter([True, True])  # as if both had been small when they started
-        monkeypatch.setattr(workers, "_fits", lambda *state, before=before: next(before, None) or _fits(*state))
         runs = [TrainingRun(arm, data, out / "steps", fabric) for arm in study_arms(loaded)]
         console = Console(file=io.StringIO())
         reporter = Reporter(console, sum(run.work() for run in runs))
         results = StudyResults(runs, out, fabric, {"baseline": "a"}, reporter)
-        setup = WorkerSetup("fashion-mini", None, out, "cpu", "32-true", 1, LoggingOptions())
-        with stop_on_signals(lambda _: None) as request:
-            run_in_workers(runs, results, RunContext(reporter, request, setup.logging), setup, 2, limit_gib)
-        assert stopped == ([] if limit_gib is None else [("b", True, 0)])  # it had worked, saved, and ended well
-        waits = "b, seed 0, waits: all workers together took more than --memory"
-        assert (waits in console.file.getvalue()) == bool(stopped)
+        backend = Observed(setup_of(out), 2, limit_gib)
+        with stop_on_signals(lambda _: None) as stop:
+            Schedule(runs, results, RunContext(reporter, stop, LoggingOptions()), backend).execute()
+        peaks += backend.peaks
+        assert backend.waited == ([] if limit_gib is None else [("b", True, 0)])  # it had worked, saved, and exited
+        waits = "b, seed 0: waits, because all workers together took more than --memory"
+        assert (waits in console.file.getvalue()) == bool(backend.waited)
         assert reporter.done == pytest.approx(reporter.total)
         rows.append([[phase["best_top1"] for phase in row["phases"]] for row in results.content["rows"]])
     assert rows[0] == rows[1] and [len(row) for row in rows[0]] == [2, 2]
+
+
+TWO_GPUS = [Accelerator("0", 8000), Accelerator("GPU-b", 4000)]
+
+
+@pytest.mark.parametrize(
+    ("occupied", "largest_mib", "chosen"),
+    [
+        ([], 0, "0"),
+        (["0"], 0, "GPU-b"),  # before the first measurement each device gets a single worker
+        (["0", "GPU-b"], 0, None),
+        (["0", "GPU-b"], 2500, "0"),  # two workers of 2500 MiB fit into 8000, not into 4000
+        (["0", "0", "GPU-b"], 2500, "0"),
+        (["0", "0", "0", "GPU-b"], 2500, None),
+        (["0", "0", "GPU-b"], 2000, "GPU-b"),
+    ],
+)
+def test_a_worker_gets_the_device_with_the_fewest_workers_and_enough_memory(occupied, largest_mib, chosen):
+    found = choose_accelerator(TWO_GPUS, occupied, largest_mib)
+    assert (found.name if found else None) == chosen
+
+
+def test_no_worker_starts_without_a_device_for_it(data, tmp_path):
+    backend = ProcessBackend(setup_of(tmp_path), 3, None, TWO_GPUS[:1])
+    occupied = ActiveProcess.__new__(ActiveProcess)
+    occupied.device = "0"
+    assert backend.start(None, [occupied]) is None
+
+
+def test_a_worker_process_sees_only_its_device(study, data, tmp_path):
+    run = TrainingRun(study_arms(load_study(str(study)))[0], data, tmp_path / "steps", make_fabric("cpu"))
+    process = ActiveProcess(run, setup_of(tmp_path), "GPU-b")
+    try:
+        variables = Path(f"/proc/{process.process.pid}/environ").read_bytes().split(b"\0")
+        assert b"CUDA_VISIBLE_DEVICES=GPU-b" in variables
+    finally:
+        process.process.kill()
+        process.process.join()
+
+
+def test_devices_are_those_that_this_process_sees(monkeypatch):
+    class Properties:
+        total_memory = 8 * 2**30
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda number: Properties)
+    assert cuda_devices({}) == [Accelerator("0", 8192), Accelerator("1", 8192)]
+    assert cuda_devices({"CUDA_VISIBLE_DEVICES": "3,GPU-b"}) == [Accelerator("3", 8192), Accelerator("GPU-b", 8192)]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
@@ -154,18 +218,4 @@ def test_workers_stop_with_the_first_process_and_are_resumed(study, tmp_path, ho
     wait_for(lambda: all(path.stat().st_mtime_ns > before for path, before in states.items()))
     again.terminate()
     again.communicate()
-    assert len(list(out.glob("steps/full-*"))) == 2  # the same steps, gone on with
-
-
-def test_limits_that_cannot_be_kept_are_refused_before_anything_is_made(study, tmp_path):
-    out = tmp_path / "out"
-    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--out", str(out)]
-    for wrong, words in (
-        (["--workers", "2", "--memory", "0.1"], "--memory must be at least"),
-        (["--workers", "2", "--memory", "nan"], "--memory must be at least"),
-        (["--workers", "0"], "workers"),
-    ):
-        done = subprocess.run([*ablate, *wrong], capture_output=True, text=True)
-        assert done.returncode != 0
-        assert words in done.stderr and "Traceback" not in done.stderr
-        assert not out.exists()
+    assert len(list(out.glob("steps/full-*"))) == 2  # the same steps, continued

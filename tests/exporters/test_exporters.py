@@ -25,17 +25,22 @@ def installed(name: str):
     return exporter
 
 
-def network(supernet: str, multi_exit: bool, **arch):
-    """A static network with batch norms that are not trivial, folded where they can be."""
-    net = ofav2.build_supernet(supernet, n_classes=6, width_mult=0.25)
-    net.set_active_subnet(**arch)
-    static = (net.get_multi_exit_subnet() if multi_exit else net.get_active_subnet()).train()
+def trained(net: torch.nn.Module) -> torch.nn.Module:
+    """A static network with batch norms that are not trivial, folded if possible."""
+    net.train()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for _ in range(3):
-            static(torch.randn(16, 3, 24, 24, generator=generator))
-    fold_bn(static.eval())
-    return static
+            net(torch.randn(16, 3, 24, 24, generator=generator))
+    fold_bn(net.eval())
+    return net
+
+
+def network(supernet: str, multi_exit: bool, **arch):
+    """A static network of a supernet."""
+    net = ofav2.build_supernet(supernet, n_classes=6, width_mult=0.25)
+    net.set_active_subnet(**arch)
+    return trained(net.get_multi_exit_subnet() if multi_exit else net.get_active_subnet())
 
 
 def assert_same(exporter, path, net, x: torch.Tensor) -> None:
@@ -58,6 +63,22 @@ def test_a_network_with_branches_and_dense_skips(name, tmp_path):
     path = tmp_path / f"model.{exporter.suffix}"
     exporter.export(net, x[:2], path)
     assert_same(exporter, path, net, x)
+
+
+@pytest.mark.parametrize("backbone", registry.names(registry.BACKBONES))
+def test_every_backbone_with_every_branch(backbone, tmp_path):
+    spec = ofav2.SupernetSpec(
+        backbone=backbone, branches=tuple(registry.names(registry.BRANCHES)), skip="dense", exits="every_stage"
+    )
+    net = ofav2.build_supernet(spec, n_classes=6, width_mult=0.25)
+    space = net.space
+    net.set_active_subnet(**{**space.min_arch(), "level": space.max_arch()["level"], "height": 1})
+    static = trained(net.get_active_subnet())
+    exporter = installed("onnx")
+    x = torch.randn(5, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    path = tmp_path / f"model.{exporter.suffix}"
+    exporter.export(static, x[:2], path)
+    assert_same(exporter, path, static, x)
 
 
 @pytest.mark.parametrize("name", registry.names(registry.EXPORTERS))
@@ -87,5 +108,7 @@ def test_settings():
     assert registry.load(registry.EXPORTERS, {"name": "onnx", "opset": 20}).opset == 20
     with pytest.raises(ofav2.PluginError, match=r"opset must be in 18..23, but got 9"):
         registry.load(registry.EXPORTERS, {"name": "onnx", "opset": 9})
+    with pytest.raises(ofav2.PluginError, match=r"max_batch must be at least 1, but got 0"):
+        registry.load(registry.EXPORTERS, {"name": "executorch", "max_batch": 0})
     with pytest.raises(ofav2.PluginError, match=r"no setting 'opsets'; its settings are opset: int = 18"):
         registry.load(registry.EXPORTERS, {"name": "onnx", "opsets": 9})

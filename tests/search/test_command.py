@@ -21,6 +21,7 @@ from ofav2_plugins.cli.main import app
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.evaluation.accuracy import Evaluator
 from ofav2_plugins.evaluation.candidates import Candidate
+from ofav2_plugins.executors.serial import Serial
 from ofav2_plugins.search.results import search_content
 from ofav2_plugins.search.session import Search, SearchContext
 from ofav2_plugins.search.settings import SearchSettings
@@ -144,7 +145,7 @@ def test_test_images_change_nothing_but_the_reported_accuracy(trained, tmp_path)
             evaluator.data = replace(evaluator.data, test=test)
         out = tmp_path / str(shuffled)
         out.mkdir()
-        result = search.result(SearchContext(out, Reporter(Console(quiet=True), 1), StopRequest()))
+        result = search.result(SearchContext(out, Reporter(Console(quiet=True), 1), StopRequest(), Serial()))
         results.append(search_content(result, {}))
         lines = [line for line in (out / "samples.jsonl").read_text().splitlines() if "trunk" in line]
         assert lines and not any('"top1"' in line for line in lines)

@@ -39,5 +39,5 @@ def test_samples_whose_run_is_unknown_are_refused(tmp_path):
     path = tmp_path / "samples.jsonl"
     written(path, TRUNKS)
     path.write_text(path.read_text().replace("full-0", "full-1"))
-    with pytest.raises(RunError, match="its first line.*remove the file"):
+    with pytest.raises(RunError, match=r"its first line.*remove the file"):
         SampleFile(path, IDENTITY)

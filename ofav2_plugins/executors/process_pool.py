@@ -1,0 +1,66 @@
+"""A function applied to items in several processes of this machine, which stop with the first one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Any
+
+import torch
+
+from ..utils.memory import keep_freed_memory
+from ..utils.signals import StopRequest
+from .base import Item, Result
+from .scheduling import POLL_SECONDS
+
+
+def map_in_processes(
+    make: Callable[[], Callable[[Item], Result]],
+    items: Sequence[Item],
+    workers: int,
+    threads: int,
+    stop: StopRequest,
+) -> Iterator[tuple[Item, Result]]:
+    """See `Executor.map`; `workers` is the number of processes."""
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(items)), spawn, initializer=_start, initargs=(make, threads))
+    with pool:
+        running: dict[Future[Result], Item] = {pool.submit(_call, item): item for item in items}
+        try:
+            while running:
+                done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+                if stop.asked:
+                    raise KeyboardInterrupt
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_function: Callable[[Any], Any]
+
+
+def _start(make: Callable[[], Callable[[Any], Any]], threads: int) -> None:
+    """Prepare a worker process."""
+    global _function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which shuts the pool down
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    _function = make()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _call(item: Any) -> Any:
+    return _function(item)

@@ -1,0 +1,267 @@
+"""Runs as actors of a Ray cluster (https://docs.ray.io), with CPU, GPU and memory requirements.
+
+A run whose worker or node dies is continued by another worker from its last checkpoint. Without a shared file system,
+`storage` names a URL through which checkpoints and finished steps travel.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from ..errors import RunError, UserError, error_message
+from ..execution.run_folder import RUN_FILE, working_in
+from ..execution.training_run import TrainingRun
+from ..training.context import RunContext
+from ..utils.signals import StopRequest
+from .base import Executor, Item, Result, ResultSink, RunSetup
+from .messages import Failed, Line, Message, PhaseFinished, Returned
+from .ray_pool import map_on_ray
+from .scheduling import POLL_SECONDS, ActiveRun, Schedule
+from .storage import StepStorage, local_copy
+from .worker import RunTask, execute_run
+
+GIB = 2**30
+
+UPLOAD_SECONDS = 60
+"""How long a worker that has failed may take to upload its checkpoints."""
+
+
+class Ray(Executor):
+    """Runs in parallel on the machines of a Ray cluster.
+
+    Args:
+        address: Address of the cluster, or "auto" to find a running one; None starts Ray on this machine.
+        cpus: CPUs that each run reserves, and its number of threads.
+        gpus: GPUs that each run reserves; a fraction shares one.
+        memory_gib: Memory that each run reserves; None reserves none.
+        workers: Largest number of runs at the same time; None for as many as the cluster has resources for.
+        storage: URL through which step folders travel; None if all machines share the run folder.
+        retries: How often a run is continued after its worker or node has died.
+    """
+
+    remote = True
+
+    def __init__(
+        self,
+        address: str | None = None,
+        cpus: int = 1,
+        gpus: float = 0,
+        memory_gib: float | None = None,
+        workers: int | None = None,
+        storage: str | None = None,
+        retries: int = 3,
+    ):
+        for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0), ("retries", retries, 0)):
+            if not value >= least:
+                raise ValueError(f"{name} must be at least {least}, but got {value}")
+        for name, given in (("memory_gib", memory_gib), ("workers", workers)):
+            if given is not None and not given > 0:
+                raise ValueError(f"{name} must be above 0, but got {given}")
+        self.address, self.cpus, self.gpus, self.memory_gib = address, cpus, gpus, memory_gib
+        self.workers, self.storage, self.retries = workers, storage, retries
+        self._connected = False
+
+    def check(self) -> None:
+        ray = _import_ray()
+        if self.storage is not None:
+            StepStorage(self.storage).check()
+        if ray.is_initialized():
+            return
+        try:
+            ray.init(self.address, log_to_driver=False, logging_level="ERROR", **self._local_options())
+        except ConnectionError as error:
+            raise UserError(
+                f"no Ray cluster at --address {self.address}; start one with `ray start --head` ({error})"
+            ) from error
+        except Exception as error:  # versions of Ray or Python that do not fit, a wrong address
+            raise UserError(f"Ray cannot be used: {error_message(error)}") from error
+        self._connected = True
+
+    def _local_options(self) -> dict[str, Any]:
+        return {} if self.address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+
+    def close(self) -> None:
+        if self._connected:
+            _import_ray().shutdown()
+            self._connected = False
+
+    def threads(self, available: int) -> int:
+        return self.cpus
+
+    def device(self, chosen: str) -> str:
+        return chosen if chosen != "auto" else ("cuda" if self.gpus else "cpu")
+
+    def requirements(self, threads: int) -> dict[str, Any]:
+        """Options of an actor: what it reserves, and the environment variables of its process."""
+        reserved = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        if self.memory_gib is not None:
+            reserved["memory"] = round(self.memory_gib * GIB)
+        return {**reserved, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}}}
+
+    def execute(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, setup: RunSetup) -> None:
+        backend = RayBackend(self, replace(setup, out=setup.out.resolve()))
+        if backend.storage is not None:
+            backend.storage.offer([folder for run in runs for folder in run.folders.values()])
+        self._warn(context)
+        Schedule(runs, results, context, backend).execute()
+
+    def map(
+        self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
+    ) -> Iterator[tuple[Item, Result]]:
+        workers = self.workers or max(1, int(_import_ray().cluster_resources().get("CPU", 1) // self.cpus))
+        return map_on_ray(make, items, min(workers, len(items)), threads, self.requirements(threads), stop)
+
+    def _warn(self, context: RunContext) -> None:
+        """Say if no machine has what a run reserves; one may still join the cluster."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": (self.memory_gib or 0) * GIB}
+        nodes = [node["Resources"] for node in _import_ray().nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+            context.reporter.line(
+                f"no machine of the Ray cluster has {self.cpus} CPUs, {self.gpus:g} GPUs and "
+                f"{self.memory_gib or 0:g} GiB for a run; waiting until one joins"
+            )
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("executor 'ray' needs Ray: pip install 'ofav2-plugins[ray]'") from error
+    return ray
+
+
+class RunActor:
+    """The worker: executes one run in a thread, and answers calls meanwhile.
+
+    Args:
+        task: The run.
+        storage: URL of the storage; None if the run folder is shared.
+    """
+
+    def __init__(self, task: RunTask, storage: str | None):
+        self.task, self.storage = task, storage
+        self.stop_request, self.outbox = StopRequest(), queue.SimpleQueue[Message]()
+
+    def run(self) -> None:
+        """Execute the run; returns when it has ended or saved."""
+        try:
+            with ExitStack() as stack:
+                task, push = self._prepare(stack)
+                execute_run(task, self.outbox.put, self.stop_request, push)
+        except KeyboardInterrupt:
+            pass  # the first process has asked for it and drops later messages
+        except Exception as error:
+            self.outbox.put(Failed(error_message(error)))
+
+    def _prepare(self, stack: ExitStack) -> tuple[RunTask, Callable[[], None]]:
+        """The task in a folder of this machine, and the function that uploads finished steps."""
+        task, out = self.task, self.task.setup.out
+        if self.storage is None:
+            if not (out / RUN_FILE).exists():
+                raise RunError(
+                    f"machine {socket.gethostname()} does not see the run folder {out}: put it on a file system that "
+                    "all machines share, or give a URL with --storage"
+                )
+            stack.enter_context(working_in(out))
+            return task, lambda: None
+        local, storage = local_copy(self.storage), StepStorage(self.storage)
+        folders = [local / "steps" / name for name in task.steps]
+        for folder in folders:
+            storage.fetch(folder)
+        stack.enter_context(storage.pushing(folders, lambda text: self.outbox.put(Line(text))))
+        return replace(task, setup=replace(task.setup, out=local)), lambda: storage.push_all(folders)
+
+    def take(self, seconds: float) -> list[Message]:
+        """The messages since the last call; waits for the first one."""
+        try:
+            messages = [self.outbox.get(timeout=seconds)]
+        except queue.Empty:
+            return []
+        while not self.outbox.empty():
+            messages.append(self.outbox.get())
+        return messages
+
+    def stop(self) -> None:
+        """Ask the run to save and end."""
+        self.stop_request.asked = True
+
+
+class ActiveActor(ActiveRun):
+    """An actor that executes a run.
+
+    Args:
+        run: The run.
+        actor: Ray's handle.
+    """
+
+    def __init__(self, run: TrainingRun, actor: Any):
+        super().__init__(run)
+        self.actor = actor
+        self.finished = actor.run.remote()
+        self.next_messages = actor.take.remote(POLL_SECONDS)
+
+
+class RayBackend:
+    """Starts and stops the actors.
+
+    Args:
+        executor: The requirements of a run.
+        setup: What workers need.
+    """
+
+    def __init__(self, executor: Ray, setup: RunSetup):
+        self.ray, self.executor, self.setup = _import_ray(), executor, setup
+        self.storage = StepStorage(executor.storage) if executor.storage is not None else None
+        options = {"max_restarts": 0, "max_concurrency": 3, **executor.requirements(setup.threads)}
+        self._actor_class = self.ray.remote(**options)(RunActor)
+        self._deaths: dict[int, int] = {}
+
+    def start(self, run: TrainingRun, active: Sequence[ActiveActor]) -> ActiveActor | None:
+        if self.executor.workers is not None and len(active) >= self.executor.workers:
+            return None
+        return ActiveActor(run, self._actor_class.remote(RunTask.of(run, self.setup), self.executor.storage))
+
+    def poll(self, active: Sequence[ActiveActor]) -> Iterator[tuple[ActiveActor, Message]]:
+        by_reference = {actor.next_messages: actor for actor in active}
+        ready, _ = self.ray.wait(list(by_reference), num_returns=1, timeout=POLL_SECONDS)
+        for reference in ready:
+            actor = by_reference[reference]
+            try:
+                messages = self.ray.get(reference)
+            except self.ray.exceptions.RayActorError as error:
+                yield actor, self._after_death(actor, error)
+                continue
+            actor.next_messages = actor.actor.take.remote(POLL_SECONDS)
+            for message in messages:
+                if isinstance(message, PhaseFinished) and self.storage is not None:
+                    self.storage.fetch(actor.run.folders[message.phase["name"]])
+                yield actor, message
+        for actor in active:
+            if actor.ended:
+                self.ray.wait([actor.finished], timeout=UPLOAD_SECONDS)
+                self.ray.kill(actor.actor)
+
+    def _after_death(self, actor: ActiveActor, error: Exception) -> Message:
+        deaths = self._deaths[id(actor.run)] = self._deaths.get(id(actor.run), 0) + 1
+        reason = error_message(error).partition(": ")[2][:200]
+        if deaths > self.executor.retries:
+            return Failed(f"its worker has died {deaths} times, the last time because: {reason}")
+        return Returned(f"its worker or node has died; another one continues from the last checkpoint ({reason})")
+
+    def stop(self, active: Sequence[ActiveActor]) -> None:
+        for actor in active:
+            actor.actor.stop.remote()
+        waiting = [actor.finished for actor in active]
+        while waiting:  # in short intervals, so that a second Ctrl-C is noticed
+            _, waiting = self.ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
+        self.kill(active)
+
+    def kill(self, active: Sequence[ActiveActor]) -> None:
+        for actor in active:
+            self.ray.kill(actor.actor)

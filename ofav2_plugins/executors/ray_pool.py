@@ -1,0 +1,61 @@
+"""A function applied to items by actors of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..utils.memory import keep_freed_memory
+from ..utils.signals import StopRequest
+from .base import Item, Result
+from .scheduling import POLL_SECONDS
+
+RETRIES = 3
+"""How often Ray restarts an actor that has died, and repeats its call."""
+
+
+class PoolActor:
+    """Applies the function; see `Executor.map`."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]], threads: int):
+        keep_freed_memory()
+        torch.set_num_threads(threads)
+        self.function = make()
+
+    def call(self, item: Any) -> Any:
+        """The result of one item."""
+        return self.function(item)
+
+
+def map_on_ray(
+    make: Callable[[], Callable[[Item], Result]],
+    items: Sequence[Item],
+    workers: int,
+    threads: int,
+    requirements: Mapping[str, Any],
+    stop: StopRequest,
+) -> Iterator[tuple[Item, Result]]:
+    """See `Executor.map`; each of up to `workers` actors has these requirements."""
+    import ray
+
+    actor_class: Any = ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES, **requirements)(PoolActor)
+    waiting, running = list(items), dict[Any, tuple[Any, Item]]()
+    actors = [actor_class.remote(make, threads) for _ in range(workers)]
+    idle = list(actors)
+    try:
+        while waiting or running:
+            while waiting and idle:
+                actor, item = idle.pop(), waiting.pop(0)
+                running[actor.call.remote(item)] = actor, item
+            done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
+            for reference in done:
+                actor, item = running.pop(reference)
+                idle.append(actor)
+                yield item, ray.get(reference)
+            if stop.asked:
+                raise KeyboardInterrupt
+    finally:
+        for actor in actors:
+            ray.kill(actor)
