@@ -48,6 +48,7 @@ ENTRY_POINTS = {
         "none = ofav2_plugins.teachers.none:NoTeacher",
         "fixed = ofav2_plugins.teachers.fixed:Fixed",
         "progressive = ofav2_plugins.teachers.progressive:Progressive",
+        "ema = ofav2_plugins.teachers.ema:EMA",
     ],
     "ofav2.datasets": [
         "fashion-mini = ofav2_plugins.data.fashion_mini:FashionMini",
@@ -63,6 +64,16 @@ ENTRY_POINTS = {
         "trivialaugment = ofav2_plugins.augmentation.trivialaugment:TrivialAugment",
         "mixup = ofav2_plugins.augmentation.mixup:MixUp",
         "cutmix = ofav2_plugins.augmentation.cutmix:CutMix",
+    ],
+    "ofav2.optimizers": [
+        "sgd = ofav2_plugins.optimizers.sgd:SGD",
+        "adamw = ofav2_plugins.optimizers.adamw:AdamW",
+    ],
+    "ofav2.loggers": [
+        "jsonl = ofav2_plugins.loggers.jsonl:JsonLines",
+        "tensorboard = ofav2_plugins.loggers.tensorboard:TensorBoard",
+        "energy = ofav2_plugins.loggers.energy:Energy",
+        "mlflow = ofav2_plugins.loggers.mlflow:MLflow",
     ],
     "ofav2.exit_rules": [
         "max_prob = ofav2_plugins.exit_rules.max_prob:MaxProbability",
@@ -91,6 +102,7 @@ ENTRY_POINTS = {
         "serial = ofav2_plugins.executors.serial:Serial",
         "processes = ofav2_plugins.executors.processes:Processes",
         "ray = ofav2_plugins.executors.ray:Ray",
+        "slurm = ofav2_plugins.executors.slurm:Slurm",
     ],
 }
 
@@ -142,6 +154,7 @@ EXTRAS = {
         "pytest-cov>=7.0",
         "codecarbon>=2.7",
         "tensorboard>=2.16",
+        "mlflow-skinny>=2.14",  # the client of mlflow, without its server
         *SEARCH,
         *EXPORT,
         *RAY,
@@ -158,6 +171,7 @@ EXTRAS = {
     "openvino": ["openvino>=2025.0"],
     "energy": ["codecarbon>=2.7"],
     "tensorboard": ["tensorboard>=2.16"],
+    "mlflow": ["mlflow>=2.14"],
     "notebooks": [*NOTEBOOKS, "jupyterlab>=4.0"],
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.25"],
     "release": ["build>=1.0", "twine>=5.0", "pre-commit>=3.5"],

@@ -27,6 +27,7 @@ from rich.console import Console
 from ofav2_plugins import registry
 from ofav2_plugins.execution.open_run import open_run
 from ofav2_plugins.execution.provenance import environment
+from ofav2_plugins.executors.serial import Serial
 from ofav2_plugins.models.spec import supernet_label
 from ofav2_plugins.search.command import searched_step
 from ofav2_plugins.search.searching import Volume, search
@@ -138,7 +139,7 @@ def measured(args: argparse.Namespace, console: Console) -> tuple[Search, list[d
     out = Path("runs") / f"benchmark-search-{args.name}"
     out.mkdir(parents=True, exist_ok=True)
     with stop_on_signals(console.print) as stop, Reporter(console, found.work()) as reporter:
-        return found, found.measured_samples(SearchContext(out, reporter, stop, args.workers))
+        return found, found.measured_samples(SearchContext(out, reporter, stop, Serial()))
 
 
 def main() -> None:
@@ -148,7 +149,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a training")
     parser.add_argument("--step", help="search the weights of this step; default: the last")
     parser.add_argument("--root", type=Path, help="where the dataset is; default: where it was")
-    for option, default in (("samples", 300), ("evaluations", 5000), ("seeds", 5), ("workers", 1), ("threads", 1)):
+    for option, default in (("samples", 300), ("evaluations", 5000), ("seeds", 5), ("threads", 1)):
         parser.add_argument(f"--{option}", type=int, default=default)
     args, console = parser.parse_args(), Console()
     torch.set_num_threads(args.threads)

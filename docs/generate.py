@@ -84,7 +84,7 @@ def yaml_page() -> str:
         "The fields of recipe and study files. Your editor can [complete and check them](../how-to/editor.md).",
         "A plugin is given by its name or as `{name: ..., setting: value}`; see the [list of plugins](plugins.md).",
     ]
-    models = [Recipe, recipes.StepRecipe, recipes.PhaseRecipe, recipes.ExitWeights, recipes.Optimizer]
+    models = [Recipe, recipes.StepRecipe, recipes.PhaseRecipe, recipes.ExitWeights]
     for model in [*models, recipes.Evaluation, Study, ArmSpec, StudySearch]:
         lines += ["", f"## {model.__name__}", "", *fields(model)]
     return "\n".join(lines) + "\n"

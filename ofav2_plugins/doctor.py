@@ -15,13 +15,13 @@ from packaging.requirements import Requirement
 
 from .errors import RunError, UserError
 from .execution.provenance import current_provenance
-from .execution.records import FINAL, MEASURED, METRICS, TRAINED, metrics_differ, read_measured, read_trained
+from .execution.records import FINAL, MEASURED, TRAINED, metrics_differ, read_measured, read_trained
 from .execution.run_folder import difference, read_run_file
 from .execution.training_run import load_data
+from .loggers.jsonl import METRICS, read_metrics
 from .registry import describe, explain, title
 from .study.results import RESULTS, load_results
 from .training.checkpoints import StepFiles
-from .utils.meters import read_metrics
 from .utils.tensor_files import load_checkpoint
 
 OWN = "ofav2-plugins"

@@ -25,7 +25,16 @@ from .errors import UserError
 
 
 class PluginError(UserError):
-    """A plugin is unknown or ambiguous, cannot be imported, has wrong settings, or breaks its namespace's contract."""
+    """A plugin is unknown or ambiguous, cannot be imported, has wrong settings, or breaks its namespace's contract.
+
+    Args:
+        message: The message.
+        setting: The setting that is wrong, if it is known.
+    """
+
+    def __init__(self, message: str, setting: str | None = None):
+        super().__init__(message)
+        self.setting = setting
 
 
 class Plugin:
@@ -83,6 +92,7 @@ def describe_settings(plugin_class: type) -> dict[str, str]:
     described = {}
     for name, parameter in setting_parameters(plugin_class).items():
         kind = inspect.formatannotation(parameter.annotation).replace("typing.", "").replace("[Any, ...]", "")
+        kind = kind.replace("collections.abc.", "")
         described[name] = kind if parameter.default is parameter.empty else f"{kind} = {parameter.default!r}"
     return described
 
@@ -104,9 +114,9 @@ def construct(plugin_class: type, settings: Mapping[str, Any], title: str) -> An
     remedy = f"its settings are {listed}" if listed else "it has no settings"
     for name, value in settings.items():
         if name not in parameters:
-            raise PluginError(f"{title} has no setting {name!r}; {remedy}")
+            raise PluginError(f"{title} has no setting {name!r}; {remedy}", setting=name)
         if isinstance(value, bool) and "bool" not in described[name] and parameters[name].annotation is not Any:
-            raise PluginError(f"{title}: setting {name!r} must not be a boolean, but got {value!r}; {remedy}")
+            raise PluginError(f"{title}: setting {name!r} must not be a boolean, but got {value!r}; {remedy}", name)
     fields: dict[str, Any] = {
         name: (p.annotation, ... if p.default is p.empty else p.default) for name, p in parameters.items()
     }
@@ -117,16 +127,19 @@ def construct(plugin_class: type, settings: Mapping[str, Any], title: str) -> An
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         given = "" if first["type"] == "missing" else f", but got {first['input']!r}"
-        raise PluginError(f"{title}: setting {field!r}: {first['msg']}{given}; {remedy}") from error
+        raise PluginError(
+            f"{title}: setting {field!r}: {first['msg']}{given}; {remedy}", str(first["loc"][0])
+        ) from error
     try:
         return plugin_class(**{name: getattr(checked, name) for name in settings})
-    except ValueError as error:  # the constructor's own check of a value
-        raise PluginError(f"{title}: {error}; {remedy}") from error
+    except ValueError as error:  # the constructor's own check of a value; by convention it starts with the setting
+        subject = str(error).partition(" ")[0]
+        raise PluginError(f"{title}: {error}; {remedy}", subject if subject in parameters else None) from error
     except (Exception, SystemExit) as error:
         raise PluginError(f"{title} cannot be constructed: {type(error).__name__}: {error}") from error
 
 
-_SETTINGS_CONFIG = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+_SETTINGS_CONFIG = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 def parse_reference(plugin: Any) -> tuple[str, dict[str, Any]]:

@@ -36,6 +36,8 @@ DISTILLATION = "ofav2.distillation"
 TEACHERS = "ofav2.teachers"
 DATASETS = "ofav2.datasets"
 AUGMENTATIONS = "ofav2.augmentations"
+OPTIMIZERS = "ofav2.optimizers"
+LOGGERS = "ofav2.loggers"
 EXIT_RULES = "ofav2.exit_rules"
 EXPORTERS = "ofav2.exporters"
 PREDICTORS = "ofav2.predictors"
@@ -52,6 +54,8 @@ _CONTRACTS = {
     TEACHERS: ("teachers", "Teacher"),
     DATASETS: ("data", "Dataset"),
     AUGMENTATIONS: ("augmentation", "Augmentation"),
+    OPTIMIZERS: ("optimizers", "Optimizer"),
+    LOGGERS: ("loggers", "Logger"),
     EXIT_RULES: ("exit_rules", "ExitRule"),
     EXPORTERS: ("exporters", "Exporter"),
     PREDICTORS: ("predictors", "Predictor"),

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 from support.commands import ofav2, overrides
 
-from ofav2_plugins.errors import UserError
 from ofav2_plugins.utils.files import read_json, write_record
-from ofav2_plugins.utils.meters import EnergyMeter
 
 SMALL = ["width_mult=0.25", "resolutions=[16]", "batch_size=512", "evaluation.bn_images=64", "evaluation.max_subnets=1",
          "evaluation.final_trunks=1",
@@ -97,13 +95,6 @@ def test_peak_memory_sees_an_allocation_and_forgets_it():
     during, afterwards = map(float, done.stdout.split())
     assert 90 < during < 150
     assert afterwards < 50 or sys.platform != "linux"
-
-
-def test_energy_of_no_country_is_refused():
-    for country in ("Germany", "D1", "XQX"):
-        with pytest.raises(UserError, match=f"DEU or USA, but got '{country}'"):
-            EnergyMeter(country)
-    assert EnergyMeter(None).stop() == {}
 
 
 def test_the_plan_estimates_hours(run):

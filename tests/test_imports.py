@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / ROOT
 ORDER = """
     __init__
     errors plugin utils registry space upstream
-    branches skips exits augmentation models backbones
+    branches skips exits augmentation optimizers loggers models backbones
     distillation phases teachers exit_rules exporters
     data recipes evaluation training execution executors
     predictors searchers search deploy study report testing doctor cli __main__

@@ -1,4 +1,4 @@
-"""Contract of `ofav2.augmentations`, and how several of them are applied one after the other."""
+"""Contract of `ofav2.augmentations`, and their application in order."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class BatchContext:
         part: The images of this rank within the batch.
         resolution: The resolution of the batch in pixels.
         n_classes: Number of classes.
-        seed_parts: All random numbers must come from generators seeded by these (see `utils.seeding`): the batch is
-            then the same in every run with the same seed, and in a run that resumes in the middle of an epoch.
+        seed_parts: The seed of all random numbers (see `utils.seeding`), so that a batch is the same in every run with
+            the same seed, also in a run that resumes within an epoch.
     """
 
     n_images: int
@@ -45,8 +45,8 @@ class Augmentation(Plugin, ABC):
     def apply(self, images: Tensor, labels: Tensor, context: BatchContext) -> tuple[Tensor, Tensor]:
         """The transformed images and labels.
 
-        With several ranks each image must be transformed as in a single process (draw for all `n_images`, apply to
-        `part`), except where images of a batch are mixed.
+        With several ranks, each image must be transformed as in a single process (draw for all `n_images`, apply to
+        `part`), except if images of a batch are mixed.
 
         Args:
             images: float [N, C, S, S] in 0..255, this rank's part of the batch; S is the stored size or `resolution`.
@@ -61,8 +61,8 @@ class Augmentation(Plugin, ABC):
     def crops(self, sizes: np.ndarray, context: BatchContext) -> Tensor | None:
         """The crops that replace `apply` for image files that are decoded for each batch.
 
-        Only asked of the first augmentation; it makes decoding faster and crops from the whole photograph. Without it
-        (None, the default) `apply` gets the images' centre squares.
+        Called for the first augmentation only: decoding becomes faster, and crops come from the whole photograph. By
+        default (None) there are no crops, and `apply` gets the images' centre squares.
 
         Args:
             sizes: int64 [N, 2], width and height of the images of this rank, in pixels.
@@ -77,7 +77,7 @@ class Augmentation(Plugin, ABC):
 def augment(
     images: Tensor, labels: Tensor, augmentations: Sequence[Augmentation], context: BatchContext, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Apply augmentations in order, then resize to the batch's resolution if none of them has.
+    """Apply augmentations in order, then resize to the batch's resolution if none of them did.
 
     Args:
         images: float [N, C, S, S] in 0..255.

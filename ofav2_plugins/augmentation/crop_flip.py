@@ -64,7 +64,7 @@ def crop_parameters(
         flip: Whether to mirror half of the images.
         generator: The source of all draws; their number does not depend on the sizes.
     """
-    # In numpy: on arrays this small, its operations take a third of the time of torch's.
+    # In numpy: on arrays of this size, its operations take a third of the time of torch's.
     draws = torch.rand(n, 2 * ATTEMPTS + 3, generator=generator).double().numpy()
     wide, high = whole = np.broadcast_to(sides, (n, 2)).T.astype(np.float64)  # [2, n]
     area = (wide * high)[:, None] * (min_scale + (1 - min_scale) * draws[:, :ATTEMPTS])  # [n, ATTEMPTS]
@@ -89,9 +89,9 @@ def random_crop(images: Tensor, crops: Tensor, resolution: int, min_scale: float
     size = math.ceil(resolution / math.sqrt(min_scale * max(min_scale, 3 / 4)))
     if images.shape[-1] > max(1.5 * resolution, size):
         images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    # Where crops may be small that leaves the large ones too many pixels: average `finer` x `finer` samples of them.
+    # If crops may be small, the large ones still have too many pixels: average `finer` x `finer` samples of them.
     finer = math.ceil(images.shape[-1] / (1.5 * resolution))
-    # The sampling points in grid_sample's -1..1, x and y apart: affine_grid would take ten times as long.
+    # The sampling points in grid_sample's range -1..1, x and y separately: affine_grid would take ten times as long.
     centres = (2 * torch.arange(finer * resolution) + 1) / (finer * resolution) - 1
     width, height, left, top, mirrored = crops.T.unsqueeze(-1)
     x = width * mirrored * centres + 2 * left + width - 1

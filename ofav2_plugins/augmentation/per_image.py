@@ -1,4 +1,4 @@
-"""Torchvision transforms that draw anew for every image, with seeds of the images' own."""
+"""Torchvision transforms with separate random numbers for every image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .base import BatchContext, to_uint8
 
 
 def transform_each(images: Tensor, transform: Callable[[Tensor], Tensor], context: BatchContext) -> Tensor:
-    """Transform every image by itself.
+    """Transform every image separately.
 
-    The transform may draw from torch's global generator: for each image it is seeded by the image's place in the
-    batch of all ranks, and restored afterwards.
+    The transform may draw from torch's global generator, which is seeded for each image by its position in the batch
+    of all ranks and restored afterwards.
 
     Args:
         images: float [N, C, S, S] in 0..255.

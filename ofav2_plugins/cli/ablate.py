@@ -14,6 +14,7 @@ from .options import (
     DeviceOption,
     EnergyOption,
     ExecutorOption,
+    LoggerOption,
     MemoryOption,
     OutOption,
     OverridesOption,
@@ -26,6 +27,7 @@ from .options import (
     ThreadsOption,
     WorkersOption,
     executor_option,
+    logging_options,
     recipe_overrides,
     with_settings,
 )
@@ -50,19 +52,19 @@ def ablate(
     address: AddressOption = None,
     storage: StorageOption = None,
     save_every: SaveEveryOption = 300,
+    loggers: LoggerOption = None,
     tensorboard: TensorBoardOption = False,
     energy: EnergyOption = None,
 ) -> None:
     """Train and compare the arms of a study; writes results.json and report.html into --out."""
     from ..study.schema import load_study, study_arms
     from ..study.session import Session, SessionOptions
-    from ..training.context import LoggingOptions
     from .runs import run_and_report
 
     loaded = load_study(study)
     given = overrides or []
     arms = study_arms(loaded, recipe_overrides(given))
-    logging = LoggingOptions(save_every, tensorboard, energy)
+    logging = logging_options(save_every, loggers, tensorboard, energy)
     chosen = executor_option(executor, given, workers=workers, memory_gib=memory, address=address, storage=storage)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, chosen, logging)
     name, dataset, baseline = Path(study).stem, with_settings(loaded.dataset, "dataset", given), loaded.baseline

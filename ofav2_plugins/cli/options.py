@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..utils.progress import say
 from ..utils.yaml_files import Override, apply_override, override_key, parse_yaml
 
 if TYPE_CHECKING:
+    from ..training.context import LoggingOptions
     from ..training.run_config import RunConfig
 
 SUPERNET = typer.Option(
@@ -41,6 +43,10 @@ PhasesOption = Annotated[str | None, typer.Option(help="Run only these phases of
 InitFromOption = Annotated[
     Path | None, typer.Option(help="Initial weights: an OFA checkpoint or the best.safetensors of a run.")
 ]
+InitPartialOption = Annotated[
+    bool,
+    typer.Option("--init-partial", help="Drop exits and branches of the --init-from file that the supernet lacks."),
+]
 OutOption = Annotated[Path, typer.Option(help="The run folder; must be new or empty, except with --resume.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out; finished steps are kept.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all random numbers.")]
@@ -50,9 +56,15 @@ AcceptChangesOption = Annotated[
     bool, typer.Option("--accept-changes", help="Resume even if other code or another device started the run.")
 ]
 SaveEveryOption = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints within an epoch.")]
-TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into --out/steps.")]
+LoggerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logger", help="A plugin of ofav2.loggers: tensorboard, energy,country=DEU, mlflow,uri=URI. Repeatable."
+    ),
+]
+TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Short for --logger tensorboard.")]
 EnergyOption = Annotated[
-    str | None, typer.Option(help="Estimate energy and CO2 with codecarbon; the country's code: DEU, USA.")
+    str | None, typer.Option(help="Short for --logger energy,country=CODE; the country's code: DEU, USA.")
 ]
 ExecutorOption = Annotated[
     str | None,
@@ -80,8 +92,33 @@ ThreadsOption = Annotated[
 
 
 def plugin_option(text: str) -> Any:
-    """A plugin given on the command line: its name, or `{name: ..., setting: value}`."""
-    return parse_yaml(text) if text.startswith("{") else text
+    """A plugin given on the command line: `NAME`, `NAME,setting=value,...` or `{name: NAME, setting: value}`.
+
+    Raises:
+        UserError: It has another form.
+    """
+    if text.startswith("{"):
+        return parse_yaml(text)
+    name, *settings = re.split(r",(?=\s*\w+=)", text)  # a comma within a value, [1, 2], separates no settings
+    keys = [override_key(setting).strip() for setting in settings]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"each setting of a plugin may be given once, but got {text!r}")
+    plugin: Any = name
+    for setting in settings:
+        plugin = apply_override({"plugin": plugin}, f"plugin.{setting.strip()}")["plugin"]
+    return plugin
+
+
+def logging_options(
+    save_every: float, loggers: Sequence[str] | None = None, tensorboard: bool = False, energy: str | None = None
+) -> LoggingOptions:
+    """Checkpoints and loggers from their options; `--tensorboard` and `--energy` are short for loggers."""
+    from ..training.context import LoggingOptions
+
+    given = [plugin_option(text) for text in loggers or []]
+    given += ["tensorboard"] if tensorboard else []
+    given += [{"name": "energy", "country": energy}] if energy is not None else []
+    return LoggingOptions(save_every, tuple(given))
 
 
 def with_settings(plugin: Any, field: str, overrides: Sequence[str]) -> Any:
@@ -151,6 +188,7 @@ def run_from_options(
     distillation: str | None,
     phases: str | None,
     init_from: Path | None,
+    init_partial: bool,
     seed: int,
 ) -> RunConfig:
     """The run that the options of `plan` and `train` describe. Loads all of its plugins to validate them."""
@@ -165,7 +203,9 @@ def run_from_options(
     resolved = load_recipe(recipe, recipe_overrides(overrides, teacher=teacher, distillation=distillation))
     if phases is not None:
         resolved = resolved.with_phases([name.strip() for name in phases.split(",")])
-    initial = load_initial(init_from) if init_from else None
+    if init_partial and init_from is None:
+        raise UserError("--init-partial needs --init-from")
+    initial = load_initial(init_from, init_partial) if init_from else None
     name = f"{supernet_label(chosen)} {describe_reference(resolved.teacher)}"
     return RunConfig(name, chosen, resolved, seed, initial)
 

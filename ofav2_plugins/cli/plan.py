@@ -20,6 +20,7 @@ from .options import (
     DeviceOption,
     DistillationOption,
     InitFromOption,
+    InitPartialOption,
     OverridesOption,
     PhasesOption,
     RecipeOption,
@@ -45,6 +46,7 @@ def plan(
     overrides: OverridesOption = None,
     phases: PhasesOption = None,
     init_from: InitFromOption = None,
+    init_partial: InitPartialOption = False,
     dataset: Annotated[
         str | None, typer.Option(help="Estimate the hours on this dataset from a short measurement.")
     ] = None,
@@ -62,11 +64,15 @@ def plan(
             raise UserError(f"--{wrong[0]} cannot be combined with --study: the arms of a study define it")
         arms = _arms(study, given)
     else:
-        arms = [run_from_options(str(supernet), recipe, given, teacher, distillation, phases, init_from, seed=0)]
+        arms = [
+            run_from_options(
+                str(supernet), recipe, given, teacher, distillation, phases, init_from, init_partial, seed=0
+            )
+        ]
     chosen = None if dataset is None else with_settings(dataset, "dataset", given)
     planned = [(arm, *_planned(arm, chosen, root, device)) for arm in arms]
     if as_json:
-        entries = {arm.name: _entries(steps, hours) for arm, steps, hours in planned}
+        entries = {arm.name: _entries(arm, steps, hours) for arm, steps, hours in planned}
         typer.echo(json.dumps(entries if study is not None else next(iter(entries.values())), indent=1))
         return
     for arm, steps, hours in planned:
@@ -103,8 +109,9 @@ def _planned(
     return run.plan, {} if dataset is None else estimate_hours(arm, data, fabric)
 
 
-def _entries(steps: Sequence[PlannedStep], hours: Mapping[str, float]) -> list[dict[str, Any]]:
-    return [step.to_dict() | ({"hours": hours[step.name]} if hours else {}) for step in steps]
+def _entries(arm: RunConfig, steps: Sequence[PlannedStep], hours: Mapping[str, float]) -> list[dict[str, Any]]:
+    changes = {"plugins": found} if (found := arm.recipe.plugin_changes()) else {}
+    return [step.to_dict() | ({"hours": hours[step.name]} if hours else {}) | changes for step in steps]
 
 
 def print_plan(arm: RunConfig, steps: Sequence[PlannedStep], hours: Mapping[str, float]) -> None:
@@ -131,9 +138,12 @@ def print_plan(arm: RunConfig, steps: Sequence[PlannedStep], hours: Mapping[str,
             step.teacher or "none",
             *([f"{hours[step.name]:.3g}"] if hours else []),
         )
-    chosen = {"distillation": arm.recipe.distillation, "teacher": arm.recipe.teacher}
+    recipe = arm.recipe
+    chosen = {"distillation": recipe.distillation, "teacher": recipe.teacher, "optimizer": recipe.optimizer}
+    parts = [f"{field}: {describe_reference(value)}" for field, value in chosen.items()]
+    parts += [f"augmentation: {' + '.join(map(describe_reference, recipe.augmentations)) or 'none'}"]
     console.print(table)
-    console.print(", ".join(f"{field}: {describe_reference(value)}" for field, value in chosen.items()), markup=False)
+    console.print(", ".join(parts), markup=False, soft_wrap=True)
     if hours:
         total = sum(hours.values())
         console.print(f"about {duration(3600 * total)} on this machine, estimated from a few batches of each step")

@@ -67,7 +67,7 @@ def search(
         float, typer.Option(help="Confidence at which an image leaves early (expected metrics).")
     ] = 0.8,
     overrides: OverridesOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random in the search.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers of the search.")] = 0,
     arm: ArmOption = None,
     run_seed: RunSeedOption = None,
     step: StepOption = None,

@@ -14,6 +14,8 @@ from .options import (
     DistillationOption,
     EnergyOption,
     InitFromOption,
+    InitPartialOption,
+    LoggerOption,
     OutOption,
     OverridesOption,
     PhasesOption,
@@ -27,6 +29,7 @@ from .options import (
     TeacherOption,
     TensorBoardOption,
     ThreadsOption,
+    logging_options,
     run_from_options,
     with_settings,
 )
@@ -45,12 +48,14 @@ def train(
     overrides: OverridesOption = None,
     phases: PhasesOption = None,
     init_from: InitFromOption = None,
+    init_partial: InitPartialOption = False,
     resume: ResumeOption = False,
     accept_changes: AcceptChangesOption = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "32-true",
     threads: ThreadsOption = None,
     save_every: SaveEveryOption = 300,
+    loggers: LoggerOption = None,
     tensorboard: TensorBoardOption = False,
     energy: EnergyOption = None,
     dry_run: Annotated[
@@ -61,13 +66,12 @@ def train(
     from ..execution.training_run import load_data
     from ..execution.trial import try_plugins
     from ..study.session import Session, SessionOptions
-    from ..training.context import LoggingOptions
     from ..utils.distributed import make_fabric
     from .plan import print_plan
     from .runs import run_and_report
 
     given = overrides or []
-    arm = run_from_options(supernet, recipe, given, teacher, distillation, phases, init_from, seed)
+    arm = run_from_options(supernet, recipe, given, teacher, distillation, phases, init_from, init_partial, seed)
     chosen = with_settings(dataset, "dataset", given)
     if dry_run:
         data = load_data(chosen, root, arm.recipe.validation_fraction)
@@ -76,7 +80,7 @@ def train(
         sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test images"
         console.print(f"{data.name}: {data.n_classes} classes, {sizes}; nothing was trained or written", soft_wrap=True)
         return
-    logging = LoggingOptions(save_every, tensorboard, energy)
+    logging = logging_options(save_every, loggers, tensorboard, energy)
     options = SessionOptions(out, resume, accept_changes, device, precision, threads, logging=logging)
     session = Session("train", "train", [arm], chosen, root, arm.name)
     run_and_report(session, options)

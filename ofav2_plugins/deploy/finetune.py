@@ -88,20 +88,12 @@ class FineTuneOptions:
 
 
 class _FineTuner(StepTrainer):
-    """Trains a fixed network, by AdamW if the supernet has early exits, optionally for part of the schedule."""
+    """Trains a fixed network, for a part of the schedule if `stop_after` is given."""
 
-    def __init__(self, *, adamw: bool, stop_after: int | None, **arguments: Any):
-        self.adamw, self.keeps_last = adamw, stop_after is not None
+    def __init__(self, *, stop_after: int | None, **arguments: Any):
+        self.keeps_last = stop_after is not None
         super().__init__(**arguments)
         self.n_epochs = stop_after or self.n_epochs
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        if not self.adamw:
-            return super()._make_optimizer()
-        parameters = list(self.net.parameters())
-        decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.optimizer.weight_decay}
-        others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
-        return torch.optim.AdamW([decayed, others], lr=self.planned.settings.lr)
 
     def _is_best(self, val_top1: float) -> bool:
         return self.keeps_last or super()._is_best(val_top1)
@@ -131,6 +123,9 @@ class FineTuning:
         update: dict[str, Any] = {"resolutions": [self.resolution], "exit_weights": equal}
         if not self.options.distill:
             update["distillation"] = "none"
+        if self.adamw:
+            decay = getattr(registry.load(registry.OPTIMIZERS, recipe.optimizer), "weight_decay", 0.0)
+            update["optimizer"] = {"name": "adamw", "weight_decay": decay}
         return recipe.model_copy(update=update)
 
     def _settings(self) -> StepSettings:
@@ -223,7 +218,6 @@ class FineTuning:
             except RunError as error:
                 context.reporter.line(f"{error}; this stage is trained again")
         trainer = _FineTuner(
-            adamw=self.adamw,
             stop_after=stop_after,
             fabric=self.fabric,
             net=self.start(),
@@ -322,7 +316,7 @@ def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) 
         stack.enter_context(locked(options.out))
         stop = stack.enter_context(stop_on_signals(say))
         reporter = stack.enter_context(Reporter(console, tuning.work()))
-        return tuning.train(RunContext(reporter, stop, options.logging))
+        return tuning.train(RunContext(reporter, stop, options.logging).for_run(fabric.is_global_zero))
 
 
 def finetuned_networks(folder: Path) -> tuple[Subnet, Subnet, dict[str, Any]]:

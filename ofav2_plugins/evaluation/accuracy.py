@@ -1,4 +1,4 @@
-"""Accuracy of subnets: extract one, re-calibrate its batch norms on training images, evaluate it."""
+"""Accuracy of subnets: extract one, recalibrate its batch norms on training images, evaluate it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Measured:
     latency_ms: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values; what was not measured is omitted."""
+        """As JSON-able values; fields that were not measured are omitted."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
@@ -94,7 +94,7 @@ class Evaluator:
         return list(self._cache.get("calibration", resolution, settings.bn_images, make))
 
     def extract(self, net: Supernet, candidate: Candidate) -> nn.Module:
-        """The candidate as a static network with re-calibrated batch norms, in evaluation mode."""
+        """The candidate as a static network with recalibrated batch norms, in evaluation mode."""
         net.set_active_subnet(**candidate.arch)
         static: nn.Module
         if candidate.ensemble:

@@ -20,7 +20,7 @@ from ..models.layers.accelerate import accelerate
 
 BACKENDS = ("torch", "onnxruntime")
 MIN_SECONDS = 0.02
-"""For at least so long each network is run in every round."""
+"""Minimum time for which each network runs in every round."""
 
 Run = Callable[[], object]
 
@@ -37,8 +37,8 @@ def check_backend(backend: str, device: str) -> None:
             import onnxruntime  # noqa: F401
         except ImportError as error:
             raise UserError(
-                f"--backend onnxruntime needs what cannot be imported ({error}); install it with: "
-                "pip install 'ofav2-plugins[export]'"
+                f"--backend onnxruntime needs onnx and onnxruntime, which cannot be imported ({error}); install "
+                "them with: pip install 'ofav2-plugins[export]'"
             ) from error
 
 
@@ -56,7 +56,7 @@ def prepared(net: nn.Module, shape: Sequence[int], backend: str, device: torch.d
         shape: Of the input, the batch included.
         backend: One of `BACKENDS`.
         device: Where torch runs it.
-        threads: CPU threads of ONNX Runtime; those of torch are the caller's to set.
+        threads: CPU threads of ONNX Runtime; the caller sets those of torch.
     """
     if backend == "torch":
         net = accelerate(net.to(device))
@@ -65,7 +65,8 @@ def prepared(net: nn.Module, shape: Sequence[int], backend: str, device: torch.d
 
         def run() -> object:
             with torch.inference_mode():
-                return net(x).sum().item()  # waits for a device that works on its own
+                y = net(x)
+                return y if device.type == "cpu" else y.sum().item()  # a GPU works asynchronously: wait for the value
 
         return run
     session = _onnx_session(net, torch.randn(*shape), threads)
@@ -88,11 +89,11 @@ def _onnx_session(net: nn.Module, x: torch.Tensor, threads: int) -> Any:
 
 
 class Stopwatch:
-    """Times many networks in several rounds, so that a burst of other work does not fall on one of them alone.
+    """Times many networks in several rounds, so that a burst of other work does not affect only one of them.
 
     Args:
-        one_thread: Whether a run is work of the calling thread alone; then its CPU time is taken, from which the time
-            that other processes had the CPU is missing.
+        one_thread: Whether only the calling thread works during a run; then its CPU time is taken, which excludes the
+            time that other processes had the CPU.
         rounds: How often each network is timed.
     """
 

@@ -1,4 +1,4 @@
-"""Cost of a network (MACs, parameters, peak activation memory): counted on a network, or from a table without one.
+"""Cost of a network (MACs, parameters, peak activation memory): counted on a network, or computed from a table.
 
 The formula is exact because the static networks of a space consist of a few hundred distinct parts: each part is built
 and counted once; the cost of an architecture is the sum of its parts (for memory, the peak over them).
@@ -45,7 +45,7 @@ def _image(net: nn.Module, resolution: int) -> torch.Tensor:
 
 
 def _flops(net: nn.Module, image: torch.Tensor) -> int:
-    # The fast layers skip what only meets padding; the cost is that of the network as it is exported.
+    # The fast layers skip filter taps that only meet padding; the cost is that of the exported network.
     with reference_layers(), FlopCounterMode(display=False) as counter:
         net(image)
     flops: int = counter.get_total_flops()

@@ -1,8 +1,8 @@
 """Architectures as integer arrays, for cost formulas, predictors and searchers. No torch here.
 
 Entries that are not part of the network (blocks beyond the depth, stages beyond the exit, kernel sizes of an absent MB
-block) do not distinguish architectures: `canonical` sets them to one fixed value. Which they are follows from what the
-dimensions declare (`ElasticDim.requires`).
+block) do not distinguish architectures: `canonical` sets them to one fixed value. The
+dimensions declare which entries these are (`ElasticDim.requires`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Conditions(NamedTuple):
     """K lists of up to R requirements each, as arrays.
 
     Args:
-        columns: [K, R]: the gene that each is about; -1 for none.
+        columns: [K, R]: the gene of each requirement; -1 for none.
         starts: [K, R]: where its part of `table` begins.
-        table: Whether it holds, for each value of that gene.
-        always: [K, R]: whether there is none.
+        table: Whether the requirement holds, for each value of that gene.
+        always: [K, R]: whether there is no requirement.
     """
 
     columns: np.ndarray
@@ -104,7 +104,7 @@ class Encoding:
         return self.canonical(rng.integers(0, self.upper + 1, size=(n, len(self.genes))))
 
     def features(self, codes: np.ndarray) -> np.ndarray:
-        """What a predictor sees: integers [N, F] of each entry as its dimension declares, `ABSENT` if inactive."""
+        """Features for predictors: integers [N, F] of each entry as its dimension declares, `ABSENT` if inactive."""
         columns = [table[codes[:, column]] for column, table in enumerate(self._features)]
         present = np.repeat(self.active(codes), [table.shape[1] for table in self._features], axis=1)
         return np.where(present, np.concatenate(columns, axis=1), ABSENT)
@@ -172,7 +172,7 @@ class Encoding:
             for entry, choice in enumerate([value] if dim.length is None else value):
                 rank = self._rank.get((dim.name, entry), {}).get(_key(choice))
                 if rank is None:
-                    dim.parse(value)  # says what is wrong if it is not of this space at all
+                    dim.parse(value)  # raises if the value is not of this space at all
                     allowed = list(self.space.unlocked_values(dim.name))
                     raise ValueError(f"{dim.name}[{entry}] must be of the unlocked {allowed}, but got {choice!r}")
                 code.append(rank)

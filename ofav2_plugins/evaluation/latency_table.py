@@ -27,7 +27,7 @@ class Correction(BaseModel):
     constant: float = 0.0
 
     def apply(self, total: np.ndarray, parts: np.ndarray) -> np.ndarray:
-        """The corrected sums [N] of so many parts [N]."""
+        """The corrected sums [N] of the given numbers of parts [N]."""
         return self.factor * total + self.per_part * parts + self.constant
 
 
@@ -41,13 +41,13 @@ class PartTime(BaseModel):
 
 
 class Validation(BaseModel):
-    """How well the table predicts whole networks that it did not see; errors in percent.
+    """How well the table predicts whole networks that it was not fitted on; errors in percent.
 
     Args:
-        networks: How many.
+        networks: Number of networks.
         kendall_tau: Rank correlation of predicted and measured latency.
         mape: Mean absolute percentage error.
-        mape_of_sum: That of the plain sum of the parts.
+        mape_of_sum: Mean absolute percentage error of the plain sum of the parts.
         corrected: Whether a correction was needed.
     """
 
@@ -59,18 +59,18 @@ class Validation(BaseModel):
 
 
 class LatencyTable(BaseModel):
-    """What `ofav2 profile` writes.
+    """The content of the file that `ofav2 profile` writes.
 
     Args:
-        machine: What the times are of: processor, CPUs, system.
+        machine: The machine of the times: processor, CPUs, system.
         backend: "torch" or "onnxruntime".
         version: Of that library.
         device: "cpu" or "cuda".
         threads: CPU threads.
-        supernet: For people.
+        supernet: Label of the supernet.
         resolutions: In pixels.
         parts: Key of a part -> its time.
-        correction: What the sum of the parts is corrected by.
+        correction: The correction of the sum of the parts.
         validation: On whole networks.
         date: When it was measured.
     """
@@ -132,7 +132,7 @@ class LatencyModel:
         table: The measured times.
 
     Raises:
-        UserError: The table lacks a part or a resolution of this space; says so and what to do.
+        UserError: The table lacks a part or a resolution of this space; names the remedy.
     """
 
     def __init__(self, net: Supernet, encoding: Encoding, table: LatencyTable):
@@ -141,7 +141,7 @@ class LatencyModel:
         self._index: PartIndex | None = None
 
     def prepare(self, resolution: int) -> None:
-        """Look the parts of a resolution up; `predict` does that by itself."""
+        """Look up the parts of a resolution; `predict` does this itself if necessary."""
         if resolution in self._times:
             return
         if resolution not in self._table.resolutions:

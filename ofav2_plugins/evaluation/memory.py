@@ -86,8 +86,8 @@ class _WiringStep:
     Args:
         block: Number of the block, or -1.
         frees: Whether the block's input is read for the last time.
-        inputs: Live tensors of the size of the stage's input, besides the block's own input and output.
-        outputs: Live tensors of the size of the blocks' output, besides the block's own input and output.
+        inputs: Live tensors of the size of the stage's input, in addition to the block's own input and output.
+        outputs: Live tensors of the size of the blocks' output, in addition to the block's own input and output.
     """
 
     block: int

@@ -1,6 +1,6 @@
 """The distinct parts that the static networks of a supernet consist of: each is built once and counted or timed once.
 
-A part is what one entry in the list of a network's modules can be: the stem, an MB block or a branch at a position, an
+A part is one possible entry in the list of a network's modules: the stem, an MB block or a branch at a position, an
 exit. A few genes decide its shape, so all networks of a space are made of a few hundred distinct parts.
 """
 

@@ -21,14 +21,14 @@ from .latency_table import FORMAT, Correction, LatencyModel, LatencyTable, PartT
 from .parts import PartTable
 
 CALIBRATION, VALIDATION = 25, 50
-"""Whole networks that fit a correction, and others that test it."""
+"""Number of whole networks to which a correction is fitted, and of others that validate it."""
 
 TOLERATED = 10.0
 """Mean absolute percentage error of the plain sums up to which they are not corrected."""
 
 
 def machine(processor: str, device: str) -> dict[str, Any]:
-    """What the times of a table are of."""
+    """The description of a machine in a latency table."""
     return {
         "processor": processor,
         "cpus": os.cpu_count(),
@@ -76,7 +76,7 @@ class Profiler:
 
     @property
     def work(self) -> int:
-        """Timings in all."""
+        """The total number of timings."""
         return self.rounds * (len(self._parts) + len(self._codes))
 
     def measure(self, described: dict[str, Any], advance: Callable[[str], None] = lambda what: None) -> LatencyTable:
@@ -84,7 +84,7 @@ class Profiler:
 
         Args:
             described: The machine, see `machine`.
-            advance: Called after each timing, with what was timed.
+            advance: Called after each timing with "parts" or "whole networks".
         """
         runs = [self._prepared(part.module, part.shape) for part in self._parts.values()]
         times = self._watch.time(runs, lambda: advance("parts"))
@@ -119,7 +119,7 @@ class Profiler:
         return self._prepared(static, (1, 3, resolution, resolution))
 
     def _validated(self, table: LatencyTable, measured: np.ndarray) -> LatencyTable:
-        """The table with its validation, and with a correction if the plain sums are too wrong."""
+        """The table with its validation, and with a correction if the errors of the plain sums are too large."""
         sums, counts = self._sums(table)
         fit, test = slice(0, CALIBRATION), slice(CALIBRATION, None)
         correction = Correction()

@@ -1,4 +1,4 @@
-"""The cache key of a trained step: a hash of everything that its result depends on."""
+"""The cache key of a trained step: a hash of all inputs of its result."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def step_folder_names(
     """The folder name of each step of a plan: the step's name and its cache key.
 
     Args:
-        config: What is trained.
-        plan: Its steps.
+        config: The run.
+        plan: The steps of its plan.
         space: The whole space of the supernet.
         data_fingerprint: Fingerprint of the data.
     """
@@ -39,9 +39,9 @@ def step_folder_names(
 def cache_key_inputs(
     config: RunConfig, data_fingerprint: str, planned: PlannedStep, space: SearchSpace
 ) -> dict[str, Any]:
-    """What the result of a trained step depends on, apart from other steps; what it does not use is omitted.
+    """The inputs of a trained step's result, other steps excluded; fields that the step does not use are omitted.
 
-    Plugins count with all of their settings, defaults included.
+    Plugins are included with all of their settings, defaults too.
     """
     recipe, teacher = config.recipe, config.teacher()
     inputs: dict[str, Any] = {
@@ -59,14 +59,16 @@ def cache_key_inputs(
                 "batch_size",
                 "label_smoothing",
                 "zero_last_gamma",
-                "optimizer",
                 "idle_parameters",
             }
         ),
+        "optimizer": registry.config_of(registry.OPTIMIZERS, recipe.optimizer),
         "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],
         "selection": recipe.evaluation.model_dump(include={"bn_images", "selection_draws", "batch_size"}),
         "checkpoints": 2,  # raise it when a new version trains other weights from the same inputs
     }
+    if recipe.sync_batch_norm:
+        inputs["sync_batch_norm"] = True
     if planned.phase.multi_exit_loss:
         inputs["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
     if planned.teacher is not None or planned.phase.inplace_distillation:
@@ -74,7 +76,12 @@ def cache_key_inputs(
             "plugin": registry.config_of(registry.DISTILLATION, recipe.distillation),
             **recipe.model_dump(include={"kd_ratio", "teacher_batch_statistics"}),
         }
-        if (type(teacher).bind, type(teacher).logits) != (Teacher.bind, Teacher.logits) or teacher.settings:
-            inputs["teacher_policy"] = teacher.config()  # built-in policies differ only in the step that teaches
+        if teacher.settings or not _only_chooses_source(type(teacher)):
+            inputs["teacher_policy"] = teacher.config()
         inputs["teacher_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
     return inputs
+
+
+def _only_chooses_source(policy: type[Teacher]) -> bool:
+    """Whether a policy differs from others only in the teacher step, which is a cache-key input of its own."""
+    return all(getattr(policy, name) is getattr(Teacher, name) for name in ("bind", "logits", "after_step"))

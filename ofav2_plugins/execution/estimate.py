@@ -1,4 +1,4 @@
-"""How long a plan takes on this machine: a few batches of every step are trained on noise and timed."""
+"""The duration of a plan on this machine: a few batches of every step are trained on noise and timed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..utils.seeding import forked_torch, python_rng
 from .measuring import measured_candidates
 
 BATCHES = 3
-"""Timed batches of each step, after one that is not counted."""
+"""Timed batches of each step, after one untimed batch."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class _Timing:
 
 
 def estimate_hours(arm: RunConfig, data: DataSplits, fabric: Fabric) -> dict[str, float]:
-    """Hours of each step of the plan, by name: training, choosing the best epoch, measuring.
+    """Hours of each step of the plan, by name: training, selection of the best epoch, measurement.
 
     Args:
-        arm: What would be trained.
-        data: Its sizes and resolutions count, not its images.
+        arm: The run.
+        data: The splits, for their sizes and resolutions.
         fabric: The device.
     """
     net = arm.build(data.n_classes).to(fabric.device).to(memory_format=torch.channels_last)
@@ -94,7 +94,7 @@ def _time_step(
 
 @torch.no_grad()
 def _eval_seconds(net: Supernet, images: torch.Tensor) -> float:
-    """Seconds of one image through a static network of the space's middle: half-way between extremes."""
+    """Seconds per image of a static network: the mean of the largest and the smallest one."""
     times = []
     for arch in (net.space.max_arch(), net.space.min_arch()):
         net.set_active_subnet(**arch)

@@ -1,4 +1,4 @@
-"""Which networks are measured after a step, and which of them an earlier run has measured."""
+"""The networks that are measured after a step, and those that an earlier session has measured."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def measured_candidates(config: RunConfig, planned: PlannedStep, evaluator: Eval
 
 
 def measuring_settings(recipe: Recipe, n_exits: int) -> dict[str, Any]:
-    """What measured accuracies depend on, besides weights, data and architectures."""
+    """The inputs of measured accuracies besides weights, data and architectures."""
     return {
         **recipe.evaluation.model_dump(include={"batch_size", "bn_images", "latency_batch"}, exclude_none=True),
         "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],
@@ -53,7 +53,7 @@ def measuring_settings(recipe: Recipe, n_exits: int) -> dict[str, Any]:
 def measured_before(
     files: StepFiles, name: str, settings: dict[str, Any], groups: Sequence[Sequence[Candidate]]
 ) -> tuple[dict[str, Any], int]:
-    """What an earlier run has recorded with the same settings, and how many of `groups`, in order, that covers.
+    """The record of an earlier session with the same settings, and how many of `groups`, in order, it covers.
 
     Args:
         files: The files of the step.

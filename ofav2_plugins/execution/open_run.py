@@ -29,6 +29,7 @@ class _Stored(BaseModel):
 class _InitFrom(_Stored):
     digest: str
     unlocked: dict[str, list[int | float]] | None
+    partial: bool = False
 
 
 class _Run(_Stored):
@@ -168,7 +169,7 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
 
     Raises:
         RunError: It is not a run folder, or its run.json is damaged.
-        UserError: `arm` and `seed` do not name exactly one training; lists what there is.
+        UserError: `arm` and `seed` do not name exactly one training; lists the trainings.
     """
     folder = Path(path)
     content = read_run_file(folder)
@@ -182,14 +183,16 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
     found = [(run, steps) for run, steps in runs if arm in (None, run.arm) and (seed is None or seed == run.seed)]
     if len(found) != 1:
         known = ", ".join(stored.settings.runs)
-        asked = f"arm={arm!r}, seed={seed!r}"
-        raise UserError(f"{folder}: arm and seed must name one of its trainings, {known}, but got {asked}")
+        given = f"arm={arm!r}, seed={seed!r}"
+        raise UserError(f"{folder}: arm and seed must name one of its trainings, {known}, but got {given}")
     run, steps = found[0]
     initial = None
     if run.init_from:
         stored_values = run.init_from.unlocked
         unlocked = None if stored_values is None else {name: tuple(v) for name, v in stored_values.items()}
-        initial = InitialWeights(Path("?"), {}, unlocked, run.init_from.digest)  # trained steps have its weights
+        initial = InitialWeights(
+            Path("?"), {}, unlocked, run.init_from.digest, run.init_from.partial
+        )  # trained steps have its weights
     config = RunConfig(run.arm, run.supernet, run.recipe, run.seed, initial)
     return OpenRun(
         folder,

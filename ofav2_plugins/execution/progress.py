@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..loggers.jsonl import METRICS, read_metrics
 from ..utils.files import read_record
-from ..utils.meters import read_metrics
-from .records import FINAL, MEASURED, METRICS, TRAINED, read_measured, read_trained
+from .records import FINAL, MEASURED, TRAINED, read_measured, read_trained
 
 RUN_FILE, RESULTS = "run.json", "results.json"
 
@@ -76,7 +76,7 @@ def run_folders(path: Path) -> list[Path]:
 def progress_of(folder: Path) -> list[RunProgress]:
     """The progress of every run in a run folder; damaged files are reported in `problem`, not raised.
 
-    The folder of something else than a training or a study (a search) has none.
+    The result is empty for the folder of another command, such as a search.
     """
     try:
         content = read_record(folder / RUN_FILE)

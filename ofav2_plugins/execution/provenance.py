@@ -1,4 +1,4 @@
-"""What results were computed with: versions of the code, device, precision, machine."""
+"""The provenance of results: versions of the code, device, precision, machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .. import __version__, registry
 
 @functools.cache
 def code_versions() -> dict[str, str]:
-    """Versions of the code that results depend on, for this package and plugins with a hash of the source."""
+    """Versions of the code that results depend on; of this package and of plugins with a hash of the source."""
     digest = hashlib.blake2b(digest_size=4)
     folder = Path(__file__).parent.parent
     for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.yaml")]):
@@ -35,7 +35,7 @@ def code_versions() -> dict[str, str]:
 
 
 def current_provenance(fabric: Fabric) -> dict[str, str]:
-    """Versions, device, precision, processes, threads: what results may differ by in their last digits, or more."""
+    """Versions, device, precision, processes and threads; results may differ if one of them does."""
     return {
         **code_versions(),
         "device": fabric.device.type,
@@ -46,7 +46,7 @@ def current_provenance(fabric: Fabric) -> dict[str, str]:
 
 
 def environment(fabric: Fabric) -> dict[str, Any]:
-    """The machine and versions that a result was measured with."""
+    """The machine and the versions that a result was measured with."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
         "machine": platform.machine(),

@@ -1,4 +1,4 @@
-"""The folder of a run: which run it belongs to, what it was computed with, and who works in it."""
+"""The folder of a run: the run's identity and provenance, and the lock of the process that works in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..utils.validation import short
 RUN_FILE = "run.json"
 
 ORPHANS_SECONDS = 60
-"""How long the workers of a killed process may take to notice, to save and to exit."""
+"""Time for the workers of a killed process to save and exit."""
 
 
 class _RunFile(BaseModel):
@@ -49,15 +49,15 @@ def open_run_folder(
     Args:
         out: The folder.
         kind: The command, "train" or "ablate".
-        settings: What identifies the run: everything that its results depend on.
-        provenance: Versions, device and precision that it is computed with; see `current_provenance`.
+        settings: The identity of the run: everything that its results depend on.
+        provenance: Versions, device and precision; see `current_provenance`.
         resume: Whether the folder may contain this run already.
-        accept_changes: Continue although other code, or another device, began the run, or run.json is damaged.
+        accept_changes: Continue if other code or another device started the run, or if run.json is damaged.
         details: What `open_run` needs besides the settings; those of the newest call are kept.
 
     Raises:
-        RunError: It contains something else, another run, this run begun by other code, or this run without
-            `resume`; nothing in it has changed then.
+        RunError: The folder contains something else, another run, this run started with other code, or this run
+            without `resume`; it was not changed.
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"--out must be a folder, but {out} is a file")
@@ -93,7 +93,7 @@ def open_run_folder(
 
 
 def _is_run_folder(out: Path) -> bool:
-    """Whether a folder with a damaged run.json is a run's nevertheless."""
+    """Whether a folder with a damaged run.json is that of a run."""
     return (out / "steps").is_dir()
 
 
@@ -125,34 +125,34 @@ def _check_same_code(out: Path, earlier: Mapping[str, str], new: Mapping[str, st
     if other:
         by = f" by --threads {earlier['threads']}" if other.startswith("threads ") else ""
         raise RunError(
-            f"{out} was begun differently: {other}; continuing would mix results of different code or hardware; "
+            f"{out} was started differently: {other}; continuing would mix results of different code or hardware; "
             f"go back to the earlier value{by}, choose another --out, or add --accept-changes"
         )
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Keep every other process of this machine, except workers of this one, from working in the folder.
+    """Lock the folder against all other processes of this machine, except workers of this one.
 
     Raises:
-        RunError: Another process works there, or workers of a killed one do and did not exit within
+        RunError: Another process works in the folder, or workers of a killed one did not exit within
             `ORPHANS_SECONDS`.
     """
     with _exclusive(out / ".lock", 0, f"another process works in {out}; wait for it, or stop it"):
-        words = f"workers of a run that was killed still work in {out}; stop them"
-        with _exclusive(out / ".workers.lock", ORPHANS_SECONDS, words):
+        message = f"workers of a run that was killed still work in {out}; stop them"
+        with _exclusive(out / ".workers.lock", ORPHANS_SECONDS, message):
             pass
         yield
 
 
 @contextmanager
-def _exclusive(path: Path, seconds: float, words: str) -> Iterator[None]:
-    """Hold a file's exclusive lock. Raises RunError with `words` if it is not free within `seconds`."""
+def _exclusive(path: Path, seconds: float, message: str) -> Iterator[None]:
+    """Hold a file's exclusive lock. Raises RunError with `message` if it is not free within `seconds`."""
     lock = FileLock(path, timeout=seconds)
     try:
         lock.acquire(poll_interval=0.2)
     except Timeout as error:
-        raise RunError(words) from error
+        raise RunError(message) from error
     except OSError as error:
         raise RunError(f"{path} cannot be locked: {error.strerror or error}") from error
     try:
@@ -163,7 +163,7 @@ def _exclusive(path: Path, seconds: float, words: str) -> Iterator[None]:
 
 @contextmanager
 def working_in(out: Path) -> Iterator[None]:
-    """Hold the lock that the workers of one process share as long as they work in the folder."""
+    """Hold the lock that all workers of one process share."""
     with open(out / ".workers.lock", "a+") as file:  # network file systems require read access for a shared lock
         try:
             import fcntl

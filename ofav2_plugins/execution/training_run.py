@@ -1,8 +1,8 @@
-"""Running a plan: every step from the checkpoint it follows to its best weights and measured subnets.
+"""Executes the plan of a run: trains each step from the weights it starts from, and measures subnets after it.
 
-A step's folder is named by the step and a hash of everything that its result depends on: recipe, data, seed, the
-step it starts from, the step that teaches it. So a resumed run finds what is finished, a changed recipe cannot be
-mistaken for the old one, and arms of a study that share a step (the same full phase) compute it once.
+A step's folder is named by the step and its cache key: a hash of the recipe, the data, the seed, the step it starts
+from and its teacher step. A resumed run finds its finished steps, a changed recipe never matches the old one, and runs
+of a study that share a step (the same full phase) compute it once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate, by_trunk
 from ..exits.weights import exit_weights, only_trained
+from ..loggers.base import RunInfo
+from ..loggers.jsonl import METRICS, write_metrics
 from ..models.supernet import Supernet
 from ..plugin import describe_reference
 from ..teachers.base import Teacher
@@ -34,7 +37,6 @@ from ..training.plan import INIT, NONE, PlannedStep
 from ..training.run_config import RunConfig
 from ..training.trainer import StepTrainer, batch_work
 from ..utils.distributed import any_rank, check_batch_size, from_rank_zero, map_over_ranks, synchronize
-from ..utils.meters import write_metrics
 from ..utils.tensor_files import load_checkpoint
 from .cache_key import step_folder_names
 from .measuring import measured_before, measured_candidates, measuring_settings
@@ -42,7 +44,6 @@ from .provenance import code_versions
 from .records import (
     FINAL,
     MEASURED,
-    METRICS,
     TRAINED,
     metrics_differ,
     phase_result,
@@ -59,10 +60,13 @@ class TrainingRun:
     """Trains and measures one run; finished steps are found in `steps_folder` and not computed again.
 
     Args:
-        config: What to train.
+        config: The run.
         data: The splits.
         steps_folder: The parent of the steps' folders; the runs of a study share it.
         fabric: Device, precision, processes.
+
+    Raises:
+        UserError: The recipe contradicts itself or does not fit the supernet, the data or the number of processes.
     """
 
     def __init__(self, config: RunConfig, data: DataSplits, steps_folder: Path, fabric: Fabric):
@@ -73,11 +77,12 @@ class TrainingRun:
         self.plan = config.plan(net.space)
         self.distillation = registry.load(registry.DISTILLATION, config.recipe.distillation)
         self._check()
+        self.steps_folder = steps_folder
         names = step_folder_names(config, self.plan, self.space, data.fingerprint)
         self.folders = {step: steps_folder / name for step, name in names.items()}
 
     def _check(self) -> None:
-        """Raises UserError for contradictions that would otherwise show only in the middle of the work."""
+        """Raises UserError for contradictions that would otherwise appear in the middle of the run."""
         recipe = self.config.recipe
         for weights in (recipe.exit_weights.loss, recipe.exit_weights.output):
             exit_weights(weights, len(self.exits))
@@ -87,29 +92,45 @@ class TrainingRun:
                 f"phase {inplace_distillation[0]!r} trains by distillation alone: it needs a distillation and a "
                 f"kd_ratio above 0, but got {describe_reference(recipe.distillation)!r} and {recipe.kd_ratio:g}"
             )
+        if self.config.teacher().follows_student and not recipe.teacher_batch_statistics:
+            raise UserError(
+                f"teacher {describe_reference(recipe.teacher)!r} follows the student, so its batch norms have no "
+                "statistics of their own: teacher_batch_statistics must be true, but got false"
+            )
         first = self.plan[0].phase
         if first.distills and self.config.initial is None:
-            self.notes.append(f"phase {first.name!r} starts from fresh weights: no phase before it has trained any")
+            self.notes.append(f"phase {first.name!r} starts from fresh weights: no phase precedes it")
 
     @cached_property
     def net(self) -> Supernet:
-        """The supernet: built when it is first needed, freed when the run has ended."""
+        """The supernet; built at first use, freed at the end of the run."""
         return self._placed(self.config.build(self.data.n_classes))
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """Measures subnets. Its calibration images are freed when the run has ended."""
+        """Measures subnets. Its calibration images are freed at the end of the run."""
         return Evaluator(self.data, self.config.recipe, self.fabric, self.config.seed)
 
     def _placed(self, net: Supernet) -> Supernet:
         return net.to(self.fabric.device).to(memory_format=torch.channels_last)
 
     def work(self) -> float:
-        """The work of the whole run, in images through a network."""
+        """The work of the whole run in image passes."""
         return sum(self._training_work(p) + self._evaluation_work(p) for p in self.plan)
 
     def run(self, context: RunContext) -> Iterator[dict[str, Any]]:
-        """Run the steps that are not finished; yields the `phases` of a results row, each as soon as it is done."""
+        """Run the unfinished steps; yields each step's entry of `phases` in a results row when it is finished.
+
+        Raises:
+            KeyboardInterrupt: The user stopped the run; all work is saved.
+            UserError: The loss is not finite, a plugin fails, a file is damaged or cannot be written.
+        """
+        context, status = context.for_run(self.fabric.is_global_zero), "failed"
+        config = self.config
+        info = RunInfo(
+            config.name, config.seed, {"dataset": self.data.name, **config.to_dict()}, self.steps_folder.parent
+        )
+        context.loggers.emit("run_started", info)
         try:
             for planned in self.plan:
                 files = StepFiles(self.folders[planned.name], context.reporter.line)
@@ -119,7 +140,12 @@ class TrainingRun:
                     context.reporter.skip(self._training_work(planned))
                     self._tidy(files)
                 yield self._measured(planned, files, context)
+            status = "finished"
+        except (KeyboardInterrupt, GeneratorExit):
+            status = "stopped"
+            raise
         finally:
+            context.loggers.emit("run_finished", status)
             for part in ("net", "evaluator"):  # a study has many runs: their memory must not add up
                 self.__dict__.pop(part, None)
 
@@ -148,10 +174,10 @@ class TrainingRun:
         synchronize(self.fabric)
 
     def _tidy(self, files: StepFiles) -> None:
-        """Write a finished step's metrics again if they are not those of its record."""
+        """Write a finished step's metrics again if they differ from its record."""
         if not self.fabric.is_global_zero:
             return
-        files.drop_states()  # the process may have been killed before it did
+        files.drop_states()  # the process may have been killed before it removed them
         history = read_trained(files.folder)["history"]
         if metrics_differ(files.folder, history):
             write_metrics(files.folder / METRICS, history)
@@ -166,7 +192,7 @@ class TrainingRun:
         self.net.load_state_dict(self._best(step))
 
     def bound_teacher(self, planned: PlannedStep) -> Teacher:
-        """The teacher of a step, with the weights of the finished step that it names; else the null object."""
+        """The teacher of a step, with the weights of its teacher step; `NoTeacher` if the step has none."""
         if planned.teacher is None:
             null: Teacher = registry.load(registry.TEACHERS, NONE)
             return null
@@ -182,7 +208,7 @@ class TrainingRun:
         return teacher
 
     def trained_exits(self, step: str) -> set[int]:
-        """The exits that have been trained when a step is finished; the ensemble that teaches omits the others."""
+        """The exits that are trained when a step is finished; the teacher's ensemble omits the others."""
         every = set(self.exits)
         trained = every if self.config.initial and self.config.initial.has_exits else {self.exits[-1]}
         for planned in self.plan if step != INIT else []:
@@ -195,24 +221,24 @@ class TrainingRun:
         return trained
 
     def _measured(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> dict[str, Any]:
-        """The step's entry of a results row; what an earlier run has measured is read, the rest is measured now."""
+        """The step's entry of a results row; subnets that an earlier session measured are not measured again."""
         groups = by_trunk(self._candidates(planned))
         name = FINAL if self._is_last(planned) else MEASURED
         settings = measuring_settings(self.config.recipe, len(self.exits))
         record, n_done = from_rank_zero(self.fabric, measured_before(files, name, settings, groups))
         context.reporter.skip((n_done + ("exits" in record)) * self.evaluator.images_per_candidate)
-        left = groups[n_done:]
-        exits_left = [None] if len(self.exits) > 1 and "exits" not in record else []
-        if left or exits_left:
+        remaining = groups[n_done:]
+        remaining_exits = [None] if len(self.exits) > 1 and "exits" not in record else []
+        if remaining or remaining_exits:
             self._load(planned.name)
         started, before, saved = time.monotonic(), record["seconds"], -math.inf
-        for exits in map_over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), exits_left):
+        for exits in map_over_ranks(self.fabric, lambda _: self.evaluator.measure_exits(self.net), remaining_exits):
             record.update(exits)
             context.reporter.advance(self.evaluator.images_per_candidate, planned.name, "measuring every exit")
             if self.fabric.is_global_zero:
                 write_measured(files.folder, record, name)
         n_subnets = sum(map(len, groups))
-        for subnets in map_over_ranks(self.fabric, partial(self.evaluator.measure_trunk, self.net), left):
+        for subnets in map_over_ranks(self.fabric, partial(self.evaluator.measure_trunk, self.net), remaining):
             record["subnets"] += [subnet.to_dict() for subnet in subnets]
             record["seconds"] = before + time.monotonic() - started
             note = f"measuring subnet {len(record['subnets'])}/{n_subnets}"
@@ -224,7 +250,10 @@ class TrainingRun:
                 saved = time.monotonic()
             if stopping:
                 raise KeyboardInterrupt
-        return phase_result(planned.name, record, read_trained(files.folder))
+        result = phase_result(planned.name, record, read_trained(files.folder))
+        if remaining or remaining_exits:
+            context.loggers.emit("evaluated", planned.name, MappingProxyType(result))
+        return result
 
     def _candidates(self, planned: PlannedStep) -> list[Candidate]:
         return measured_candidates(self.config, planned, self.evaluator, self._is_last(planned))
@@ -259,10 +288,10 @@ def finished(files: StepFiles) -> bool:
 
 
 def load_data(dataset: Any, root: Path | None, validation_fraction: float) -> DataSplits:
-    """A dataset by reference to its plugin; every seed of a training has the same splits.
+    """The splits of a dataset plugin; they are the same for every seed.
 
     Raises:
-        UserError: It is unknown, missing, damaged or too small, or breaks the contract of datasets.
+        UserError: The dataset is unknown, missing, damaged or too small, or breaks the contract of datasets.
     """
     plugin = registry.load(registry.DATASETS, dataset)
     with registry.calling(registry.DATASETS, plugin.name, "load", passing=UserError):

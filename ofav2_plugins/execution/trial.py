@@ -29,10 +29,11 @@ from ..registry import calling, title
 from ..skips.base import Skip
 from ..space import Arch, SearchSpace
 from ..teachers.base import Teacher
+from ..training.checkpoints import TrainingState
 from ..training.losses import Objective
 from ..training.plan import PlannedStep
 from ..training.run_config import RunConfig
-from ..training.trainer import make_optimizer, train_batch
+from ..training.trainer import make_optimizer, make_scheduler, train_batch
 from ..utils.seeding import forked_torch
 from .records import TRAINED
 from .training_run import TrainingRun
@@ -111,7 +112,9 @@ def try_plugins(config: RunConfig, data: DataSplits, fabric: Fabric) -> None:
         )
         with calling(registry.PHASES, planned.phase.name, "prepare"):
             planned.phase.prepare(net, planned.step)
-        optimizer = fabric.setup_optimizers(make_optimizer(net, config.recipe, 1e-6))
+        plain = make_optimizer(net, config.recipe, 1e-6)
+        scheduler = make_scheduler(plain, config.recipe, planned.settings, n_batches=1)
+        optimizer = fabric.setup_optimizers(plain)
         assert isinstance(optimizer, torch.optim.Optimizer)
         chosen = teacher if planned.teacher is not None else untaught
         try:
@@ -120,7 +123,18 @@ def try_plugins(config: RunConfig, data: DataSplits, fabric: Fabric) -> None:
             )
         except Exception as error:
             raise PluginError(f"the trial of phase {planned.name!r} fails: {registry.explain(error)}") from error
+        _check_state(TrainingState(net, optimizer, scheduler, chosen), config)
     fabric.strategy.precision.load_state_dict(precision)
+
+
+def _check_state(state: TrainingState, config: RunConfig) -> None:
+    where = title(registry.OPTIMIZERS, reference_name(config.recipe.optimizer))
+    with calling(registry.OPTIMIZERS, reference_name(config.recipe.optimizer), "scheduler().step"):
+        state.scheduler.step()
+    try:
+        json.dumps(state.save()[1])
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{where}: its state must be tensors and JSON-able values, but {error}") from error
 
 
 def _batch(config: RunConfig, data: DataSplits) -> tuple[Tensor, Tensor]:
@@ -287,3 +301,11 @@ class _CheckedTeacher(Teacher):
             where = title(registry.TEACHERS, self.name)
             raise PluginError(f"{where}: logits() must return finite logits {expected}, but got {found!r:.100}")
         return logits
+
+    def after_step(self, net: Supernet) -> None:
+        with calling(registry.TEACHERS, self.name, "after_step"):
+            self._teacher.after_step(net)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        with calling(registry.TEACHERS, self.name, "state_dict"):
+            return dict(self._teacher.state_dict())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How long and how fast a step trains.
+    """The training settings of a step.
 
     Args:
         epochs: Epochs of the cosine schedule.
@@ -43,23 +43,23 @@ class PhaseStep:
 
 
 class Phase(Plugin, ABC):
-    """A phase says which values are unlocked; the recipe gives epochs and learning rates, else the defaults apply."""
+    """A phase declares the values that its steps unlock; epochs and learning rates come from the recipe."""
 
     after: tuple[str, ...] = ()
-    """Phases that come before this one if the recipe has them."""
+    """Names of the phases that precede this one, if the recipe has them."""
     distills: bool = True
-    """Whether a teacher takes part."""
+    """Whether the phase uses a teacher."""
     multi_exit_loss: bool = False
     """Whether the loss is the weighted sum over all exits of the (one) architecture, as in AEP."""
     whole_grid: bool = True
     """Whether all values of the dimensions that a step unlocks are measured after it, not only the extremes."""
     inplace_distillation: bool = False
-    """Whether each step's first architecture teaches the others, which see no labels (needs no teacher)."""
+    """Whether the first architecture of an optimizer step teaches the others, which see no labels (no teacher)."""
     selection_dims: tuple[str, ...] = ()
-    """Dimensions of which all unlocked values, not only the extremes, enter the choice of the best epoch."""
+    """Dimensions of which all unlocked values, not only the extremes, are used to select the best epoch."""
 
     def supports(self, space: SearchSpace) -> bool:
-        """Whether the space has something that this phase unlocks; never raises."""
+        """Whether the space has a dimension that this phase unlocks; must not raise."""
         return True
 
     @abstractmethod

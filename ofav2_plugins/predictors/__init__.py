@@ -1,1 +1,1 @@
-"""Namespace `ofav2.predictors`: what predicts the accuracy of an architecture from measured ones."""
+"""Namespace `ofav2.predictors`: regressions from measured architectures to the accuracy of others."""

@@ -12,17 +12,17 @@ from ..plugin import Plugin
 class Predictor(Plugin, ABC):
     """A regression from encoded architectures to a score such as top-1 in percent.
 
-    Settings are constructor arguments; `fit` may be called again and forgets what was learned before.
+    Settings are constructor arguments; each call of `fit` starts from scratch.
     """
 
     @abstractmethod
     def fit(self, codes: np.ndarray, scores: np.ndarray) -> None:
-        """Learn from measured architectures.
+        """Fit the regression on measured architectures.
 
         Args:
             codes: Features [N, F]: one or more columns per entry of the architecture (-1: not part of the network),
                 then logarithms of its costs. N may be as small as 8.
-            scores: What was measured [N].
+            scores: Measured scores [N].
         """
 
     @abstractmethod

@@ -82,5 +82,5 @@ def _library(module: str, package: str) -> ModuleType:
     except ImportError as error:
         raise PluginError(
             f"plugin 'gbm' of ofav2.predictors needs {package}, which cannot be imported ({error}); {EXTRA}, "
-            "or choose the predictor mlp, which needs nothing more"
+            "or choose the predictor mlp, which needs no extra"
         ) from error

@@ -15,6 +15,7 @@ from pydantic import (
     PlainSerializer,
     Tag,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -23,7 +24,7 @@ from .. import registry
 from ..errors import UserError
 from ..exits.weights import STRATEGIES
 from ..phases.base import PhaseStep, StepSettings
-from ..plugin import PluginRef, parse_reference, to_reference
+from ..plugin import PluginError, PluginRef, parse_reference, to_reference
 from ..utils.yaml_files import Override, StrictModel, find_data_file, load_model
 
 FOLDER = Path(__file__).parent
@@ -46,10 +47,21 @@ def plugin_field(namespace: str) -> Any:
 
     def check(plugin: Any, info: ValidationInfo) -> Any:
         if (info.context or {}).get("load_plugins"):
-            registry.load(namespace, plugin)
+            _load(namespace, plugin)
         return plugin
 
     return Annotated[PluginRef, AfterValidator(check)]
+
+
+def _load(namespace: str, plugin: Any, field: str = "") -> None:
+    """Load a plugin; an error about one of its settings names the setting as a part of the field."""
+    try:
+        registry.load(namespace, plugin)
+    except PluginError as error:
+        if error.setting is None:
+            raise
+        details = {"problem": str(error), "field": field + error.setting}
+        raise PydanticCustomError("plugin", "{problem}", details) from error
 
 
 # Strict: by default pydantic accepts true as 1.
@@ -154,10 +166,10 @@ class ExitWeights(StrictModel):
 
 
 def _check_augmentations(value: Any, info: ValidationInfo) -> Any:
-    for plugin in value if isinstance(value, list) else [value]:
+    for i, plugin in enumerate(value if isinstance(value, list) else [value]):
         parse_reference(plugin)
         if (info.context or {}).get("load_plugins"):
-            registry.load(registry.AUGMENTATIONS, plugin)
+            _load(registry.AUGMENTATIONS, plugin, f"{i}." if isinstance(value, list) else "")
     return value
 
 
@@ -169,11 +181,16 @@ Augmentations = Annotated[Any, BeforeValidator(_check_augmentations), PlainSeria
 """One augmentation or a list of them, applied in order; an empty list only resizes."""
 
 
-class Optimizer(StrictModel):
-    """SGD with Nesterov momentum; no weight decay on batch norms and biases."""
+def _default_optimizer(value: Any) -> Any:
+    """Settings without a name are those of the default optimizer."""
+    return {"name": "sgd", **value} if isinstance(value, Mapping) and "name" not in value else value
 
-    momentum: BelowOne = 0.9
-    weight_decay: AtLeast0 = 3e-5
+
+OptimizerField: Any = Annotated[
+    plugin_field(registry.OPTIMIZERS),
+    BeforeValidator(_default_optimizer),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]}),
+]
 
 
 class Evaluation(StrictModel):
@@ -201,8 +218,11 @@ class Evaluation(StrictModel):
 class Recipe(StrictModel):
     """All settings of a training. `paper.yaml` has the published values.
 
-    `idle_parameters` says what an optimizer step does to a parameter that has no gradient in it: `keep` skips it,
-    `momentum` takes the gradient as zero once the parameter has had one, so momentum and weight decay still move it.
+    `idle_parameters` sets how an optimizer step treats a parameter without a gradient: `keep` skips it; `momentum` uses
+    a zero gradient once the parameter has had one, so the optimizer's momentum and weight decay still move it.
+
+    `sync_batch_norm` matters under torchrun only: batch norms then use the statistics of the whole batch instead of
+    those of each process's part, so that the number of processes does not change the training.
     """
 
     description: str = ""
@@ -228,11 +248,14 @@ class Recipe(StrictModel):
     kd_ratio: AtLeast0 = 1.0
     """Weight of the distillation loss."""
     exit_weights: ExitWeights = ExitWeights()
-    optimizer: Optimizer = Optimizer()
+    optimizer: OptimizerField = "sgd"
+    """Optimizer and learning-rate schedule: a plugin of `ofav2.optimizers`, or settings of `sgd`."""
     augmentation: Augmentations = "crop_flip"
     """A plugin of `ofav2.augmentations`, or a list that is applied in order."""
     idle_parameters: Literal["keep", "momentum"] = "keep"
     """Parameters without a gradient: keep them, or let momentum and weight decay move them."""
+    sync_batch_norm: Annotated[bool, Field(strict=True)] = False
+    """Under torchrun, batch norms use the statistics of the whole batch, not of each process's part."""
     evaluation: Evaluation = Evaluation()
     """How subnets are measured."""
     phases: dict[
@@ -242,8 +265,20 @@ class Recipe(StrictModel):
 
     @property
     def augmentations(self) -> list[Any]:
-        """The augmentations as a list of references to plugins, in the order in which they are applied."""
+        """The augmentations as a list of references to plugins, in the order of application."""
         return self.augmentation if isinstance(self.augmentation, list) else [self.augmentation]
+
+    def plugin_changes(self) -> dict[str, Any]:
+        """Name and all settings of the plugins (fields of the recipe) whose settings differ from a default recipe's."""
+        changes: dict[str, Any] = {}
+        for field, namespace in _PLUGIN_FIELDS.items():
+            config = registry.config_of(namespace, getattr(self, field))
+            if len(config) > 1 and config != registry.config_of(namespace, type(self).model_fields[field].default):
+                changes[field] = config
+        augmentations = [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in self.augmentations]
+        if augmentations != [registry.config_of(registry.AUGMENTATIONS, "crop_flip")]:
+            changes["augmentation"] = augmentations
+        return changes
 
     @model_validator(mode="after")
     def _load_phases(self, info: ValidationInfo) -> Recipe:
@@ -287,6 +322,13 @@ class Recipe(StrictModel):
         if unknown:
             raise UserError(f"phases must be among {', '.join(self.phases)}, but got {unknown[0]!r}")
         return self.model_copy(update={"phases": {n: v for n, v in self.phases.items() if n in names}})
+
+
+_PLUGIN_FIELDS = {
+    "teacher": registry.TEACHERS,
+    "distillation": registry.DISTILLATION,
+    "optimizer": registry.OPTIMIZERS,
+}
 
 
 def recipe_names() -> list[str]:

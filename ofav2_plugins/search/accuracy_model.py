@@ -1,4 +1,4 @@
-"""Predicting what was not measured: features of an architecture, cross-validation, the ceiling that noise sets."""
+"""Accuracy prediction: features of an architecture, cross-validation, and the ceiling that measurement noise sets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .targets import Costs
 
 FOLDS = 5
 CURVE = (0.125, 0.25, 0.5, 1.0)
-"""Shares of the samples from which the learning curve is made."""
+"""Shares of the samples at which the learning curve is computed."""
 
 
 class AccuracyModel:
@@ -28,7 +28,7 @@ class AccuracyModel:
     Args:
         predictor: A plugin of `ofav2.predictors`.
         encoding: The encoding of the searched space.
-        costs: Their logarithms are features too: accuracy follows cost.
+        costs: Their logarithms are additional features: accuracy follows cost.
     """
 
     def __init__(self, predictor: Any, encoding: Encoding, costs: Costs):
@@ -46,7 +46,7 @@ class AccuracyModel:
         return np.concatenate([self._encoding.features(codes), logs], axis=1)
 
     def fit(self, codes: np.ndarray, scores: np.ndarray) -> None:
-        """Learn from all samples."""
+        """Fit the predictor on all samples."""
         self._call("fit", self.predictor, self.features(codes), scores)
 
     def predict(self, codes: np.ndarray) -> np.ndarray:
@@ -74,13 +74,13 @@ class AccuracyModel:
 
         Args:
             codes: Samples [N, G].
-            scores: What was measured [N].
+            scores: Measured scores [N].
             groups: Samples of one group [N] are never in the training and the held-out part at the same time.
             seed: Of the folds.
             share: Train on this share of each training part.
 
         Returns:
-            Places of the held-out samples, and their predictions.
+            Indices of the held-out samples, and their predictions.
         """
         features, rng = self.features(codes), np.random.default_rng(seed)
         order = rng.permutation(np.unique(groups))
@@ -88,25 +88,26 @@ class AccuracyModel:
         for fold in np.array_split(order, min(FOLDS, len(order))):
             train = np.setdiff1d(order, fold, assume_unique=True)
             train = train[: max(1, round(share * len(train)))]
-            rows, held = np.flatnonzero(np.isin(groups, train)), np.flatnonzero(np.isin(groups, fold))
+            rows, test = np.flatnonzero(np.isin(groups, train)), np.flatnonzero(np.isin(groups, fold))
             predictor = self._new()
             self._call("fit", predictor, features[rows], scores[rows])
-            places.append(held)
-            predictions.append(self._predict(predictor, features[held]))
+            places.append(test)
+            predictions.append(self._predict(predictor, features[test]))
         return np.concatenate(places), np.concatenate(predictions)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How good a predictor is on architectures that it did not learn from.
+    """How good a predictor is on architectures that it was not fitted on.
 
     Args:
         kendall_tau: Rank correlation of predicted and measured accuracy.
-        kendall_tau_ceiling: That of the accuracies on the two halves of the validation images: what noise allows.
+        kendall_tau_ceiling: Rank correlation of the accuracies on the two halves of the validation images: the limit
+            that noise sets.
         spearman: Spearman's rank correlation.
         rmse: Root of the mean squared error, in points.
-        curve: The learning curve: (samples learned from, Kendall tau).
-        held_out: Places of all samples, and what was predicted of each while it was held out.
+        curve: The learning curve: (training samples, Kendall tau).
+        held_out: Indices of all samples, and the prediction of each while it was held out.
     """
 
     kendall_tau: float
@@ -123,9 +124,9 @@ def cross_validate(
     """The quality of a model on held-out samples.
 
     Args:
-        model: The model; the one that it has fitted stays.
+        model: The model; its own fit is not changed.
         codes: Samples [N, G].
-        scores: What was measured [N].
+        scores: Measured scores [N].
         halves: The accuracies on the two halves of the validation images [N, 2].
         groups: The trunk of each sample [N].
         seed: Of the folds.

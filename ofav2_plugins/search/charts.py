@@ -80,7 +80,7 @@ def _held_out(axes: Axes, content: dict[str, Any]) -> None:
     low, high = pairs.min() - 1, pairs.max() + 1
     axes.plot([low, high], [low, high], color=SAMPLE, linewidth=1)
     axes.set_xlabel("measured on validation images")
-    axes.set_ylabel(f"predicted by {predictor['name']} while held out")
+    axes.set_ylabel(f"predicted by {predictor['name']}, held out")
     axes.set_aspect("equal")
     axes.grid(alpha=0.3)
     axes.set_title(
@@ -91,12 +91,12 @@ def _held_out(axes: Axes, content: dict[str, Any]) -> None:
 
 
 def _grid_rows(front: list[dict[str, Any]]) -> list[int]:
-    """Places of the networks that are drawn: all, or some from the smallest to the largest."""
+    """Indices of the networks in the grid: all, or a selection from the smallest to the largest."""
     return sorted({round(place) for place in np.linspace(0, len(front) - 1, min(SHOWN, len(front)))}) if front else []
 
 
 def _grid(figure: Any, content: dict[str, Any], dims: dict[str, dict[str, Any]], rows: list[int]) -> None:
-    """Each network as a row, each entry of its architecture as a cell: the darker the larger; blank is absent."""
+    """Each network as a row, each entry of its architecture as a cell: darker is larger, blank is absent."""
     if not rows:
         return
     widths = [max(4, dim["length"] or 2) for dim in dims.values()]

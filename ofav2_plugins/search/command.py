@@ -45,11 +45,11 @@ class SearchCall:
         run_seed: For a study: the seed of the training.
         step: The step whose weights are searched; None: the last one of a finished training.
         latency: A latency table.
-        allow_other_machine: Whether it may be of another machine.
-        samples_from: Another search of the same step, whose measurements are taken over.
+        allow_other_machine: Whether the table may be of another machine.
+        samples_from: Another search of the same step, whose measurements are reused.
         root: Where the dataset is; None: where it was.
         resume: Continue the search that `out` holds.
-        accept_changes: Also if other code or another device began it.
+        accept_changes: Continue even if other code or another device began it.
         executor: A plugin of `ofav2.executors`; its workers measure.
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of torch in each worker; None leaves the choice to the executor.
@@ -165,7 +165,7 @@ def _table(call: SearchCall) -> LatencyTable | None:
 
 
 def _take_over(call: SearchCall) -> None:
-    """Copy the measurements of another search; whether they fit is checked when they are read."""
+    """Copy the measurements of another search; they are checked when they are read."""
     if call.samples_from is None:
         return
     for name in (SAMPLES, CANDIDATES):

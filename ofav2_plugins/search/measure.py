@@ -18,15 +18,15 @@ from ..space import Arch
 from .targets import HEIGHT
 
 SPLITS = {"validation": "val_top1", "test": "top1"}
-"""Part of the data -> what an accuracy on it is called."""
+"""Split -> name of the accuracy on it."""
 
 
 class TrunkMeter:
-    """Measures architectures with re-calibrated batch norms.
+    """Measures architectures with recalibrated batch norms.
 
     Args:
         net: The trained supernet.
-        evaluator: Data and settings of the training.
+        evaluator: Data and evaluation settings of the training.
         threshold: With several exits, an image leaves at the first exit whose largest probability reaches this.
     """
 

@@ -1,4 +1,4 @@
-"""What a search writes: search.json, front.png, report.html and the architectures' files."""
+"""The files of a search: search.json, front.png, report.html and the architectures' files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_search(content: dict[str, Any], search: Search, out: Path) -> list[Pat
 
 
 def entries(content: dict[str, Any], search: Search) -> dict[str, dict[str, Any]]:
-    """The dimensions of the supernet, each with which of its entries are part of each network of the front."""
+    """The dimensions of the supernet, each with the entries that are part of each network of the front."""
     encoding, found = search.encoding, {}
     described = encoding.space.to_dict()
     archs = [{**row["arch"], RESOLUTION: row[RESOLUTION]} for row in content["front"]]
@@ -45,7 +45,7 @@ def entries(content: dict[str, Any], search: Search) -> dict[str, dict[str, Any]
 
 
 def render(content: dict[str, Any], picture: bytes, archs: list[Path]) -> str:
-    """The page: one HTML file that loads nothing."""
+    """The page: one self-contained HTML file."""
     jinja = Environment(
         loader=PackageLoader("ofav2_plugins.search"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -61,7 +61,7 @@ def render(content: dict[str, Any], picture: bytes, archs: list[Path]) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A number for people: 1.23 M, 456 k, 7.89."""
+    """A number as text: 1.23 M, 456 k, 7.89."""
     if value is None:
         return "–"
     for scale, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):

@@ -22,7 +22,7 @@ from ..utils.progress import Reporter
 
 @dataclass(frozen=True)
 class ProfileCall:
-    """What is profiled.
+    """What is profiled, and how.
 
     Args:
         run: The folder of a training or a study.
@@ -77,29 +77,29 @@ def run_profile(call: ProfileCall, console: Console) -> LatencyTable:
 
 
 def this_machine(device: str) -> dict[str, Any]:
-    """What `machine` says of the machine of this process."""
+    """The description of this machine, see `evaluation.profile.machine`."""
     fabric = make_fabric(device)
     known = environment(fabric)
     return machine(known["processor"] if fabric.device.type == "cpu" else known["device"], fabric.device.type)
 
 
 def summary(table: LatencyTable, path: Path) -> str:
-    """How good a table is, for people."""
+    """How well a table predicts, as text."""
     found = table.validation
     text = (
         f"{len(table.parts)} parts by {table.backend} {table.version}, {table.threads} thread(s), "
-        f"{table.machine['processor']}; on {found.networks} networks it did not see: mean error {found.mape:.1f} %, "
-        f"Kendall tau {found.kendall_tau:.3f}"
+        f"{table.machine['processor']}; on {found.networks} networks that it was not fitted on: mean "
+        f"error {found.mape:.1f} %, Kendall tau {found.kendall_tau:.3f}"
     )
     if found.corrected:
         fit = table.correction
         text += (
-            f"\nthe plain sum of the parts was {found.mape_of_sum:.1f} % wrong, so it is corrected, as fitted on other "
-            f"networks: {fit.factor:.3f} x sum {fit.per_part:+.4f} ms per part {fit.constant:+.4f} ms"
+            f"\nthe plain sum of the parts has a mean error of {found.mape_of_sum:.1f} %; a correction was fitted on "
+            f"other networks: {fit.factor:.3f} x sum {fit.per_part:+.4f} ms per part {fit.constant:+.4f} ms"
         )
     if found.mape > TOLERATED:
         text += (
-            f"\nthis is more than {TOLERATED:g} %: other work on the machine disturbs the times; measure again when it "
-            "is idle"
+            f"\nthis is more than {TOLERATED:g} %: other work on the machine may disturb the times; measure again when "
+            "it is idle"
         )
     return f"{text}\nwritten to {path}; use it with: ofav2 search ... --latency {path}"

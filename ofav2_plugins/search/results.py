@@ -1,4 +1,4 @@
-"""search.json and the architecture files: what a search has found, as data."""
+"""search.json and the architecture files: the result of a search as data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..models.spec import supernet_label
 from ..plugin import describe_reference, reference_name
-from ..searchers.problem import METRICS
+from ..searchers.problem import METRICS, side
 from ..utils.files import write_record
 from .searching import Found, Volume, front
 from .session import SearchResult
@@ -92,7 +92,7 @@ def front_rows(result: SearchResult) -> list[dict[str, Any]]:
 def budget_rows(
     rows: Sequence[dict[str, Any]], limits: Sequence[float], cost: str | None, accuracy: str
 ) -> list[dict[str, Any]]:
-    """For each budget the subnet to take: the one of the front within it that is best on validation images."""
+    """For each budget the subnet to take: of the front within it, the one best on validation images."""
     found = []
     on_validation = accuracy.replace("top1", "val_top1")
     for limit in limits:
@@ -103,7 +103,7 @@ def budget_rows(
 
 
 def _points(result: SearchResult) -> dict[str, Any]:
-    """What the pictures show, besides the front: pairs of the first cost (or MACs) and an accuracy."""
+    """Data of the pictures, in addition to the front: pairs of the first cost (or MACs) and an accuracy."""
     search = result.search
     settings = search.settings
     x, y = settings.cost or "macs", settings.accuracy
@@ -139,13 +139,15 @@ def write_archs(content: dict[str, Any], out: Path) -> list[Path]:
 
 
 def search_title(content: dict[str, Any]) -> str:
-    """One line about a search, for people."""
-    limits = ", ".join(f"{METRICS[name].label} within {bound:g}" for name, bound in content["constraints"].items())
+    """A search as one line of text."""
+    limits = ", ".join(
+        f"{METRICS[name].label} {side(name)} {bound:g}" for name, bound in content["constraints"].items()
+    )
     goals = " and ".join(METRICS[name].label for name in content["objectives"])
     return f"{content['supernet']}: {goals}" + (f"; {limits}" if limits else "")
 
 
 def plugin_words(content: dict[str, Any]) -> str:
-    """Searcher and predictor with their settings, for people."""
+    """Searcher and predictor with their settings, as text."""
     settings = content["settings"]
     return f"{describe_reference(settings['searcher'])}; {describe_reference(settings['predictor'])}"

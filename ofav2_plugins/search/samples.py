@@ -1,4 +1,4 @@
-"""Measured samples: which architectures are measured for the accuracy predictor, and the file that keeps them."""
+"""Measured samples: which architectures are measured for the accuracy predictor, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Trunk:
 
     @property
     def key(self) -> Arch:
-        """It as an architecture of the searched space."""
+        """The trunk as an architecture of the searched space."""
         return {**self.arch, RESOLUTION: self.resolution}
 
 
@@ -93,11 +93,11 @@ class SampleFile:
 
     Args:
         path: The file; it need not exist.
-        identity: What the measurements depend on.
+        identity: The values that the measurements depend on.
         say: Called with a line about damaged measurements, which are removed.
 
     Raises:
-        RunError: The measurements are of another run or of other settings, or it is unknown of which.
+        RunError: The file was measured on another run or with other settings, or it is unknown on which.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any], say: Callable[[str], None] = lambda text: None):
@@ -121,20 +121,19 @@ class SampleFile:
         return arch_key(trunk.key) in self._measured
 
     def add(self, trunk: Trunk, samples: list[dict[str, Any]]) -> None:
-        """Keep what was measured of a trunk: one sample per height."""
+        """Store the samples of a measured trunk, one per height."""
         record = {"trunk": trunk.key, "samples": samples}
         append_line(self.path, record)
         self._measured[arch_key(trunk.key)] = record
 
-    def samples(self, first: Sequence[Trunk] = ()) -> list[dict[str, Any]]:
-        """All samples with "arch", "resolution", "trunk" (a number) and what `TrunkMeter.measure` gives.
+    def samples(self, plan: Sequence[Trunk] = ()) -> list[dict[str, Any]]:
+        """All samples: "arch", "resolution", "trunk" (a number) and the results of `TrunkMeter.measure`.
 
-        Args:
-            first: The trunks that come first, in their order; the others follow in the order of their keys. So the
-                result does not depend on the order in which processes have measured them.
+        The order does not depend on when they were measured: first the trunks of `plan`, then the others by their key.
         """
+        places = {arch_key(trunk.key): place for place, trunk in enumerate(plan)}
+        keys = sorted(self._measured, key=lambda key: (places.get(key, len(places)), key))
         found = []
-        keys = dict.fromkeys([*(arch_key(trunk.key) for trunk in first), *sorted(self._measured)])
         for number, record in enumerate(self._measured[key] for key in keys):
             arch, resolution = split_arch(record["trunk"])
             for sample in record["samples"]:

@@ -1,4 +1,4 @@
-"""The search itself: predicted evaluations, the front of a search, which of it is measured."""
+"""The search itself: predicted evaluations, the front of a search, and the part of it that is measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..searchers.problem import Metrics, Problem
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has evaluated: distinct feasible architectures.
+    """The evaluations of a search: distinct feasible architectures.
 
     Args:
         codes: [N, G].
@@ -44,7 +44,7 @@ def search(
         searcher: A plugin, not started yet.
         problem: What is searched.
         evaluations: Predicted evaluations.
-        seed: Of everything random.
+        seed: Seed of all random numbers.
         advance: Called with the number of evaluations of each turn.
 
     Raises:

@@ -36,7 +36,7 @@ class SearchContext:
     Args:
         out: The folder of the search.
         reporter: Progress.
-        stop: Asks to stop.
+        stop: Whether the user asked to stop.
         executor: Executes the measurements.
     """
 
@@ -67,7 +67,7 @@ class Search(SearchModel):
         super().__init__(self.meter.net, space, self.meter.evaluator.resolutions, settings, table)
 
     def measurement_identity(self) -> dict[str, Any]:
-        """What a measured accuracy depends on."""
+        """The values that a measured accuracy depends on."""
         recipe = self.run.config.recipe
         return {
             "step": self.run.step_folder(self.source.step).name,
@@ -80,23 +80,23 @@ class Search(SearchModel):
 
     @cached_property
     def trunks(self) -> list[Trunk]:
-        """The networks that are measured for the predictor."""
+        """The networks to measure for the predictor."""
         return plan_trunks(self.encoding, self.costs, self.settings.samples, self.settings.seed)
 
     def work(self) -> float:
-        """Images that go through networks in the whole search."""
+        """The work of the whole search, in images through a network."""
         evaluator = self.meter.evaluator
         per_trunk = evaluator.recipe.evaluation.bn_images + len(evaluator.data.validation)
         return per_trunk * len(self.trunks) + evaluator.images_per_candidate * self.settings.front_size
 
     def measured_samples(self, context: SearchContext) -> list[dict[str, Any]]:
-        """All samples, measured now if they are not in the folder yet."""
+        """All samples; those that are not in the folder yet are measured."""
         file = SampleFile(context.out / SAMPLES, self.measurement_identity(), context.reporter.line)
         self._measure(file, [Job(trunk) for trunk in self.trunks], "measuring samples", context)
         return file.samples(self.trunks)
 
     def measured_candidates(self, archs: Sequence[Arch], context: SearchContext) -> list[dict[str, Any]]:
-        """Architectures of the searched space, measured on validation and test images; with all that the file has."""
+        """Architectures of the searched space, measured on validation and test images, and all others in the file."""
         file = SampleFile(context.out / CANDIDATES, self.measurement_identity(), context.reporter.line)
         jobs = [Job(self._single(arch), ("validation", "test")) for arch in archs]
         self._measure(file, jobs, "measuring the front", context)
@@ -124,7 +124,7 @@ class Search(SearchModel):
             reporter.advance(work(job), description, f"network {done}/{len(jobs)}")
 
     def result(self, context: SearchContext) -> SearchResult:
-        """Run the whole search; what an earlier call has measured in the folder is not measured again.
+        """Run the whole search; existing measurements in the folder are reused.
 
         Raises:
             KeyboardInterrupt: `context.stop` asked to stop; all measurements are saved.

@@ -28,10 +28,10 @@ def _limits(limits: Mapping[str, float]) -> dict[str, float]:
 
 
 class SearchSettings(StrictModel):
-    """What the result of a search depends on, besides the trained supernet.
+    """The settings that the result of a search depends on, in addition to the trained supernet.
 
     Args:
-        objectives: Metrics to optimise; an accuracy is always among them.
+        objectives: Metrics to optimise; one is an accuracy.
         limits: Metric -> hard limit: the largest value, for an accuracy the smallest.
         budgets: Values of the first cost for which the best subnet is reported; None: a quarter, a half and all of the
             largest cost.
@@ -40,8 +40,9 @@ class SearchSettings(StrictModel):
         samples: Architectures that are measured for the predictor.
         evaluations: Predicted evaluations of the search.
         front_size: Architectures of the predicted front that are measured.
-        exit_threshold: An image leaves at the first exit whose largest probability reaches this (expected metrics).
-        seed: Of everything random in the search.
+        exit_threshold: For the expected metrics: an image leaves at the first exit whose largest probability
+            reaches this.
+        seed: Seed of all random numbers of the search.
     """
 
     objectives: Annotated[list[str], Field(min_length=1), AfterValidator(_metric_names)] = ["top1", "macs"]
@@ -73,12 +74,12 @@ class SearchSettings(StrictModel):
 
     @property
     def cost(self) -> str | None:
-        """The first cost among the objectives: what budgets are about."""
+        """The first cost among the objectives, to which budgets apply."""
         return next((name for name in self.objectives if not METRICS[name].maximize), None)
 
     @property
     def early_exit(self) -> bool:
-        """Whether a metric of the network that may leave at any exit is asked for."""
+        """Whether a metric with early exit is an objective or limited."""
         return bool(self.metrics & set(EXPECTED))
 
     def identity(self) -> dict[str, Any]:

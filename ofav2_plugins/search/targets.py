@@ -1,4 +1,4 @@
-"""What is searched: the unlocked space with the resolution as one more dimension, and the exact costs on it."""
+"""The searched space (the unlocked space, and the resolution as one more dimension) and its exact costs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Costs:
     Args:
         net: The supernet.
         encoding: The encoding of the searched space.
-        latency: Predicts "latency_ms"; None leaves it out.
+        latency: Predicts "latency_ms"; None omits it.
     """
 
     def __init__(self, net: Supernet, encoding: Encoding, latency: LatencyModel | None = None):
@@ -64,7 +64,7 @@ class Costs:
         return found
 
     def until_exit(self, codes: np.ndarray) -> np.ndarray:
-        """MACs [N, exits] until an image leaves at each unlocked exit, with all exits before it; needs early exits."""
+        """MACs [N, exits] until an image leaves at each unlocked exit, with all earlier exits; needs early exits."""
         column = self._encoding.column[HEIGHT, 0]
         heights = range(len(self._encoding.choices(HEIGHT)))
         variants = [np.where(np.arange(codes.shape[1]) == column, height, codes) for height in heights]

@@ -20,7 +20,7 @@ from .samples import Trunk
 
 @dataclass(frozen=True)
 class MeterSource:
-    """From what a process makes its own `TrunkMeter`.
+    """The arguments from which each process makes its own `TrunkMeter`.
 
     Args:
         run: The run folder.
@@ -29,7 +29,7 @@ class MeterSource:
         step: The step whose weights are measured.
         root: The folder of the dataset; None: the one of the training.
         device: "auto", "cpu", "cuda" or "mps".
-        threshold: Of the early exits, see `TrunkMeter`.
+        threshold: Confidence of the early exits, see `TrunkMeter`.
         threads: CPU threads of each process.
     """
 
@@ -83,14 +83,14 @@ def run_jobs(
     """Execute jobs; yields each with its measurements as soon as it is finished.
 
     Args:
-        source: From what each worker makes its meter.
+        source: From which each worker makes its meter.
         meter: The meter of this process.
         jobs: What to measure.
         executor: Executes the jobs, unless there is only one.
-        stop: Asks to stop.
+        stop: Whether the user asked to stop.
 
     Raises:
-        KeyboardInterrupt: The user stopped.
+        KeyboardInterrupt: The user asked to stop.
     """
     if executor.in_process or len(jobs) < 2:
         for job in jobs:

@@ -1,1 +1,1 @@
-"""Namespace `ofav2.searchers`: which architectures a search looks at next."""
+"""Namespace `ofav2.searchers`: which architectures a search evaluates next."""

@@ -1,4 +1,4 @@
-"""Contract of `ofav2.searchers`: proposes architectures and learns how good they are. No torch here."""
+"""Contract of `ofav2.searchers`: proposes architectures and receives their metrics. No torch here."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ class Searcher(Plugin, ABC):
 
     @abstractmethod
     def ask(self) -> np.ndarray:
-        """The architectures to evaluate next, as codes [n, G]; none ends the search."""
+        """The architectures to evaluate next, as codes [n, G]; an empty array ends the search."""
 
     def tell(self, codes: np.ndarray, metrics: Metrics) -> None:
-        """Take in how good the architectures of the last `ask` are.
+        """Receive the metrics of the architectures of the last `ask`.
 
         Args:
             codes: The architectures [n, G], all of them or the first ones if the budget ended.
-            metrics: Metric -> values [n]; `problem.minimised` and `problem.violation` make objectives of them.
+            metrics: Metric -> values [n]; `problem.minimised` and `problem.violation` turn them into objectives
+                and violations.
         """
 
 

@@ -1,7 +1,7 @@
 """Searcher `evolution`: OFA's evolutionary search (arXiv 1908.09791 section 3.4; upstream's `EvolutionFinder`).
 
-OFA maximises accuracy under one hard limit and searches again for the next one. For a front, the generations here take
-turns over a few limits, spread over the second objective.
+OFA maximises accuracy under one hard limit and searches again for the next one. For a front, the generations here
+alternate between a few limits, spread over the second objective.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from .problem import Metrics
 
 
 class Evolution(Searcher):
-    """Mutation and crossover of the best architectures under limits that the generations take turns over.
+    """Mutation and crossover of the best architectures; the generations alternate between limits.
 
     Args:
         population: Architectures of one generation.
-        parent_ratio: Share of a generation that the best so far are parents of the next with.
+        parent_ratio: Number of parents of the next generation, as a share of the population.
         mutation_ratio: Share of the children made by mutation; the others by crossover.
         mutate_prob: Probability that a mutation draws a gene again.
-        budgets: Limits on the second objective that the generations take turns over.
+        budgets: Number of limits on the second objective between which the generations alternate.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Evolution(Searcher):
         self._generation += 1
 
     def _parents(self) -> np.ndarray:
-        """The best architectures so far by the first objective, under this generation's limit on another one."""
+        """The best architectures so far by the first objective, under this generation's limit on another objective."""
         n = max(2, round(self.parent_ratio * self.population))
         score = self._values[:, 0]
         if self._values.shape[1] > 1:

@@ -14,7 +14,7 @@ from .problem import Metrics, Problem
 
 
 class Genetic(Searcher):
-    """A genetic algorithm of pymoo, asked and told generation by generation.
+    """A genetic algorithm of pymoo, run one generation at a time.
 
     Args:
         population: Architectures of one generation.

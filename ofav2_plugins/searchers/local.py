@@ -1,4 +1,4 @@
-"""Searcher `local`: looks at the neighbours of the best architectures so far."""
+"""Searcher `local`: evaluates the neighbours of the best architectures so far."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Local(Searcher):
     """Local search: random neighbours of the Pareto front so far, which differ from it in one entry.
 
     Args:
-        start_size: Random architectures that it begins with.
-        batch: Architectures of one `ask`.
+        start_size: Number of random architectures at the start.
+        batch: Number of architectures per `ask`.
     """
 
     def __init__(self, start_size: int = 250, batch: int = 100):

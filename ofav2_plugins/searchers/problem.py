@@ -1,4 +1,4 @@
-"""What is searched: objectives and limits over the architectures of a space. No torch here."""
+"""The search problem: objectives and limits over the architectures of a space. No torch here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Measure = Callable[[np.ndarray], Metrics]
 """Codes [N, G] -> metrics."""
 
 DRAWS = 50
-"""Architectures drawn for each one wanted before infeasible ones are repaired."""
+"""Draws per requested architecture before infeasible ones are repaired."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Metric:
 
     Args:
         name: As in search.json.
-        label: For people, with the unit.
+        label: Label with the unit.
         maximize: Whether larger values are better.
         exact: Whether it is computed rather than predicted.
     """
@@ -101,7 +101,7 @@ class Problem:
         return np.stack([-metrics[o.name] if o.maximize else metrics[o.name] for o in self.objectives], axis=1)
 
     def violation(self, metrics: Metrics, limits: Mapping[str, float] | None = None) -> np.ndarray:
-        """By how much the limits are exceeded [N], relative to each limit; 0 for a feasible architecture."""
+        """The excess over the limits [N], relative to each limit; 0 for a feasible architecture."""
         limits = self.limits if limits is None else limits
         total = np.zeros(len(next(iter(metrics.values()))))
         for name, bound in limits.items():
@@ -161,7 +161,7 @@ class Problem:
     def infeasible(self, closest: np.ndarray, metrics: Metrics, limits: Mapping[str, float] | None = None) -> UserError:
         """The error that no architecture satisfies the limits; names the closest one [G] with its metrics [1]."""
         limits = self.limits if limits is None else limits
-        bounds = ", ".join(f"{METRICS[n].label} {_side(n)} {bound:g}" for n, bound in limits.items())
+        bounds = ", ".join(f"{METRICS[n].label} {side(n)} {bound:g}" for n, bound in limits.items())
         values = ", ".join(f"{METRICS[n].label} {_figure(metrics[n][0])}" for n in limits)
         return UserError(
             f"no architecture was found that satisfies all limits ({bounds}): the closest has {values}, by "
@@ -173,7 +173,7 @@ class Problem:
         return json.dumps(self.encoding.decode(code[None])[0], separators=(",", ":"))
 
     def _descend(self, value: Callable[[Metrics], np.ndarray]) -> np.ndarray:
-        """A code [G] of least value, ties by MACs: from the best uniform architectures, one gene at a time."""
+        """A code [G] of smallest value, ties by MACs: descends from the best uniform ones, one gene at a time."""
         encoding = self.encoding
         candidates = encoding.canonical(encoding.encode(list(encoding.space.grid())))
 
@@ -207,11 +207,12 @@ def neighbours(code: np.ndarray, encoding: Encoding) -> np.ndarray:
 
 
 def _growing(n: int) -> list[int]:
-    """Numbers of replaced genes to try: 1, 2, 4, ... and last all of them."""
+    """Numbers of replaced genes to try: 1, 2, 4, ... and finally all of them."""
     return [*(2**i for i in range(n.bit_length()) if 2**i < n), *sorted({n - n // 8, n})]
 
 
-def _side(name: str) -> str:
+def side(name: str) -> str:
+    """On which side of a limit on a metric the feasible values are."""
     return "at least" if METRICS[name].maximize else "at most"
 
 

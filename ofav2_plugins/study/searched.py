@@ -47,8 +47,9 @@ def _search(row: Row) -> dict[str, Any]:
 
 
 def _within(cost: str, budget: float) -> Measure:
-    name = f"{amount(budget)} {_label(cost)}"
-    return Measure(_key(cost, budget), f"≤ {name}", f"the subnet to take within {name}")
+    short = f"≤ {amount(budget)}".replace(" ", "\N{NO-BREAK SPACE}")
+    text = f"the subnet to take within {amount(budget)} {_label(cost)}"
+    return Measure(_key(cost, budget), f"{short} {_label(cost)}", text)
 
 
 def _key(cost: str, budget: float) -> str:

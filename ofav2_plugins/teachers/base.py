@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,18 +15,26 @@ from ..plugin import Plugin
 from .ensemble import ExitEnsemble
 
 if TYPE_CHECKING:
+    from ..models.subnet import Subnet
     from ..models.supernet import Supernet
 
 
 class Teacher(Plugin, ABC):
-    """Which finished step's supernet teaches a phase, as the ensemble of its maximal network's exits."""
+    """A teacher policy: which finished step's supernet teaches a step, as the ensemble of its maximal network's exits.
+
+    A teacher that follows the student overrides `after_step`, and `state_dict` and `load_state_dict` with what changes
+    there.
+    """
+
+    follows_student: bool = False
+    """Whether the teacher's weights change during a step; its batch norms then normalise by the batch."""
 
     def __init__(self) -> None:
         self._ensemble: nn.Module | None = None
 
     @abstractmethod
     def source(self, finished: Sequence[str]) -> str | None:
-        """The name, among the finished steps in order, of the step whose supernet teaches the next one; or None."""
+        """The name of the teacher step among the finished steps (in order); None if no one teaches the next step."""
 
     def bind(
         self,
@@ -35,24 +43,46 @@ class Teacher(Plugin, ABC):
         output_weights: Sequence[float],
         batch_statistics: bool = True,
     ) -> None:
-        """Extract the maximal network with all its exits, re-calibrate its batch norms, and teach with it.
+        """Extract the maximal network with all its exits as the teacher model, and re-calibrate its batch norms.
 
         Args:
-            supernet: Weights of the step that `source` named; its active subnet changes.
+            supernet: The supernet with the weights of the teacher step; its active subnet changes.
             calibration: Training images [N, 3, R, R] for the batch norms.
             output_weights: Weight of each exit's logits in the ensemble.
-            batch_statistics: Normalise by each batch (upstream's way, as resolutions vary) instead of by the
+            batch_statistics: Normalise by each batch (as upstream does, because resolutions vary) instead of by the
                 re-calibrated statistics.
         """
         supernet.set_max_net()
         net = accelerate(supernet.get_multi_exit_subnet())
         recalibrate_bn(net, calibration)
-        self._ensemble = ExitEnsemble(net.requires_grad_(False), output_weights).eval()
-        for module in net.modules():  # not dropout, not stochastic depth: a teacher draws no random numbers
-            if isinstance(module, nn.BatchNorm2d):
-                module.train(batch_statistics)
+        self._ensemble = frozen_ensemble(net, output_weights, batch_statistics)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor | None:
         """The ensemble's logits [N, n_classes] for a batch [N, 3, R, R]; None before `bind`."""
         return None if self._ensemble is None else self._ensemble(images)
+
+    def after_step(self, net: Supernet) -> None:
+        """Called after every optimizer step with the student, whose weights were just updated. Must not change it."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What `after_step` changes, as tensors; saved in the checkpoints of the step."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, after `bind`."""
+
+
+def frozen_ensemble(net: Subnet | Supernet, weights: Sequence[float], batch_statistics: bool) -> ExitEnsemble:
+    """The ensemble of a network's exits, without gradients, dropout and stochastic depth.
+
+    Args:
+        net: The network.
+        weights: Weight of each exit's logits.
+        batch_statistics: Whether batch norms normalise by the batch.
+    """
+    ensemble = ExitEnsemble(net.requires_grad_(False), weights).eval()
+    for module in net.modules():  # only the batch norms: a teacher draws no random numbers
+        if isinstance(module, nn.BatchNorm2d):
+            module.train(batch_statistics)
+    return ensemble

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..models.subnet import Subnet
+from ..models.supernet import Supernet
 
 
 class ExitEnsemble(nn.Module):
-    """A static network whose output is the weighted sum of its exits' logits.
+    """A network whose output is the weighted sum of its exits' logits.
 
     Args:
-        net: The network; its exits in ascending order.
+        net: A static network or a supernet; its exits in ascending order.
         weights: One weight per exit.
     """
 
-    def __init__(self, net: Subnet, weights: Sequence[float]):
+    def __init__(self, net: Subnet | Supernet, weights: Sequence[float]):
         super().__init__()
         self.net = net
         self.weights = tuple(weights)

@@ -12,7 +12,9 @@ from .backbones import check_backbone
 from .data import check_augmentation, check_dataset
 from .deployment import check_exit_rule, check_exporter
 from .execution import check_executor
+from .loggers import check_logger
 from .models import check_branch, check_exits, check_skip
+from .optimizers import check_optimizer
 from .search import check_predictor, check_searcher
 from .training import check_distillation, check_phase, check_teacher
 
@@ -26,6 +28,8 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     registry.TEACHERS: check_teacher,
     registry.DATASETS: check_dataset,
     registry.AUGMENTATIONS: check_augmentation,
+    registry.OPTIMIZERS: check_optimizer,
+    registry.LOGGERS: check_logger,
     registry.EXIT_RULES: check_exit_rule,
     registry.EXPORTERS: check_exporter,
     registry.PREDICTORS: check_predictor,

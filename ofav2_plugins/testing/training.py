@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import torch
@@ -12,6 +13,7 @@ from ..phases.base import Phase
 from ..recipes.schema import load_recipe
 from ..teachers.base import Teacher
 from ..training.plan import make_plan
+from ..utils.seeding import forked_torch
 
 
 def _net(supernet: str) -> Supernet:
@@ -51,7 +53,7 @@ def check_distillation(plugin: Distillation) -> None:
 
 
 def check_teacher(plugin: Teacher) -> None:
-    """It names finished steps only, and has no logits before it is bound."""
+    """It names finished steps only, has no logits before it is bound, and its state can be restored."""
     finished = ["full", "kernel", "depth-1"]
     assert plugin.source([]) is None, f"{plugin.name}: without a finished step, source must be None"
     source = plugin.source(finished)
@@ -63,3 +65,31 @@ def check_teacher(plugin: Teacher) -> None:
         assert step.teacher is None or step.teacher in names[:i], (
             f"{plugin.name}: {step.teacher} is not before {names[i]}"
         )
+    if source is not None:
+        _check_state(plugin)
+
+
+def _check_state(plugin: Teacher) -> None:
+    """`after_step` leaves the student unchanged; a new teacher with the saved state has the same logits."""
+    with forked_torch("contract"):
+        student = _net("EE_B")
+        images = torch.randn(4, 3, 32, 32)
+    bound, restored = copy.deepcopy(plugin), copy.deepcopy(plugin)
+    for teacher in (bound, restored):
+        teacher.bind(copy.deepcopy(student), [images], [0.2] * 5)
+    for _ in range(2):
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.mul_(1.1)
+        changed = {name: value.clone() for name, value in student.state_dict().items()}
+        bound.after_step(student)
+        for name, value in changed.items():
+            assert torch.equal(student.state_dict()[name], value), f"{plugin.name}: after_step changed {name}"
+    logits = bound.logits(images)
+    assert logits is not None and logits.shape == (4, 3), f"{plugin.name}: a bound teacher must give logits [4, 3]"
+    assert not logits.requires_grad, f"{plugin.name}: logits must come without a gradient"
+    restored.load_state_dict({name: value.clone() for name, value in bound.state_dict().items()})
+    again = restored.logits(images)
+    assert again is not None and torch.equal(again, logits), f"{plugin.name}: load_state_dict must restore the logits"
+    if not plugin.follows_student:
+        assert not bound.state_dict(), f"{plugin.name}: a teacher with a state must set follows_student"

@@ -1,39 +1,52 @@
-"""What surrounds a training: progress, stopping, saving, logging. No result depends on it."""
+"""The surroundings of a training: progress, stopping, checkpoints, loggers. No result depends on them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ..utils.meters import EnergyMeter, require_tensorboard
+from ..loggers.base import Loggers, load_loggers
 from ..utils.progress import Reporter
 from ..utils.signals import StopRequest
+
+NO_LOGGERS = Loggers((), print)
 
 
 @dataclass(frozen=True)
 class LoggingOptions:
-    """What a user chooses about saving and watching; no result depends on it.
+    """Checkpoints and loggers; no result depends on them.
 
     Args:
-        save_seconds: At most so much training is lost when the process is killed.
-        tensorboard: Write TensorBoard scalars.
-        energy: Country code for the energy estimate; None estimates nothing.
+        save_seconds: Seconds between checkpoints within an epoch: at most this much is lost if the process is killed.
+        loggers: Plugins of `ofav2.loggers`, in addition to those of every run.
     """
 
     save_seconds: float = 300.0
-    tensorboard: bool = False
-    energy: str | None = None
+    loggers: tuple[Any, ...] = ()
 
     def check(self) -> None:
-        """Raises UserError where something asked for is not installed, before any work starts."""
-        EnergyMeter(self.energy)
-        if self.tensorboard:
-            require_tensorboard()
+        """Raises UserError if a logger is unknown or cannot work here; called before any work starts."""
+        for logger in load_loggers(self.loggers):
+            logger.check()
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """Who watches a training: progress, and whether somebody wants it to stop."""
+    """Progress, the user's request to stop, and logging.
+
+    Args:
+        reporter: Shows the progress.
+        stop: Whether the run should save and exit.
+        options: Checkpoints and loggers.
+        loggers: The loggers of the current run; see `for_run`.
+    """
 
     reporter: Reporter
     stop: StopRequest
     options: LoggingOptions
+    loggers: Loggers = NO_LOGGERS
+
+    def for_run(self, first: bool) -> RunContext:
+        """This context with new loggers for one run, if this is the first of its processes."""
+        loggers = load_loggers(self.options.loggers) if first else []
+        return replace(self, loggers=Loggers(loggers, self.reporter.line))

@@ -1,4 +1,4 @@
-"""Compute of a training in multiply-accumulates (MACs), by which the arms of a study are compared."""
+"""Training compute in multiply-accumulates (MACs), by which the arms of a study are compared."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..utils.seeding import python_rng
 from .plan import PlannedStep
 
 TRAINING_COST = 3
-"""A forward and a backward pass, in forward passes: the backward pass computes two gradients."""
+"""Cost of a forward and a backward pass in forward passes: the backward pass computes two gradients."""
 
 DRAWS = 12
-"""Optimizer steps whose architectures represent all of them."""
+"""Number of optimizer steps whose architectures represent those of all steps."""
 
 
 def training_macs(
@@ -29,15 +29,16 @@ def training_macs(
 ) -> int:
     """MACs spent training one step of the plan, including the teacher, excluding best-epoch selection.
 
-    Exact if every optimizer step trains the same network; else the mean over the architectures of `DRAWS` of them.
+    Exact if every optimizer step trains the same network; otherwise estimated from the architectures of `DRAWS` steps.
+    Updates of the weights, by the optimizer or as a moving average, are not counted.
 
     Args:
         net: The supernet; its weights do not matter, its active architecture changes.
         planned: The step.
-        recipe: Its batch size counts.
+        recipe: The recipe, for its batch size.
         n_images: Training images.
-        resolutions: Of the batches, which are counted as they are drawn in training.
-        seed: The run's.
+        resolutions: The resolutions, counted as the batches draw them.
+        seed: The run's seed.
     """
     epochs = planned.settings.epochs + planned.settings.warmup_epochs
     steps = [(epoch, step) for epoch in range(epochs) for step in range(steps_per_epoch(n_images, recipe.batch_size))]
@@ -58,7 +59,7 @@ def training_macs(
                 student = net.get_multi_exit_subnet if every_exit else net.get_active_subnet
                 known[key] = count_macs(student(preserve_weight=False).eval(), middle)
             students += known[key]
-    # All networks grow with the resolution alike, nearly: the largest one tells by how much.
+    # The MACs of all networks grow with the resolution at nearly the same rate, that of the largest one.
     per_image = TRAINING_COST * students / len(counted) * largest_of_all / largest[middle]
     teacher_logits = largest_of_all if planned.teacher is not None else 0
     return round((per_image + teacher_logits) * min(recipe.batch_size, n_images))

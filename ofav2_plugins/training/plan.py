@@ -1,4 +1,4 @@
-"""The phase pipeline: which phases a supernet supports, their order, and the plan of a training. No torch here."""
+"""The plan of a training: the phases that a supernet supports, in order, and their steps. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NONE = "none"
 INIT = "init"
-"""Name of the weights that a training starts from, where it does not start from fresh ones."""
+"""Name of given initial weights in `starts_from` and `teacher`."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class PlannedStep:
     """One step of the plan.
 
     Args:
-        phase: The phase it belongs to.
+        phase: The phase that the step belongs to.
         step: Its number within the phase, from 1.
-        n_steps: How many steps the phase has.
-        unlocks: Grades unlocked now, by dimension.
-        space: The space that is open during this step: this step's and all earlier ones' values.
+        n_steps: Number of steps of the phase.
+        unlocks: The values that this step unlocks, by dimension.
+        space: The unlocked space: the values of this step and of all earlier ones.
         settings: Epochs, learning rate and so on.
         starts_from: Name of the step whose best weights it starts from; None for fresh weights.
-        teacher: Name of the step whose supernet teaches; None where nobody does.
+        teacher: Name of the teacher step; None if the step has no teacher.
     """
 
     phase: Phase
@@ -48,11 +48,11 @@ class PlannedStep:
 
     @property
     def name(self) -> str:
-        """ "kernel", or "height-3" where the phase has several steps."""
+        """ "kernel", or "height-3" if the phase has several steps."""
         return self.phase.name if self.n_steps == 1 else f"{self.phase.name}-{self.step}"
 
     def to_dict(self) -> dict[str, Any]:
-        """What `ofav2 plan --json` prints of it."""
+        """The step as `ofav2 plan --json` prints it."""
         return {
             "phase": self.phase.name,
             "step": self.step,
@@ -68,10 +68,10 @@ class PlannedStep:
 
 
 def ordered_phases(phases: Sequence[Any], space: SearchSpace) -> list[Phase]:
-    """The phases among `phases` that the space supports, each after those it declares to follow.
+    """The phases among `phases` that the space supports, each after the phases in its `after`.
 
     Raises:
-        UserError: An unknown phase, or phases that each declare to follow the other.
+        UserError: A phase is unknown, or phases follow each other in a circle.
     """
     supported: dict[str, Phase] = {}
     for name, phase in registry.load_all(registry.PHASES, phases).items():
@@ -102,11 +102,12 @@ def make_plan(
         space: The supernet's whole space.
         recipe: Epochs, learning rates and so on, and which phases take part.
         teacher: The teacher policy.
-        trained: Where it starts from given weights: the values, by dimension, that these were trained for. A
-            dimension that no phase of the recipe unlocks is open with them from the start.
+        trained: The values, by dimension, that given initial weights were trained for; None for fresh weights. If no
+            phase of the recipe unlocks a dimension, these values are unlocked from the start.
 
     Raises:
-        UserError: No phase of the recipe is supported, or a phase unlocks what the space does not have.
+        UserError: No phase of the recipe is supported.
+        PluginError: A phase unlocks values that the space does not have, or locks values of an earlier phase.
     """
     phases = {phase.name: (phase, _steps(phase, space)) for phase in ordered_phases(recipe.phase_plugins, space)}
     unlocked = {dim for _, steps in phases.values() for step in steps for dim in step.unlocks}
@@ -118,12 +119,12 @@ def make_plan(
         for number, (step, settings) in enumerate(zip(steps, recipe.settings(phase.name, steps), strict=True), start=1):
             try:
                 for dim, values in step.unlocks.items():
-                    if closed := set(unlocked_space.unlocked_values(dim)) - set(values):
-                        raise UserError(f"it would close {dim} {sorted(closed)}, which an earlier phase has trained")
+                    if locked := set(unlocked_space.unlocked_values(dim)) - set(values):
+                        raise UserError(f"it locks {dim} {sorted(locked)}, which an earlier phase has unlocked")
                 unlocked_space = unlocked_space.restrict(step.unlocks)
             except UserError as error:
                 where = registry.title(registry.PHASES, phase.name)
-                raise PluginError(f"{where} unlocks what it cannot: {error}") from error
+                raise PluginError(f"{where} unlocks values that it must not: {error}") from error
             finished = ([INIT] if trained is not None else []) + [planned.name for planned in plan]
             plan.append(
                 PlannedStep(

@@ -1,4 +1,4 @@
-"""An arm: one supernet trained by one recipe with one seed, and what its steps depend on."""
+"""A run: one arm with one seed, that is one supernet trained by one recipe."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .plan import NONE, PlannedStep, make_plan
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training of a study, or the one of `ofav2 train`.
+    """The configuration of one run of a study, or of `ofav2 train`.
 
     Args:
-        name: What it is called in tables and charts.
+        name: The name of the arm in tables and charts.
         supernet: A variant's name or a composition; see `models.spec.resolve_spec`.
-        recipe: The recipe, with the arm's own teacher, distillation and overrides in it.
-        seed: Seed of everything random.
-        initial: Weights to start from; None starts from fresh ones.
+        recipe: The recipe, including the arm's own teacher, distillation and overrides.
+        seed: Seed of all random numbers.
+        initial: Initial weights; None for fresh weights.
     """
 
     name: str
@@ -46,7 +46,7 @@ class RunConfig:
         }
 
     def build(self, n_classes: int) -> Supernet:
-        """The arm's supernet with fresh weights, the same for the same seed."""
+        """The supernet with fresh weights, which are the same for the same seed."""
         try:
             with forked_torch(self.seed, "init"):
                 net = build_supernet(self.supernet, n_classes, width_mult=self.recipe.width_mult)
@@ -62,17 +62,17 @@ class RunConfig:
         return net
 
     def start(self, n_classes: int) -> tuple[Supernet, list[str]]:
-        """The arm's supernet as its training starts, and what of it the initial weights did not have."""
+        """The supernet with its initial weights, and notes on the parts that these did not contain."""
         net = self.build(n_classes)
         return net, self.initial.put_into(net) if self.initial else []
 
     def teacher(self) -> Teacher:
-        """A new teacher of the arm's policy, not bound yet; nobody where the distillation asks nobody."""
-        asked = registry.load(registry.DISTILLATION, self.recipe.distillation).needs_teacher
-        teacher: Teacher = registry.load(registry.TEACHERS, self.recipe.teacher if asked else NONE)
+        """A new, unbound teacher; `NoTeacher` if the distillation needs none."""
+        needed = registry.load(registry.DISTILLATION, self.recipe.distillation).needs_teacher
+        teacher: Teacher = registry.load(registry.TEACHERS, self.recipe.teacher if needed else NONE)
         return teacher
 
     def plan(self, space: SearchSpace) -> list[PlannedStep]:
-        """The arm's steps."""
+        """The steps of the run on a search space."""
         trained = self.initial.unlocked_dims(space) if self.initial else None
         return make_plan(space, self.recipe, self.teacher(), trained)

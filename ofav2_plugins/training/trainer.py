@@ -1,23 +1,29 @@
-"""The training loop: one step of the plan, from fresh or handed-over weights to its best epoch's weights."""
+"""The training loop of one step of the plan, from its initial weights to the weights of its best epoch."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
+from .. import registry
 from ..data.base import DataSplits
 from ..data.batches import steps_per_epoch, train_batches
 from ..distillation.base import Distillation
 from ..errors import RunError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate, candidates
+from ..loggers.base import StepInfo
 from ..models.supernet import Supernet
+from ..models.sync_batch_norm import synchronized_batch_norms
+from ..optimizers.base import Optimizer
 from ..phases.base import StepSettings
 from ..plugin import PluginError
 from ..recipes.schema import Recipe
@@ -26,38 +32,62 @@ from ..space import Arch
 from ..teachers.base import Teacher
 from ..utils.distributed import any_rank, average, average_gradients, synchronize
 from ..utils.memory import peak_memory_mib, reset_peak_memory
-from ..utils.meters import EnergyMeter, TensorBoard, write_metrics
 from ..utils.seeding import forked_torch, python_rng
-from .checkpoints import Progress, StepFiles, preserve_storage
+from .checkpoints import Progress, StepFiles, TrainingState, preserve_storage
 from .context import RunContext
 from .cost import TRAINING_COST
 from .losses import Objective
 from .plan import PlannedStep
 
 
-def learning_rate(settings: StepSettings, epoch: int, batch: int, n_batches: int) -> float:
-    """The base rate during warm-up, then a cosine per batch over `settings.epochs` down to 0."""
-    if epoch < settings.warmup_epochs:
-        return settings.lr
-    passed = (epoch - settings.warmup_epochs) * n_batches + batch
-    return 0.5 * settings.lr * (1 + math.cos(math.pi * passed / (settings.epochs * n_batches)))
-
-
-def make_optimizer(net: Supernet, recipe: Recipe, lr: float) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; batch norms and biases (every parameter of one axis) do not decay.
-
-    One pass over each parameter (torch's fused kernel, which needs the momentum of all of them to be there).
-    """
+def parameter_groups(net: nn.Module) -> list[dict[str, Any]]:
+    """The groups that optimizer plugins get: weights, then batch norms and biases (one axis), which do not decay."""
     parameters = list(net.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.optimizer.weight_decay},
+    return [
+        {"params": [p for p in parameters if p.ndim > 1]},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    momentum = recipe.optimizer.momentum
-    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
-    if momentum > 0:
-        optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in parameters})
+
+
+def make_optimizer(net: nn.Module, recipe: Recipe, lr: float) -> torch.optim.Optimizer:
+    """The recipe's optimizer for a network.
+
+    Raises:
+        PluginError: The plugin fails, or returns something else than an optimizer of all parameters.
+    """
+    plugin: Optimizer = registry.load(registry.OPTIMIZERS, recipe.optimizer)
+    with registry.calling(registry.OPTIMIZERS, plugin.name, "build"):
+        optimizer: Any = plugin.build(parameter_groups(net), lr)
+    where = f"{registry.title(registry.OPTIMIZERS, plugin.name)}: build() must return"
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise PluginError(f"{where} an optimizer of torch, but got {optimizer!r:.100}")
+    n_given, n_all = sum(len(group["params"]) for group in optimizer.param_groups), len(list(net.parameters()))
+    if n_given != n_all:
+        raise PluginError(f"{where} an optimizer of all {n_all} parameters, but got one of {n_given}")
     return optimizer
+
+
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, settings: StepSettings, n_batches: int
+) -> LRScheduler:
+    """The learning-rate schedule of the recipe's optimizer over one step of the plan.
+
+    Args:
+        optimizer: What `make_optimizer` returned.
+        recipe: The recipe.
+        settings: Epochs and warm-up epochs.
+        n_batches: Batches per epoch.
+
+    Raises:
+        PluginError: The plugin fails.
+    """
+    plugin: Optimizer = registry.load(registry.OPTIMIZERS, recipe.optimizer)
+    with registry.calling(registry.OPTIMIZERS, plugin.name, "scheduler"):
+        scheduler: Any = plugin.scheduler(optimizer, settings.warmup_epochs * n_batches, settings.epochs * n_batches)
+    if not isinstance(scheduler, LRScheduler):
+        where = registry.title(registry.OPTIMIZERS, plugin.name)
+        raise PluginError(f"{where}: scheduler() must return an LRScheduler of torch, but got {scheduler!r:.100}")
+    return scheduler
 
 
 def train_batch(
@@ -73,24 +103,31 @@ def train_batch(
 ) -> float:
     """One optimizer step: the summed losses of `archs` on one batch. Returns their mean loss.
 
-    A parameter that is active in none of `archs` gets no gradient; the recipe's `idle_parameters` says whether the
+    A parameter that is active in none of `archs` gets no gradient; the recipe's `idle_parameters` decides whether the
     optimizer then skips it. Ranks average their gradients once, after all architectures.
+
+    Raises:
+        RunError: The loss is not finite.
+        PluginError: The distillation or the teacher breaks its contract.
     """
-    with fabric.autocast():
-        teacher_logits = teacher.logits(images) if objective.distillation.needs_teacher else None
     optimizer.zero_grad(set_to_none=objective.recipe.idle_parameters == "keep")
     losses = []
-    for i, arch in enumerate(archs):
-        net.set_active_subnet(**arch)
-        with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
-            loss, teacher_logits = objective(net, images, labels, teacher_logits, first=i == 0)
-        if loss.ndim:
-            where = title(DISTILLATION, objective.distillation.name)
-            raise PluginError(f"{where}: loss() must return a scalar, but got the shape {list(loss.shape)}")
-        fabric.backward(loss)
-        losses.append(loss.detach())
+    with synchronized_batch_norms(fabric, objective.recipe.sync_batch_norm):
+        with fabric.autocast():
+            teacher_logits = teacher.logits(images) if objective.distillation.needs_teacher else None
+        for i, arch in enumerate(archs):
+            net.set_active_subnet(**arch)
+            with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
+                loss, teacher_logits = objective(net, images, labels, teacher_logits, first=i == 0)
+            if loss.ndim:
+                where = title(DISTILLATION, objective.distillation.name)
+                raise PluginError(f"{where}: loss() must return a scalar, but got the shape {list(loss.shape)}")
+            fabric.backward(loss)
+            losses.append(loss.detach())
     average_gradients(fabric, net)
     optimizer.step()
+    with registry.calling(registry.TEACHERS, teacher.name, "after_step"):
+        teacher.after_step(net)
     mean = average(fabric, torch.stack(losses).mean()).item()
     if not math.isfinite(mean):
         raise RunError(f"the loss is {mean}: lower the learning rate of this phase")
@@ -102,16 +139,16 @@ class StepTrainer:
 
     Args:
         fabric: Device, precision, processes.
-        net: The supernet with the weights of the step before.
+        net: The supernet with the weights that the step starts from.
         data: The splits.
         recipe: The recipe.
         planned: The step.
-        teacher: Bound already where it teaches.
+        teacher: A bound teacher; `NoTeacher` if the step has none.
         distillation: The distillation term.
-        evaluator: Chooses the best epoch.
+        evaluator: Selects the best epoch.
         seed: The run's seed.
-        files: Where state and best weights are.
-        context: Progress, saving, metrics.
+        files: The checkpoints of the step.
+        context: Progress, stopping, loggers.
     """
 
     def __init__(
@@ -134,45 +171,46 @@ class StepTrainer:
             recipe, distillation, planned.phase.multi_exit_loss, planned.phase.inplace_distillation
         )
         net.zero_grad(set_to_none=True)  # gradients of the step before must not count as this step's
-        optimizer = fabric.setup_optimizers(self._make_optimizer())
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        self.optimizer = optimizer
-        self.progress = Progress()
-        self.resolutions = evaluator.resolutions
         self.n_batches = steps_per_epoch(len(data.train), recipe.batch_size)
         self.n_epochs = planned.settings.epochs + planned.settings.warmup_epochs
+        plain = make_optimizer(net, recipe, planned.settings.lr)
+        self.scheduler = make_scheduler(plain, recipe, planned.settings, self.n_batches)
+        optimizer = fabric.setup_optimizers(plain)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        self.optimizer = optimizer
+        self.state = TrainingState(net, optimizer, self.scheduler, teacher)
+        self.progress = Progress()
+        self.resolutions = evaluator.resolutions
         self._images_per_batch = min(recipe.batch_size, len(data.train))
         self._counted = 0.0
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        return make_optimizer(self.net, self.recipe, self.planned.settings.lr)
-
     def run(self) -> Progress:
-        """Train what is left; afterwards the net holds the best epoch's weights.
+        """Train the remaining epochs and load the weights of the best one into the net.
 
         Raises:
-            KeyboardInterrupt: Somebody asked to stop; all that was done is saved.
+            KeyboardInterrupt: The user stopped the run; all work is saved.
         """
         self.net.set_dropout(self.planned.settings.dropout)
         self._resume()
         selection = selection_candidates(self.planned, self.evaluator, self.seed)
-        options = self.context.options
-        energy = EnergyMeter(options.energy)
-        board = TensorBoard(self.files.folder if self._writes(options.tensorboard) else None, self.progress.epoch)
         reset_peak_memory(self.fabric.device)
-        for epoch in range(self.progress.epoch, self.n_epochs):
-            energy.start()
-            entry = self._train_epoch(epoch)
-            entry["val_top1"] = self.evaluator.validate(self.net, selection, self._save_if_asked)
-            self._finish_epoch({**entry, **energy.stop()})
-            board.write(self.progress.history[-1])
-        board.close()
-        synchronize(self.fabric)  # one rank has written the best weights, all read them
+        loggers, history = self.context.loggers, [dict(record) for record in self.progress.history]
+        loggers.emit("step_started", StepInfo(self.planned.name, self.files.folder, self.n_epochs, history))
+        try:
+            for epoch in range(self.progress.epoch, self.n_epochs):
+                loggers.emit("epoch_started", epoch)
+                record = self._train_epoch(epoch)
+                record["val_top1"] = self.evaluator.validate(self.net, selection, self._save_if_asked)
+                self._finish_epoch({**loggers.measurements(), **record})
+                loggers.emit("epoch_finished", MappingProxyType(self.progress.history[-1]))
+        finally:
+            loggers.emit("step_finished")
+        synchronize(self.fabric)  # one rank has written the best weights, all ranks read them
         self.net.load_state_dict(self.files.load_best()[0])
         return self.progress
 
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
-        """Train what is left of an epoch; its loss, last learning rate and speed."""
+        """Train the remaining batches of an epoch; returns its loss, last learning rate and speed."""
         name, settings, done = self.planned.name, self.planned.settings, self.progress
         self.net.train()
         first, started = done.batch, time.monotonic()
@@ -190,15 +228,15 @@ class StepTrainer:
         )
         speed = None
         for step, (images, labels) in enumerate(batches, start=first):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(settings, epoch, step, self.n_batches)
-            where = (self.seed, name, epoch, step)
-            archs = self.planned.phase.archs(self.planned.space, python_rng(*where, "archs"), settings.subnets_per_step)
+            done.lr = self.optimizer.param_groups[0]["lr"]
+            seeds = (self.seed, name, epoch, step)
+            archs = self.planned.phase.archs(self.planned.space, python_rng(*seeds, "archs"), settings.subnets_per_step)
             images, labels = images.to(self.fabric.device), labels.to(self.fabric.device)
             done.loss_sum += train_batch(
                 self.fabric, self.net, self.optimizer, self.objective,
-                images, labels, archs, self.teacher, where,
+                images, labels, archs, self.teacher, seeds,
             )  # fmt: skip
+            self.scheduler.step()
             done.batch = step + 1
             speed = (done.batch - first) * self._images_per_batch / (time.monotonic() - started)
             self._show(epoch, speed)
@@ -207,26 +245,26 @@ class StepTrainer:
             "step": name,
             "epoch": epoch,
             "loss": done.loss_sum / self.n_batches,
-            "lr": learning_rate(settings, epoch, self.n_batches - 1, self.n_batches),
+            "lr": done.lr,
             "images_per_second": speed,
         }
 
-    def _finish_epoch(self, entry: dict[str, Any]) -> None:
-        """Account for a finished epoch; keep its weights where they are the best."""
-        done, epoch = self.progress, entry["epoch"]
+    def _finish_epoch(self, record: dict[str, Any]) -> None:
+        """Complete and save the record of a finished epoch, and its weights if they are the best."""
+        done, epoch = self.progress, record["epoch"]
         done.epoch, done.batch, done.loss_sum = epoch + 1, 0, 0.0
-        if self._is_best(entry["val_top1"]):
-            done.best_top1, done.best_epoch = entry["val_top1"], epoch
-            if self._writes():
+        if self._is_best(record["val_top1"]):
+            done.best_top1, done.best_epoch = record["val_top1"], epoch
+            if self.fabric.is_global_zero:
                 self.files.save_best(self.net, epoch, done.best_top1, self.planned.space)
-        self._account()
-        entry["seconds"] = done.seconds - sum(held["seconds"] for held in done.history)
-        entry["peak_memory_mib"] = peak_memory_mib(self.fabric.device)
-        done.history.append(entry)
+        self._count_time()
+        record["seconds"] = done.seconds - sum(earlier["seconds"] for earlier in done.history)
+        record["peak_memory_mib"] = peak_memory_mib(self.fabric.device)
+        done.history.append(record)
         self._save()
 
     def _is_best(self, val_top1: float) -> bool:
-        """Whether an epoch's weights are to be kept."""
+        """Whether an epoch's weights are kept."""
         return val_top1 > self.progress.best_top1
 
     def _show(self, epoch: int, speed: float) -> None:
@@ -241,48 +279,43 @@ class StepTrainer:
         return left * batch_work(self.planned, self._images_per_batch)
 
     def _save_if_due(self) -> None:
-        """Save within an epoch when enough has been done since the last time, or when asked to stop."""
+        """Save within an epoch if the last checkpoint is old, or if the user stops the run."""
         self._save_if_asked()
         if time.monotonic() - self._counted > self.context.options.save_seconds:
-            self._account()
+            self._count_time()
             self._save()
 
     def _save_if_asked(self) -> None:
-        """Save and stop where somebody has asked to."""
+        """Save and exit if the user stops the run."""
         if any_rank(self.fabric, self.context.stop.asked):
-            self._account()
+            self._count_time()
             self._save()
             raise KeyboardInterrupt
 
-    def _account(self) -> None:
+    def _count_time(self) -> None:
         now = time.monotonic()
         self.progress.seconds += now - self._counted
         self._counted = now
 
     def _save(self) -> None:
-        if self._writes():
-            self.files.save_state(self.net, self.optimizer, self.fabric.strategy.precision.state_dict(), self.progress)
-            write_metrics(self.files.folder / "metrics.jsonl", self.progress.history)
-
-    def _writes(self, wanted: bool = True) -> bool:
-        """Whether this rank writes files."""
-        return wanted and self.fabric.is_global_zero
+        if self.fabric.is_global_zero:
+            self.files.save_state(self.state, self.fabric.strategy.precision.state_dict(), self.progress)
 
     def _resume(self) -> None:
         self._counted = time.monotonic()
-        held = self.files.load_state(self.net, self.optimizer)
-        if held is None:
+        loaded = self.files.load_state(self.state)
+        if loaded is None:
             with preserve_storage(self.net):
                 self.planned.phase.prepare(self.net, self.planned.step)
             return
-        self.progress, precision = held
+        self.progress, precision = loaded
         self.fabric.strategy.precision.load_state_dict(precision)
         before = self.progress.epoch * self.n_batches + self.progress.batch
         self.context.reporter.skip(before * batch_work(self.planned, self._images_per_batch))
 
 
 def selection_candidates(planned: PlannedStep, evaluator: Evaluator, seed: int) -> list[Candidate]:
-    """The subnets whose mean validation accuracy chooses the best epoch: the same in every epoch."""
+    """The subnets whose mean validation accuracy selects the best epoch; the same in every epoch."""
     return candidates(
         planned.space,
         evaluator.resolutions,
@@ -294,6 +327,6 @@ def selection_candidates(planned: PlannedStep, evaluator: Evaluator, seed: int) 
 
 
 def batch_work(planned: PlannedStep, n_images: int) -> float:
-    """The work of one training batch, in images through a network."""
+    """The work of one training batch in image passes (forward passes of one image)."""
     subnets = planned.settings.subnets_per_step
     return n_images * (TRAINING_COST * subnets + (planned.teacher is not None))

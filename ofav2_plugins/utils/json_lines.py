@@ -1,4 +1,4 @@
-"""JSON lines, each with a digest: a process may be killed while it appends, and a damaged line is noticed."""
+"""JSON lines with a digest each, so that a line is recognised as damaged if the process was killed while writing it."""
 
 from __future__ import annotations
 

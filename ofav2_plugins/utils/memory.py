@@ -1,4 +1,4 @@
-"""Memory of this process: the allocator's settings and the peak."""
+"""Memory of this process: allocator settings and peak usage."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed: for commands that train or evaluate in a process of their own.
+    """Make glibc reuse freed memory; for commands that train or evaluate in their own process.
 
-    By default glibc gives every large block back to the system and gets the next one as fresh pages, which the kernel
-    fills with zeros: a tenth of a training step of the maximal network, a third of evaluating large batches. The peak
-    of memory stays about the same; it is only not given back before the process ends. Elsewhere nothing is done.
+    By default glibc returns every large block to the system and gets the next one as fresh pages, which the kernel
+    fills with zeros: this takes a tenth of the time of training the maximal network, and a third of evaluating large
+    batches. Peak memory stays about the same, but it is returned only when the process ends. With another C library
+    this function does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -31,7 +32,7 @@ def keep_freed_memory() -> None:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start `peak_memory_mib` anew, where the system can."""
+    """Reset `peak_memory_mib`, if the system supports it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -42,7 +43,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """The most memory in MiB since `reset_peak_memory`: of the device on a GPU, else of the process."""
+    """Peak memory in MiB since `reset_peak_memory`: of the device if it is a GPU, otherwise of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

@@ -1,7 +1,7 @@
-"""Random numbers that depend only on where one is: (seed, phase, epoch, step, ...).
+"""Random numbers that depend only on their position in the training: (seed, phase, epoch, step, ...).
 
-Library code never draws from, or leaves changed, the global generators: a run that resumes in the middle of a
-phase must draw what the uninterrupted run would have drawn.
+Library code never draws from the global generators or changes them. A run that resumes within a phase draws the same
+numbers as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def derive_seed(*parts: object) -> int:
 
 
 def python_rng(*parts: object) -> random.Random:
-    """A `random.Random` of its own for these parts."""
+    """A new `random.Random` seeded from these parts."""
     return random.Random(derive_seed(*parts))
 
 
 def torch_rng(*parts: object) -> torch.Generator:
-    """A CPU `torch.Generator` of its own for these parts."""
+    """A new CPU `torch.Generator` seeded from these parts."""
     import torch
 
     return torch.Generator().manual_seed(derive_seed(*parts))
@@ -36,9 +36,9 @@ def torch_rng(*parts: object) -> torch.Generator:
 
 @contextmanager
 def forked_torch(*parts: object) -> Iterator[None]:
-    """Within it torch's global generators are seeded from these parts; afterwards they are as before.
+    """Seed torch's global generators from these parts; restore them on exit.
 
-    For what takes no generator: dropout and the initialisation inside `torch.nn` constructors.
+    For code that takes no generator: dropout, and the initialisation in the constructors of `torch.nn`.
     """
     import torch
 

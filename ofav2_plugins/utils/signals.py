@@ -1,4 +1,4 @@
-"""Stopping long work between two batches: Ctrl-C and SIGTERM ask, the loop saves and stops. No torch here."""
+"""Graceful stops: Ctrl-C and SIGTERM set a flag; the loop saves and exits after the current batch. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class StopRequest:
-    """Whether somebody has asked this process to stop."""
+    """Whether this process should save and exit (`asked`)."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -19,12 +19,12 @@ class StopRequest:
 def stop_on_signals(
     say: Callable[[str], None], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM), patient: bool = False
 ) -> Iterator[StopRequest]:
-    """Within it the first Ctrl-C or SIGTERM only sets `asked`; a second one raises KeyboardInterrupt at once.
+    """In this context the first Ctrl-C or SIGTERM only sets `asked`; a second one raises KeyboardInterrupt at once.
 
     Args:
-        say: Told, for the user, that the wish was heard.
-        signals: What counts as the wish.
-        patient: A second wish changes nothing; for processes whose first process can kill them.
+        say: Receives a line for the user when the signal arrives.
+        signals: The signals.
+        patient: Ignore further signals; for workers, which their parent process can kill.
     """
     request = StopRequest()
 
@@ -32,7 +32,7 @@ def stop_on_signals(
         if request.asked and not patient:
             raise KeyboardInterrupt
         request.asked = True
-        say("stopping after this batch, with everything saved; once more stops at once")
+        say("stopping after this batch; everything will be saved; press Ctrl-C again to stop at once")
 
     previous = [signal.signal(number, on_signal) for number in signals]
     try:

@@ -1,4 +1,4 @@
-"""Checks of values that a user gives, and how they are quoted in messages."""
+"""Checks of values from the user, and their form in messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def elastic_values(name: str, values: Any, odd: bool = False) -> tuple[int, ...]
     """The values of an elastic dimension, ascending: one or more distinct (odd) integers of at least 1.
 
     Raises:
-        UserError: They are something else; the message calls them `name`.
+        UserError: The values are invalid; `name` is their name in the message.
     """
     valid = isinstance(values, Sequence) and all(is_integer(v) and v >= 1 and (v % 2 or not odd) for v in values)
     if not valid or not values or len(set(values)) != len(values):
@@ -38,5 +38,5 @@ def elastic_values(name: str, values: Any, odd: bool = False) -> tuple[int, ...]
 
 
 def short(value: object) -> str:
-    """`repr(value)`, shortened to what fits into a one-line message."""
+    """`repr(value)`, shortened for a one-line message."""
     return _REPR.repr(value)

@@ -109,7 +109,7 @@ def test_the_json_schemas_describe_the_fields():
     recipe = json.loads(ofav2("recipe", "show", "quick", "--schema").stdout)
     assert {"width_mult", "phases", "teacher"} <= set(recipe["properties"])
     assert recipe["additionalProperties"] is False
-    assert recipe["$defs"]["Optimizer"]["additionalProperties"] is False
+    assert recipe["$defs"]["Evaluation"]["additionalProperties"] is False
     study = json.loads(ofav2("study", "schema").stdout)
     assert set(study["required"]) == {"dataset", "recipe", "baseline", "arms"}
     for schema, files in ((recipe, recipes.FOLDER), (study, studies.FOLDER)):
@@ -126,7 +126,9 @@ def test_the_json_schemas_describe_the_fields():
         ({"exit_weights": {"name": "MIX", "loss": [0.5, 0.5]}}, True),
         ({"exit_weights": "MAX"}, False),
         ({"distillation": {"name": "mse"}}, True),
-        ({"optimizer": {"momentun": 0.9}}, False),
+        ({"optimizer": {"momentum": 0.9}}, True),
+        ({"optimizer": "adamw"}, True),
+        ({"optimizer": 0.9}, False),
         ({"batch_sise": 3}, False),
         ({"batch_size": 1}, False),
         ({"width_mult": 0}, False),

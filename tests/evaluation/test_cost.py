@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import ofav2_plugins as ofav2
+from ofav2_plugins import registry
 from ofav2_plugins.branches.base import Branch
 from ofav2_plugins.evaluation.cost import count_macs, count_memory
 from ofav2_plugins.evaluation.encoding import Encoding
@@ -51,11 +52,10 @@ def graph_peak_mib(net: nn.Module, resolution: int) -> float:
     return peak / 2**20
 
 
-def test_the_formula_is_what_the_built_network_costs(variant):
-    net = ofav2.build_supernet(variant, n_classes=7, width_mult=0.25)
-    before = net.arch
-    for seed in range(3):
-        arch, resolution = net.space.sample(random.Random(seed)), (20, 32)[seed % 2]
+def check_formula(net, resolutions) -> None:
+    """The formula against the built network, for one random architecture per resolution."""
+    for seed, resolution in enumerate(resolutions):
+        arch, before = net.space.sample(random.Random(seed)), net.arch
         found = ofav2.cost(net, arch, resolution)
         assert net.arch == before
         net.set_active_subnet(**arch)
@@ -64,6 +64,16 @@ def test_the_formula_is_what_the_built_network_costs(variant):
         assert found.params == sum(parameter.numel() for parameter in sub.parameters())
         assert found.memory_mib == count_memory(sub, resolution)
         net.set_active_subnet(**before)
+
+
+def test_the_formula_is_the_cost_of_the_built_network(variant):
+    check_formula(ofav2.build_supernet(variant, n_classes=7, width_mult=0.25), (20, 32, 20))
+
+
+@pytest.mark.parametrize("variant", ["SE_B", "EE_DP"])
+@pytest.mark.parametrize("backbone", [name for name in registry.names(registry.BACKBONES) if name != "mobilenet_v3"])
+def test_the_formula_holds_for_every_backbone(backbone, variant):
+    check_formula(ofav2.build_supernet(variant, backbone=backbone, n_classes=7, width_mult=0.25), (24, 24))
 
 
 @pytest.mark.parametrize("name", ["SE_B", "EE_DP"])

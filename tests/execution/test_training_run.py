@@ -142,6 +142,27 @@ def stopped_within_a_phase(out: Path, step: str, *more: str) -> Path:
     return folder
 
 
+def test_a_killed_run_with_adamw_and_a_teacher_that_follows_equals_an_uninterrupted_one(tmp_path):
+    """The state of both is in the checkpoint: the running means of AdamW, the moving average of the teacher."""
+    phases_ = "phases={full: {epochs: 1, lr: 0.002}, kernel: {epochs: 2, lr: 0.002, warmup_epochs: 0}}"
+    more = ["--supernet", "EE_B", "--teacher", "ema", "--set", "teacher.decay=0.9", "--set", "optimizer=adamw",
+            "--set", "idle_parameters=momentum", "--set", phases_, "--save-every", "0"]  # fmt: skip
+    assert train(tmp_path / "whole", *more).returncode == 0
+    process = subprocess.Popen(command(tmp_path / "run", *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("run/steps/kernel-*/state.previous.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    [state] = tmp_path.glob("run/steps/kernel-*/state.safetensors")
+    saved = load_checkpoint(state)[0]
+    assert any(name.startswith("optimizer.exp_avg_sq.") for name in saved)
+    assert any(name.startswith("teacher.") for name in saved)
+    done = train(tmp_path / "run", *more, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -168,7 +189,13 @@ def test_damaged_and_foreign_checkpoints_are_named_and_made_again(uninterrupted,
     (full / "best.safetensors").write_bytes(best[: len(best) // 2])
     done = train(out, "--resume")
     assert done.returncode == 0, done.stderr
-    for words in ("full", "truncated", "this step is trained again", "must hold a state", "was made by 'full-"):
+    for words in (
+        "full",
+        "truncated",
+        "this step is trained again",
+        "must contain a state",
+        "was written by step 'full-",
+    ):
         assert words in done.stdout
     assert_same(out, uninterrupted)
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from ofav2_plugins import registry
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.recipes.schema import load_recipe
 
@@ -15,7 +16,8 @@ from ofav2_plugins.recipes.schema import load_recipe
 def test_the_papers_rules():
     paper = load_recipe("paper")
     assert (paper.batch_size, paper.label_smoothing, paper.validation_fraction) == (64, 0.1, 0.15)
-    assert (paper.optimizer.momentum, paper.optimizer.weight_decay) == (0.9, 3e-5)
+    assert registry.config_of(registry.OPTIMIZERS, paper.optimizer) == registry.config_of(registry.OPTIMIZERS, "sgd")
+    assert paper.optimizer == {"name": "sgd", "momentum": 0.9, "weight_decay": 3e-5, "schedule": "cosine"}
     assert paper.augmentations == [{"name": "crop_flip", "min_scale": 0.85, "flip": True}]
     assert (paper.idle_parameters, load_recipe("quick").idle_parameters) == ("momentum", "keep")
     assert (paper.evaluation.bn_images, paper.evaluation.selection_draws) == (1000, 32)
@@ -37,7 +39,7 @@ def test_the_plan_as_json_has_just_the_documented_keys():
 def test_overrides_reach_every_value():
     recipe = load_recipe("paper", ["phases.height.2.epochs=7", "optimizer.momentum=0.8", "exit_weights=MIX"])
     assert recipe.phases["height"][2].epochs == 7
-    assert recipe.optimizer.momentum == 0.8
+    assert recipe.optimizer == {"name": "sgd", "momentum": 0.8, "weight_decay": 3e-5, "schedule": "cosine"}
     assert (recipe.exit_weights.loss, recipe.exit_weights.output) == ("DESC", "ASC")
 
 

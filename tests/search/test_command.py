@@ -21,6 +21,7 @@ from ofav2_plugins.cli.main import app
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.evaluation.accuracy import Evaluator
 from ofav2_plugins.evaluation.candidates import Candidate
+from ofav2_plugins.evaluation.latency_table import FORMAT, Correction, LatencyTable, Validation, table_text
 from ofav2_plugins.executors.serial import Serial
 from ofav2_plugins.search.results import search_content
 from ofav2_plugins.search.session import Search, SearchContext
@@ -132,30 +133,23 @@ def _lines(path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_test_images_change_nothing_but_the_reported_accuracy(trained, tmp_path):
-    """Searches with the right and with shuffled labels of the test images."""
-    settings = SearchSettings(samples=20, evaluations=200, front_size=3)
-    results = []
-    for shuffled in (False, True):
-        search = Search(MeterSource(trained, None, None, "kernel", None, "cpu", 0.8, 1), settings)
-        evaluator = search.meter.evaluator
-        if shuffled:
-            order = np.random.default_rng(0).permutation(len(evaluator.data.test))
-            test = replace(evaluator.data.test, labels=evaluator.data.test.labels[order])
-            evaluator.data = replace(evaluator.data, test=test)
-        out = tmp_path / str(shuffled)
-        out.mkdir()
-        result = search.result(SearchContext(out, Reporter(Console(quiet=True), 1), StopRequest(), Serial()))
-        results.append(search_content(result, {}))
-        lines = [line for line in (out / "samples.jsonl").read_text().splitlines() if "trunk" in line]
-        assert lines and not any('"top1"' in line for line in lines)
-    right, wrong = results
+def test_test_images_change_nothing_but_the_reported_accuracy(found, trained, tmp_path):
+    """The same search with shuffled labels of the test images."""
+    right, _, _ = found
+    settings = SearchSettings(samples=20, evaluations=300, front_size=4, budgets=[2e5, 4e5, 1e6])
+    search = Search(MeterSource(trained, None, None, "kernel", None, "cpu", 0.8, 1), settings)
+    evaluator = search.meter.evaluator
+    order = np.random.default_rng(0).permutation(len(evaluator.data.test))
+    test = replace(evaluator.data.test, labels=evaluator.data.test.labels[order])
+    evaluator.data = replace(evaluator.data, test=test)
+    result = search.result(SearchContext(tmp_path, Reporter(Console(quiet=True), 1), StopRequest(), Serial()))
+    wrong = json.loads(json.dumps(search_content(result, {})))
+    assert '"val_top1"' in (samples := (tmp_path / "samples.jsonl").read_text()) and '"top1"' not in samples
     assert [row["top1"] for row in right["front"]] != [row["top1"] for row in wrong["front"]]
-    for content in results:
-        for row in content["front"]:
-            del row["top1"]
-    assert right["front"] == wrong["front"] and right["budgets"] == wrong["budgets"]
-    assert right["predictor"] == wrong["predictor"] and right["hypervolume"] == wrong["hypervolume"]
+    for key in ("budgets", "predictor", "hypervolume", "measured_hypervolume", "points"):
+        assert right[key] == wrong[key], key
+    for ours, theirs in zip(right["front"], wrong["front"], strict=True):
+        assert {**ours, "top1": None} == {**theirs, "top1": None}
 
 
 def test_a_limit_on_the_accuracy_that_nothing_reaches_names_the_closest(trained, found, tmp_path):
@@ -173,6 +167,21 @@ def test_weights_and_measurements_of_another_training_are_rejected(trained, foun
         call("search", other, "--out", tmp_path / "x", *SMALL)
     with pytest.raises(UserError, match=r"samples.jsonl was measured on another run, or with other settings: step was"):
         call("search", trained, "--out", tmp_path / "y", *SMALL, "--step", "full", "--samples-from", found[1])
+
+
+def test_a_latency_table_of_another_machine_or_supernet_is_rejected(trained, tmp_path):
+    table = LatencyTable(
+        format=FORMAT, machine={"processor": "Z80"}, backend="torch", version="2", device="cpu", threads=1,
+        supernet="SE_B", resolutions=[16], parts={}, correction=Correction(), date="",
+        validation=Validation(networks=50, kendall_tau=1, mape=1, mape_of_sum=1, corrected=False),
+    )  # fmt: skip
+    (tmp_path / "table.json").write_text(table_text(table))
+    arguments = ["search", trained, "--out", tmp_path / "x", *SMALL, "--latency", tmp_path / "table.json"]
+    with pytest.raises(UserError, match=r"another machine: processor must be .*but got 'Z80'.*--allow-other-machine"):
+        call(*arguments, "--objectives", "top1,latency")
+    with pytest.raises(UserError, match=r"of another supernet \(SE_B\).*make a table for this training"):
+        call(*arguments, "--objectives", "top1,latency", "--allow-other-machine")
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -24,9 +23,9 @@ from ofav2_plugins.exits.weights import exit_weights
 from ofav2_plugins.phases.base import StepSettings
 from ofav2_plugins.recipes.schema import Recipe, load_recipe
 from ofav2_plugins.teachers.none import NoTeacher
-from ofav2_plugins.training.checkpoints import Progress, StepFiles
+from ofav2_plugins.training.checkpoints import Progress, StepFiles, TrainingState
 from ofav2_plugins.training.losses import Objective
-from ofav2_plugins.training.trainer import learning_rate, make_optimizer, train_batch
+from ofav2_plugins.training.trainer import make_optimizer, make_scheduler, train_batch
 from ofav2_plugins.utils.seeding import forked_torch
 
 N_SUBNETS, LR = 2, 0.05
@@ -168,29 +167,31 @@ def test_idle_parameters_move_as_in_a_plain_loop_with_the_same_zero_grad(idle):
     assert moved == set() if idle == "keep" else len(moved) >= 10  # a bias before a batch norm has no gradient
 
 
+def training_state(net: ofav2.Supernet, recipe: Recipe) -> TrainingState:
+    optimizer = make_optimizer(net, recipe, LR)
+    scheduler = make_scheduler(optimizer, recipe, StepSettings(epochs=1, lr=LR), n_batches=3)
+    return TrainingState(net, optimizer, scheduler, NoTeacher())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("idle", ["keep", "momentum"])
-def test_a_resumed_step_still_moves_idle_parameters(idle, tmp_path):
-    recipe, theirs = load_recipe("paper", [f"idle_parameters={idle}"]), upstream_net(dropout_rate=0)
-    nets = [supernet_like(theirs) for _ in range(2)]
-    whole, first = [make_optimizer(net, recipe, LR) for net in nets]
-    our_loop(nets[0], whole, recipe, [0, 1, 2])
-    our_loop(nets[1], first, recipe, [0, 1])
+def test_a_resumed_step_still_moves_idle_parameters(idle, optimizer, tmp_path):
+    recipe = load_recipe("paper", [f"idle_parameters={idle}", ("optimizer", optimizer)])
+    theirs = upstream_net(dropout_rate=0)
+    whole, first = [training_state(supernet_like(theirs), recipe) for _ in range(2)]
+    our_loop(whole.net, whole.optimizer, recipe, [0, 1, 2])
+    our_loop(first.net, first.optimizer, recipe, [0, 1])
     files = StepFiles(tmp_path / "step", print)
-    files.save_state(nets[1], first, {}, Progress(batch=2))
-    resumed = supernet_like(upstream_net(seed=1, dropout_rate=0))
-    optimizer = make_optimizer(resumed, recipe, LR)
-    assert files.load_state(resumed, optimizer)[0].batch == 2
-    our_loop(resumed, optimizer, recipe, [2])
-    for name, value in nets[0].state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], value), name
-
-
-def test_learning_rate_is_constant_in_warmup_then_a_cosine_per_batch():
-    settings = StepSettings(epochs=10, lr=0.08, warmup_epochs=5)
-    assert {learning_rate(settings, epoch, batch, 4) for epoch in range(5) for batch in range(4)} == {0.08}
-    assert learning_rate(settings, 5, 0, 4) == pytest.approx(0.08)
-    assert learning_rate(settings, 10, 0, 4) == pytest.approx(0.04)
-    assert learning_rate(settings, 14, 3, 4) == pytest.approx(0.04 * (1 + math.cos(math.pi * 39 / 40)))
+    files.save_state(first, {}, Progress(batch=2))
+    resumed = training_state(supernet_like(upstream_net(seed=1, dropout_rate=0)), recipe)
+    loaded = files.load_state(resumed)
+    assert loaded is not None and loaded[0].batch == 2
+    our_loop(resumed.net, resumed.optimizer, recipe, [2])
+    for name, value in whole.net.state_dict().items():
+        assert torch.equal(resumed.net.state_dict()[name], value), name
+    idle_names = [name for name, _ in first.net.named_parameters() if name.startswith(("blocks.3.", "blocks.4."))]
+    moved = any(not torch.equal(first.net.state_dict()[n], whole.net.state_dict()[n]) for n in idle_names)
+    assert moved == (idle == "momentum"), "AdamW, too, moves parameters with a zero gradient by its running mean"
 
 
 def test_distillation_losses_equal_numpys():

@@ -137,7 +137,7 @@ def test_a_recipe_that_is_right_is_read_as_it_is_written(load):
     recipe = load(RECIPE, ["phases.level.1.lr=0.3", "optimizer.weight_decay=1.0e-3", "evaluation.max_subnets=4"])
     assert recipe.batch_size == 8 and recipe.phases["full"].epochs == 3
     assert [step.lr for step in recipe.phases["level"]] == [None, 0.3]
-    assert recipe.optimizer.momentum == 0.9 and recipe.optimizer.weight_decay == 1e-3
+    assert recipe.optimizer == {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-3}
     assert recipe.evaluation.max_subnets == 4
 
 
@@ -333,6 +333,6 @@ def test_study_arms_have_the_studys_the_arms_and_the_callers_overrides_in_this_o
     )
     arms = study_arms(load(text, reader=load_study), ["optimizer.momentum=0.4"])
     assert [(arm.name, arm.seed) for arm in arms] == [("A", 0), ("B", 0), ("A", 1), ("B", 1)]
-    got = [(a.recipe.batch_size, a.recipe.label_smoothing, a.recipe.kd_ratio, a.recipe.optimizer.momentum)
+    got = [(a.recipe.batch_size, a.recipe.label_smoothing, a.recipe.kd_ratio, a.recipe.optimizer["momentum"])
            for a in arms[:2]]  # fmt: skip
     assert got == [(2, 0.1, 2, 0.4), (3, 0.3, 2, 0.4)]

@@ -1,0 +1,1 @@
+"""Namespace `ofav2.loggers`: recipients of the events of a run."""
