@@ -20,6 +20,10 @@ class RankError(RunError):
     """Another process of the same training has failed."""
 
 
+class ProcessGroupError(RunError):
+    """This process has failed while others waited for its numbers: all of them must end."""
+
+
 def error_message(error: BaseException) -> str:
     """An exception as one line: what a `UserError` says, of others the type too."""
     try:

@@ -61,8 +61,8 @@ class Augmentation(Plugin, ABC):
     def crops(self, sizes: np.ndarray, context: BatchContext) -> Tensor | None:
         """The crops that replace `apply` for image files that are decoded for each batch.
 
-        Only asked of the first augmentation; it makes decoding faster and crops from the whole photograph. Without it
-        (None, the default) `apply` gets the images' centre squares.
+        Called for the first augmentation only: decoding becomes faster, and crops come from the whole photograph. By
+        default (None) there are no crops, and `apply` gets the images' centre squares.
 
         Args:
             sizes: int64 [N, 2], width and height of the images of this rank, in pixels.

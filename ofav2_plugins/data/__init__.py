@@ -1,1 +1,1 @@
-"""Namespace `ofav2.datasets`: images as uint8 arrays of one size, and the batches made from them."""
+"""Namespace `ofav2.datasets`: labelled images, cached or streamed, and the batches made from them."""

@@ -1,4 +1,4 @@
-"""Contract of `ofav2.datasets`, and what datasets share: splits, checks, fingerprints. No torch here."""
+"""Contract of `ofav2.datasets`; splits, checks and fingerprints for all datasets. Does not import torch."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def make_splits(
     If `validation` is given, nothing is held out, and `validation_fraction` and `seed` are not used.
 
     Raises:
-        UserError: One class only, a label without a class, a class with too few training images (2, or 1 where none
-            is held out), no test or validation image.
+        UserError: One class only, a label without a class, a class with fewer than 2 training images (1 if none are
+            held out), no test or validation image.
     """
     _check(name, train, test, validation, class_names)
     if validation is None:
@@ -192,10 +192,10 @@ def _check(name: str, train: Split, test: Split, validation: Split | None, class
 
 
 def check_splits(data: object, name: str) -> DataSplits:
-    """The splits that plugin `name` has returned, if they keep the contract.
+    """Check the splits that plugin `name` has returned, and return them.
 
     Raises:
-        PluginError: They do not; names the plugin, the split, the rule and the value.
+        PluginError: They break the contract; names the plugin, the split, the rule and the value.
     """
     title = registry.title(registry.DATASETS, name)
     if not isinstance(data, DataSplits):
@@ -287,7 +287,7 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
 def choose_per_class(
     files: Sequence[tuple[Path, int]], per_class: int | None, class_names: Sequence[str], seed: int
 ) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
-    """Part (file, label) pairs into `per_class` random ones of each class and all others, both in the given order.
+    """Divide (file, label) pairs into `per_class` random ones of each class and all others, both in the given order.
 
     With the same seed, a smaller number chooses a subset of what a larger one chooses. None chooses all.
 
@@ -318,7 +318,7 @@ def check_per_class(per_class: int | None) -> None:
 
 
 def existing_folder(root: Path | None, dataset: str, hint: str) -> Path:
-    """`root`, checked. Raises UserError if it is missing or no folder; `hint` says what it should contain."""
+    """Check and return `root`. Raises UserError if it is not an existing folder; `hint` describes its content."""
     if root is None:
         raise UserError(f"dataset {dataset!r} needs --root, the folder with {hint}")
     if not root.is_dir():

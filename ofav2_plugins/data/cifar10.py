@@ -25,7 +25,7 @@ class CIFAR10(Dataset):
         try:
             parts = [reader(folder, train=train, download=False) for train in (True, False)]
         except (RuntimeError, OSError, EOFError) as error:
-            raise UserError(f"{folder} must hold {hint}, but it is missing or damaged: {error}") from error
+            raise UserError(f"{folder} must contain {hint}, but it is missing or damaged: {error}") from error
         train, test = (Split(p.data.transpose(0, 3, 1, 2), np.asarray(p.targets, dtype=np.int64)) for p in parts)
         return make_splits(
             self.name,

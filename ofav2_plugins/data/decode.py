@@ -22,7 +22,7 @@ from ..errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for damage
-FORMAT = 4  # raise it when the same files decode to other pixels, or are stored otherwise
+FORMAT = 4  # increase it when the same files decode to other pixels or are stored in another form
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -30,8 +30,8 @@ def image_files(folder: Path) -> list[Path]:
     """The images in a folder, sorted.
 
     Raises:
-        UserError: There is none, the folder cannot be read, or an entry with an image's name is no file: a folder, a
-            named pipe, a broken link.
+        UserError: There are no images, the folder cannot be read, or an entry with an image's name is not a regular
+            file (a folder, a named pipe, a broken link).
     """
     try:
         with os.scandir(folder) as entries:
@@ -40,7 +40,9 @@ def image_files(folder: Path) -> list[Path]:
         raise UserError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
     for name in sorted(found):
         if not found[name]:
-            raise UserError(f"{folder / name} must be an image file, but is none (or a broken link); remove it")
+            raise UserError(
+                f"{folder / name} must be an image file, but is not a regular file (or is a broken link); remove it"
+            )
     if not found:
         raise UserError(
             f"class folder {folder} must have images ({', '.join(SUFFIXES)}), but has none; remove it or add some"
@@ -156,8 +158,8 @@ def _digest(key: str, images: np.ndarray) -> str:
 
 def _build(files: Sequence[Path], folder: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
     """Decode into a new entry of the cache; the caller holds its lock."""
-    for left in [*_entries(folder, f".{key}-{_user()}-*"), *_entries(folder, f"{key}-*-{_user()}.u8")]:
-        left.unlink()  # of a killed process, or a damaged entry
+    for obsolete in [*_entries(folder, f".{key}-{_user()}-*"), *_entries(folder, f"{key}-*-{_user()}.u8")]:
+        obsolete.unlink()  # left by a killed process, or damaged
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{key}-{_user()}-")  # only this user can read and write it
     os.close(descriptor)
     building = Path(name)

@@ -26,13 +26,13 @@ class FashionMini(Dataset):
 
 
 def read_embedded(path: Path) -> tuple[Split, Split]:
-    """Training and test split of the embedded file; UserError where it is missing or damaged."""
+    """Training and test split of the embedded file. Raises UserError if it is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(path, allow_pickle=False) as arrays:
             parts = [
-                Split(held[f"{part}_images"][:, None], held[f"{part}_labels"].astype("int64"))
+                Split(arrays[f"{part}_images"][:, None], arrays[f"{part}_labels"].astype("int64"))
                 for part in ("train", "test")
             ]
-    except Exception as error:  # of damage zipfile, zlib, numpy and tokenize each raise their own
+    except Exception as error:  # zipfile, zlib, numpy and tokenize raise different ones for damage
         raise UserError(f"{path} is missing or damaged ({error}); install ofav2-plugins again") from error
     return parts[0], parts[1]

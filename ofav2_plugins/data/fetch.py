@@ -33,7 +33,7 @@ class Archive:
     Args:
         url: Its address.
         sha256: The SHA-256 of the file, 64 hexadecimal digits.
-        folder: The folder inside that holds the dataset.
+        folder: The folder in the archive that contains the dataset.
     """
 
     url: str
@@ -65,16 +65,16 @@ def fetch(
     next call. An interruption or a full disk loses nothing that has been downloaded.
 
     Args:
-        archive: What to fetch.
-        target: The folder to put it in.
+        archive: The archive.
+        target: The folder that will contain the dataset.
         progress: Called with the number of bytes downloaded so far and in total (None if the server does not say).
         timeout: Seconds without a byte after which an attempt has failed.
         attempts: Consecutive attempts without any new byte after which the download has failed.
         pause: Seconds between two attempts.
 
     Raises:
-        UserError: The address is malformed or does not answer, the file has another digest, is no usable zip file, or
-            the disk is full.
+        UserError: The address is malformed or does not answer, the file has another digest or is not a usable zip file,
+            or the disk is full.
     """
     check_url(archive.url)
     if not re.fullmatch("[0-9a-f]{64}", archive.sha256):
@@ -85,8 +85,8 @@ def fetch(
     part = target / f"{archive.folder}.part"
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for left in target.glob(f"{SCRATCH}*"):  # of a killed process
-            shutil.rmtree(left)
+        for scratch in target.glob(f"{SCRATCH}*"):  # left by a killed process
+            shutil.rmtree(scratch)
         if not part.exists() or _sha256(part) != archive.sha256:
             _download(archive.url, part, progress, timeout, attempts, pause)
             if (found := _sha256(part)) != archive.sha256:
@@ -180,7 +180,7 @@ def _unpack(path: Path, dataset: Path) -> None:
     """Unpack the dataset's folder of the archive, then move it to its final place.
 
     Raises:
-        UserError: It is no usable zip file of this dataset; the file is removed, since it would never be usable.
+        UserError: It is not a usable zip file of this dataset; the file is removed, because a retry would fail too.
     """
     with tempfile.TemporaryDirectory(dir=dataset.parent, prefix=SCRATCH) as scratch:
         try:
@@ -188,7 +188,7 @@ def _unpack(path: Path, dataset: Path) -> None:
                 packed.extractall(scratch)  # zipfile keeps every name below `scratch`
             problem = "" if (Path(scratch) / dataset.name).is_dir() else f"it has no folder {dataset.name}"
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            problem = f"it is no zip file, or a damaged one: {error}"
+            problem = f"it is not a zip file or is damaged: {error}"
         except (RuntimeError, NotImplementedError) as error:  # encrypted, or compressed by an unknown method
             problem = str(error)
         if problem:

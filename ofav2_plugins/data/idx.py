@@ -1,4 +1,4 @@
-"""The IDX files of MNIST and Fashion-MNIST, read by torchvision."""
+"""Reads the IDX files of MNIST and Fashion-MNIST by torchvision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from ..errors import UserError
 
-DAMAGED = (OSError, EOFError, zlib.error, AssertionError, ValueError, RuntimeError, LookupError)  # as raised below
+DAMAGED = (OSError, EOFError, zlib.error, AssertionError, ValueError, RuntimeError, LookupError)
+"""Exceptions that gzip and torchvision's reader raise for damaged files."""
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -29,7 +30,7 @@ def read_idx(path: Path) -> np.ndarray:
             array: np.ndarray = read_sn3_pascalvincent_tensor(str(plain)).numpy()
     except DAMAGED as error:
         problem = f": {error}" if str(error) else ""
-        raise UserError(f"{path} is missing, damaged or no IDX file{problem}; fetch it again") from error
+        raise UserError(f"{path} is missing, damaged or not an IDX file{problem}; fetch it again") from error
     if array.dtype != np.uint8:
         raise UserError(f"{path} must be an IDX file of bytes, but got {array.dtype}; fetch it again")
     return array

@@ -111,7 +111,7 @@ def class_files(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror}") from error
     for path in visible:
-        if path.is_symlink() and not path.exists():  # to itself, or to what was removed
+        if path.is_symlink() and not path.exists():  # to itself, or to a file that was removed
             raise UserError(f"{path} is a broken link; remove it")
     classes = [path.name for path in visible if path.is_dir()]
     if len(classes) < 2:
@@ -134,7 +134,7 @@ def _test_and_validation_folders(folder: Path) -> tuple[Path, Path | None]:
 
 
 def _of_classes(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """(file, label) of every image, where the labels are those of `classes`."""
+    """(file, label) of every image; the labels are positions in `classes`."""
     files, own = class_files(folder)
     extra = sorted(set(own) - set(classes))
     if extra:

@@ -96,7 +96,7 @@ class StreamedImages:
 
 
 class _naming:
-    """Within it, a failure to read an image file is a UserError that names the file."""
+    """Turns a failure to read an image file into a UserError that names the file."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -20,8 +20,8 @@ class TinyImageNet(Dataset):
     Args:
         per_class: Number of images of each class for training and validation, chosen at random by the seed of
             `load`; None: all of the training folder.
-        test: "official": the official validation set is the test set (OFAv2 section 4). "rest": so are the images
-            of the training folder that `per_class` leaves over.
+        test: "official": the official validation set is the test set (OFAv2 section 4). "rest": the test
+            set also has the images of the training folder that `per_class` does not choose.
     """
 
     def __init__(self, per_class: int | None = None, test: Literal["official", "rest"] = "official"):
@@ -36,7 +36,7 @@ class TinyImageNet(Dataset):
                 raise UserError(f"--root must be the folder with {hint}, but {folder} has no {part}")
         wnids = [wnid for wnid in _lines(folder / "wnids.txt") if (folder / "train" / wnid).is_dir()]
         if not wnids:
-            raise UserError(f"{folder / 'train'} has no folder of a class that {folder / 'wnids.txt'} names")
+            raise UserError(f"{folder / 'train'} has no folder of any class in {folder / 'wnids.txt'}")
         label_of = {wnid: label for label, wnid in enumerate(wnids)}
         files = [(path, label) for wnid, label in label_of.items()
                  for path in image_files(folder / "train" / wnid / "images")]  # fmt: skip
@@ -72,10 +72,10 @@ def _annotated(val: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:
         path = val / "images" / fields[0]
         if fields[1] in label_of:
             if not path.is_file():
-                raise UserError(f"{annotations}, line {number}: names {path}, which does not exist")
+                raise UserError(f"{annotations}, line {number}: lists {path}, which does not exist")
             files.append((path, label_of[fields[1]]))
     if not files:
-        raise UserError(f"{annotations} names no image of the classes in train/")
+        raise UserError(f"{annotations} lists no image of the classes in train/")
     return files
 
 

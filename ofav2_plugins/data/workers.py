@@ -1,4 +1,4 @@
-"""Batches that worker processes prepare, in order: their number changes the speed, never the batches."""
+"""Worker processes that prepare batches. Their number changes the speed, never the batches or their order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def worker_count() -> int:
     0 in a daemonic process (a worker of `ofav2 ablate --workers`), which cannot start others.
 
     Raises:
-        UserError: The variable is no number of processes.
+        UserError: The variable is not a number of processes.
     """
     if multiprocessing.current_process().daemon:
         return 0
@@ -80,7 +80,7 @@ def in_order(prepare: Callable[[int], Batch], numbers: range, n_workers: int) ->
 
 
 class _Prepared(Dataset[Any], Generic[Batch]):
-    """`prepare` as a dataset whose items are whole batches, or the error that one of them has met."""
+    """`prepare` as a dataset whose items are whole batches, or the error that preparing one has raised."""
 
     def __init__(self, prepare: Callable[[int], Batch], numbers: range):
         self.prepare, self.numbers = prepare, numbers

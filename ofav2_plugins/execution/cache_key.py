@@ -21,8 +21,8 @@ def step_folder_names(
     """The folder name of each step of a plan: the step's name and its cache key.
 
     Args:
-        config: What is trained.
-        plan: Its steps.
+        config: The run.
+        plan: The steps of its plan.
         space: The whole space of the supernet.
         data_fingerprint: Fingerprint of the data.
     """
@@ -67,6 +67,8 @@ def cache_key_inputs(
         "selection": recipe.evaluation.model_dump(include={"bn_images", "selection_draws", "batch_size"}),
         "checkpoints": 2,  # raise it when a new version trains other weights from the same inputs
     }
+    if recipe.sync_batch_norm:
+        inputs["sync_batch_norm"] = True
     if planned.phase.multi_exit_loss:
         inputs["exit_weights"] = recipe.exit_weights.model_dump() if "height" in space else None
     if planned.teacher is not None or planned.phase.inplace_distillation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..errors import DiskError
+from ..errors import DiskError, ProcessGroupError
 from ..execution.training_run import TrainingRun
 from ..training.context import RunContext
 from ..utils.distributed import failing_together
@@ -24,7 +24,7 @@ class Serial(Executor):
                 with failing_together(run.fabric):
                     for phase in run.run(context):
                         results.add_phase(run, phase)
-            except DiskError:
+            except (DiskError, ProcessGroupError):
                 raise
             except (Exception, SystemExit) as error:
                 if len(runs) == 1:

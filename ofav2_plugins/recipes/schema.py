@@ -220,6 +220,9 @@ class Recipe(StrictModel):
 
     `idle_parameters` sets how an optimizer step treats a parameter without a gradient: `keep` skips it; `momentum` uses
     a zero gradient once the parameter has had one, so the optimizer's momentum and weight decay still move it.
+
+    `sync_batch_norm` matters under torchrun only: batch norms then use the statistics of the whole batch instead of
+    those of each process's part, so that the number of processes does not change the training.
     """
 
     description: str = ""
@@ -246,10 +249,13 @@ class Recipe(StrictModel):
     """Weight of the distillation loss."""
     exit_weights: ExitWeights = ExitWeights()
     optimizer: OptimizerField = "sgd"
+    """Optimizer and learning-rate schedule: a plugin of `ofav2.optimizers`, or settings of `sgd`."""
     augmentation: Augmentations = "crop_flip"
     """A plugin of `ofav2.augmentations`, or a list that is applied in order."""
     idle_parameters: Literal["keep", "momentum"] = "keep"
     """Parameters without a gradient: keep them, or let momentum and weight decay move them."""
+    sync_batch_norm: Annotated[bool, Field(strict=True)] = False
+    """Under torchrun, batch norms use the statistics of the whole batch, not of each process's part."""
     evaluation: Evaluation = Evaluation()
     """How subnets are measured."""
     phases: dict[
@@ -259,7 +265,7 @@ class Recipe(StrictModel):
 
     @property
     def augmentations(self) -> list[Any]:
-        """The augmentations as a list of references to plugins, in the order in which they are applied."""
+        """The augmentations as a list of references to plugins, in the order of application."""
         return self.augmentation if isinstance(self.augmentation, list) else [self.augmentation]
 
     def plugin_changes(self) -> dict[str, Any]:

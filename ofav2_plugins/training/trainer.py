@@ -22,6 +22,7 @@ from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate, candidates
 from ..loggers.base import StepInfo
 from ..models.supernet import Supernet
+from ..models.sync_batch_norm import synchronized_batch_norms
 from ..optimizers.base import Optimizer
 from ..phases.base import StepSettings
 from ..plugin import PluginError
@@ -109,19 +110,20 @@ def train_batch(
         RunError: The loss is not finite.
         PluginError: The distillation or the teacher breaks its contract.
     """
-    with fabric.autocast():
-        teacher_logits = teacher.logits(images) if objective.distillation.needs_teacher else None
     optimizer.zero_grad(set_to_none=objective.recipe.idle_parameters == "keep")
     losses = []
-    for i, arch in enumerate(archs):
-        net.set_active_subnet(**arch)
-        with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
-            loss, teacher_logits = objective(net, images, labels, teacher_logits, first=i == 0)
-        if loss.ndim:
-            where = title(DISTILLATION, objective.distillation.name)
-            raise PluginError(f"{where}: loss() must return a scalar, but got the shape {list(loss.shape)}")
-        fabric.backward(loss)
-        losses.append(loss.detach())
+    with synchronized_batch_norms(fabric, objective.recipe.sync_batch_norm):
+        with fabric.autocast():
+            teacher_logits = teacher.logits(images) if objective.distillation.needs_teacher else None
+        for i, arch in enumerate(archs):
+            net.set_active_subnet(**arch)
+            with forked_torch(*seed_parts, "dropout", i, fabric.global_rank), fabric.autocast():
+                loss, teacher_logits = objective(net, images, labels, teacher_logits, first=i == 0)
+            if loss.ndim:
+                where = title(DISTILLATION, objective.distillation.name)
+                raise PluginError(f"{where}: loss() must return a scalar, but got the shape {list(loss.shape)}")
+            fabric.backward(loss)
+            losses.append(loss.detach())
     average_gradients(fabric, net)
     optimizer.step()
     with registry.calling(registry.TEACHERS, teacher.name, "after_step"):

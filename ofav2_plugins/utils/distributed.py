@@ -1,10 +1,12 @@
-"""One process or many (torchrun): the launched Fabric, and what all ranks must share or agree on.
+"""One process or many (torchrun): launches Fabric, exchanges values and failures between ranks.
 
 Every rank draws the same subnets and takes its own part of each batch. Gradients are averaged once per optimizer
 step, after all sampled subnets, not once per subnet.
 
-Ranks wait for each other only in the functions of this module. Each of them first exchanges whether a rank has failed
-(`synchronize`), so that a failure on one rank ends the work of all of them at the same point (`failing_together`).
+Ranks wait for each other only in the functions of this module and in synchronized batch norms. The functions first
+exchange whether a rank has failed (`synchronize`), so that a failure on one rank ends the work of all of them at the
+same point (`failing_together`). Doing that for each batch norm would be slow: there, a failure ends all processes
+(`ending_on_failure`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor, nn
 
-from ..errors import DiskError, RankError, UserError, error_message
+from ..errors import DiskError, ProcessGroupError, RankError, UserError, error_message
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -155,6 +157,8 @@ def failing_together(fabric: Fabric) -> Iterator[None]:
         yield
         synchronize(fabric)  # a rank may have failed after its last reduction
         return
+    except ProcessGroupError:
+        raise  # the other ranks cannot exchange anything
     except RankError:
         pass
     except (Exception, SystemExit) as own:
@@ -167,3 +171,20 @@ def failing_together(fabric: Fabric) -> Iterator[None]:
         raise error
     rank, disk, message = next(each for each in reasons if each is not None)
     raise (DiskError if disk else RankError)(f"process {rank} has failed: {message}")
+
+
+@contextmanager
+def ending_on_failure(fabric: Fabric) -> Iterator[None]:
+    """Within it ranks wait for each other without exchanging failures: an exception on one rank must end all processes.
+
+    The process that fails ends, torchrun ends the others.
+
+    Raises:
+        RankError: Another rank has failed before.
+        ProcessGroupError: Instead of any exception within.
+    """
+    synchronize(fabric)
+    try:
+        yield
+    except Exception as error:
+        raise ProcessGroupError(f"all processes must end, because one has failed: {error_message(error)}") from error

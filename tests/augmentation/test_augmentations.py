@@ -60,7 +60,7 @@ def test_every_image_is_transformed_by_torchvision_with_a_seed_of_its_own(images
 
 
 @pytest.mark.parametrize(("name", "transform"), [("mixup", v2.MixUp), ("cutmix", v2.CutMix)])
-def test_mixing_is_that_of_torchvision(images, name, transform):
+def test_mixed_batches_equal_those_of_torchvision(images, name, transform):
     got, labels = augment(images, LABELS, load([{"name": name, "alpha": 0.4}]), context())
     with forked_torch(*SEED):
         wanted, wanted_labels = transform(alpha=0.4, num_classes=4)(images, LABELS)
@@ -69,7 +69,7 @@ def test_mixing_is_that_of_torchvision(images, name, transform):
 
 
 @pytest.mark.parametrize("name", ["crop_flip", "randaugment", "trivialaugment"])
-def test_the_parts_of_several_ranks_are_those_of_the_whole_batch(images, name):
+def test_the_parts_of_all_ranks_form_the_whole_batch(images, name):
     whole, _ = augment(images, LABELS, load([name]), context())
     for part in (slice(0, 2), slice(2, 6)):
         got, _ = augment(images[part], LABELS[part], load([name]), context(part=part))

@@ -40,7 +40,7 @@ def build(
 
 
 @given(labels=LABELS, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 1000))
-def test_stratified_split_parts_every_class_by_the_same_share(labels, fraction, seed):
+def test_stratified_split_takes_the_same_fraction_of_every_class(labels, fraction, seed):
     kept, held_out = stratified_split(labels, fraction, seed)
     assert sorted([*kept.tolist(), *held_out.tolist()]) == list(range(len(labels)))
     assert (np.diff(kept) > 0).all() and (np.diff(held_out) > 0).all()
@@ -52,7 +52,7 @@ def test_stratified_split_parts_every_class_by_the_same_share(labels, fraction, 
     assert (again[0] == kept).all() and (again[1] == held_out).all()
 
 
-def test_another_seed_holds_out_others():
+def test_another_seed_holds_out_other_images():
     labels = np.arange(200) % 4
     chosen = {tuple(stratified_split(labels, 0.15, seed)[1].tolist()) for seed in range(5)}
     assert len(chosen) == 5
@@ -90,7 +90,7 @@ def test_fingerprint_is_the_hash_of_everything_at_once():
 
 
 @given(data=st.data(), n=st.integers(1, 30))
-def test_a_part_of_a_part_has_the_images_and_labels_that_fancy_indexing_gives(data, n):
+def test_a_part_of_a_part_equals_numpy_indexing(data, n):
     images = np.arange(n, dtype=np.uint8)[:, None, None, None]
     wanted = images, np.arange(n) * 10
     split = Split(*wanted)
@@ -151,7 +151,7 @@ def test_an_empty_test_set_is_an_error_that_names_the_dataset():
         build(test_labels=np.array([], dtype=np.int64))
 
 
-def test_validation_images_of_its_own_are_kept_whole_and_checked():
+def test_separate_validation_images_are_all_kept_and_checked():
     images, labels = np.arange(4, dtype=np.uint8)[:, None, None, None], np.array([0, 1, 1, 0])
     settings = {"class_names": ("a", "b"), "resolutions": (4,), "mean": (0.5,) * 3, "std": (0.5,) * 3, "seed": 0}
 
@@ -228,7 +228,7 @@ def test_mean_and_std_enter_the_fingerprint(field):
     assert made[0] == made[2] != made[1]
 
 
-def test_fashion_mini_is_whole_and_balanced():
+def test_fashion_mini_is_complete_and_balanced():
     data = registry.load(registry.DATASETS, "fashion-mini").load()
     assert (len(data.train), len(data.validation), len(data.test)) == (2550, 450, 1000)
     assert data.n_classes == 10
@@ -240,7 +240,7 @@ def test_fashion_mini_is_whole_and_balanced():
     assert not seen[0] & seen[1] and not (seen[0] | seen[1]) & seen[2]
 
 
-def test_fashion_mini_with_a_root_is_an_error_and_not_ignored(tmp_path):
+def test_a_root_for_fashion_mini_is_an_error(tmp_path):
     with pytest.raises(UserError, match=rf"fashion-mini takes no --root.*image-folder.*but got --root {tmp_path}"):
         registry.load(registry.DATASETS, "fashion-mini").load(tmp_path)
 
@@ -271,7 +271,7 @@ def test_a_damaged_embedded_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_missing_cifar_says_what_to_fetch(tmp_path, name):
+def test_the_error_of_missing_cifar_files_names_the_download(tmp_path, name):
     dataset = registry.load(registry.DATASETS, name)
     archive = {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}[name]
     for root in (None, tmp_path / "nowhere", tmp_path):
@@ -280,7 +280,7 @@ def test_missing_cifar_says_what_to_fetch(tmp_path, name):
 
 
 def fake_cifar10(root, monkeypatch) -> tuple[np.ndarray, list[int]]:
-    """Pickled batches in CIFAR-10's layout, their checksums told to the reader; training rows and labels."""
+    """Pickled batches in CIFAR-10's layout, with their checksums registered in the reader; training rows and labels."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir()
     rng = np.random.default_rng(0)

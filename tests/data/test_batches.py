@@ -38,7 +38,7 @@ def smooth_images(n: int, channels: int, side: int) -> np.ndarray:
 
 
 def make_data(n: int = 23, channels: int = 3, side: int = 20) -> DataSplits:
-    """Splits whose training labels are the images' indices, so that a batch tells which images it has."""
+    """Splits whose training labels are the images' indices, so that the labels of a batch identify its images."""
     train = Split(smooth_images(n, channels, side), np.arange(n, dtype=np.int64))
     return DataSplits("made", train, train, train, ("a", "b"), (16, 20), MEAN, STD, "")
 
@@ -77,7 +77,7 @@ def test_crop_of_everything_is_a_bilinear_resize(resolution):
 
 
 @pytest.mark.parametrize("min_scale", [0.08, 0.3, 0.85, 1])
-def test_shrinking_much_does_not_alias(min_scale):
+def test_large_reductions_do_not_alias(min_scale):
     """A chessboard of single pixels is gray from afar; sampling it bilinearly would give black and white."""
     board = (torch.arange(64)[:, None] + torch.arange(64)[None, :]).remainder(2).float().expand(1, 3, 64, 64)
     got = random_crop(board, torch.tensor([UNCROPPED]), 16, min_scale)
@@ -94,7 +94,7 @@ def test_mirrored_crop_is_the_flip_of_the_unmirrored(side, resolution):
     torch.testing.assert_close(got, wanted.flip(-1), atol=1e-5, rtol=0)
 
 
-def test_crop_reads_the_pixels_that_it_names():
+def test_a_crop_contains_the_pixels_of_its_box():
     """Away from its border a crop is the cut-out rectangle, resized."""
     images = torch.rand(2, 3, 16, 16)
     got = random_crop(images, torch.tensor([[0.5, 0.25, 0.25, 0.5, 1.0]] * 2), 12, 0.125)
@@ -231,7 +231,7 @@ def test_an_uncropped_batch_is_the_images_normalised(channels):
 
 
 @given(start=st.integers(0, 4), seed=st.integers(0, 99), epoch=st.integers(0, 3))
-def test_an_epoch_started_later_is_the_tail_of_the_whole_one(start, seed, epoch):
+def test_an_epoch_started_at_a_later_step_is_the_end_of_the_whole_epoch(start, seed, epoch):
     data = make_data()
     whole = epoch_of(data, seed=seed, epoch=epoch)
     assert len(whole) == 4
@@ -239,7 +239,7 @@ def test_an_epoch_started_later_is_the_tail_of_the_whole_one(start, seed, epoch)
 
 
 @given(world_size=st.integers(1, 5), batch_size=st.integers(5, 9))
-def test_the_ranks_parts_joined_are_the_single_processes_batch(world_size, batch_size):
+def test_the_parts_of_all_ranks_form_the_batch_of_a_single_process(world_size, batch_size):
     data = make_data()
     whole = epoch_of(data, batch_size=batch_size)
     ranks = [epoch_of(data, batch_size=batch_size, rank=r, world_size=world_size) for r in range(world_size)]
@@ -249,7 +249,7 @@ def test_the_ranks_parts_joined_are_the_single_processes_batch(world_size, batch
         torch.testing.assert_close(torch.cat([part[0] for part in parts]), images, atol=1e-5, rtol=0)
 
 
-def test_an_epoch_shows_every_image_at_most_once_and_another_epoch_another_order():
+def test_an_epoch_has_every_image_at_most_once_and_epochs_differ_in_order():
     data = make_data()
     orders = [torch.cat([labels for _, labels in epoch_of(data, epoch=e)]).tolist() for e in (0, 1)]
     for order in orders:
@@ -258,14 +258,14 @@ def test_an_epoch_shows_every_image_at_most_once_and_another_epoch_another_order
     assert orders[0] != torch.cat([labels for _, labels in epoch_of(data, epoch=0, phase="depth")]).tolist()
 
 
-def test_all_resolutions_appear_and_a_batch_has_the_one_that_is_drawn_for_it():
+def test_all_resolutions_occur_and_each_batch_has_the_sampled_one():
     data = make_data()
     drawn = [sample_resolution((12, 16, 20), 3, "kernel", 1, step) for step in range(4)]
     assert [images.shape[-1] for images, _ in epoch_of(data)] == drawn
     assert {sample_resolution((12, 16, 20), 0, "full", 0, step) for step in range(50)} == {12, 16, 20}
 
 
-def test_the_global_generators_are_left_as_they_were():
+def test_the_global_generators_do_not_change():
     data = make_data()
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
     before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
@@ -275,7 +275,7 @@ def test_the_global_generators_are_left_as_they_were():
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
     assert random.getstate() == before[2]
-    torch.manual_seed(6), np.random.seed(6), random.seed(6)  # nor do they decide anything
+    torch.manual_seed(6), np.random.seed(6), random.seed(6)  # and they have no influence
     assert_same(epoch_of(data), first)
     again = calibration_batches(data, 16, 11, 4, seed=1)
     assert [len(batch) for batch in again] == [4, 4, 3]
@@ -283,7 +283,7 @@ def test_the_global_generators_are_left_as_they_were():
 
 
 @pytest.mark.parametrize(("n_images", "batch_size", "steps"), [(10, 5, 2), (14, 5, 2), (4, 5, 1), (5, 5, 1)])
-def test_steps_per_epoch_drops_a_partial_batch_unless_it_is_alone(n_images, batch_size, steps):
+def test_steps_per_epoch_drops_a_partial_batch_unless_it_is_the_only_one(n_images, batch_size, steps):
     assert steps_per_epoch(n_images, batch_size) == steps
     batches = epoch_of(make_data(n_images), batch_size=batch_size)
     assert [len(labels) for _, labels in batches] == [min(n_images, batch_size)] * steps

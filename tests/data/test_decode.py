@@ -1,4 +1,4 @@
-"""Decoded images against Pillow's own pixels and what EXIF says of them, and the cache that holds them."""
+"""Decoded images compared with Pillow's pixels and the EXIF orientation, and the cache of decoded images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ofav2_plugins.errors import UserError
 
 
 def test_every_mode_of_image_becomes_rgb(tmp_path):
-    """Colours that each mode can hold, and what a person sees in them."""
+    """Colours in each mode, and the RGB values that they stand for."""
     red, gray = (220, 20, 30), 130
     palette = Image.new("P", (40, 40), 1)
     palette.putpalette([0, 0, 0, *red])
@@ -58,7 +58,7 @@ def test_odd_sizes_are_resized_by_the_shorter_side_and_cropped_in_the_centre(tmp
     assert np.abs(got - wanted).max() <= 1
 
 
-# What EXIF 2.3 says of the tag: the visual side that the stored row 0 and the stored column 0 are.
+# EXIF 2.3, tag Orientation: the visual sides of the stored row 0 and of the stored column 0.
 ORIENTATIONS = {
     1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"),
     5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
@@ -74,7 +74,7 @@ def stored(seen: np.ndarray, row: str, column: str) -> np.ndarray:
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-def test_turned_photographs_are_upright(tmp_path, orientation, suffix):
+def test_rotated_photographs_become_upright(tmp_path, orientation, suffix):
     picture = photograph((48, 32), seed=orientation)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -86,7 +86,7 @@ def test_turned_photographs_are_upright(tmp_path, orientation, suffix):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_damaged_exif_harms_no_image(tmp_path):
+def test_images_with_damaged_exif_data_are_decoded(tmp_path):
     """Whatever byte of it is another: the image is upright or as it is stored, never an error."""
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x011A], exif[0x8769] = 6, "maker", 72.0, {0x9003: "2026:01:01", 0xA002: 5}
@@ -134,7 +134,7 @@ def test_images_are_decoded_once_and_again_if_a_file_changes(flat, decoded):
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "removed", "renamed", "of other images"])
-def test_a_damaged_entry_is_not_used_and_built_again(flat, cache, decoded, damage):
+def test_a_damaged_entry_is_rebuilt(flat, cache, decoded, damage):
     files = sorted(flat.glob("*/*.png"))
     wanted = decode(files, 32).copy()
     (path,) = entries(cache)
@@ -227,7 +227,7 @@ def test_two_users_share_a_cache_folder_that_both_can_write(public, cache, first
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in entries(cache))
 
 
-def test_a_cache_folder_that_the_user_cannot_write_is_replaced_by_his_own(public, cache, tmp_path_factory, monkeypatch):
+def test_the_home_folder_is_used_if_the_cache_folder_cannot_be_written(public, cache, tmp_path_factory, monkeypatch):
     home = tmp_path_factory.mktemp("home")
     os.chown(home, NOBODY, NOBODY)
     monkeypatch.setenv("HOME", str(home))
@@ -239,7 +239,7 @@ def test_a_cache_folder_that_the_user_cannot_write_is_replaced_by_his_own(public
 
 
 @pytest.mark.parametrize("setting", [None, ""])
-def test_without_or_with_an_empty_setting_the_cache_is_in_the_home_folder(flat, tmp_path, monkeypatch, setting):
+def test_without_a_setting_or_with_an_empty_one_the_cache_is_in_the_home_folder(flat, tmp_path, monkeypatch, setting):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("OFAV2_CACHE")
@@ -277,7 +277,7 @@ def test_processes_that_need_the_same_images_at_once_decode_them_once(flat, cach
     assert sorted(log.read_text().split()) == sorted(map(str, files)) and len(entries(cache)) == 1
 
 
-def test_what_a_killed_process_has_left_is_removed(flat, cache):
+def test_files_of_a_killed_process_are_removed(flat, cache):
     files = sorted(flat.glob("*/*.png"))
     decode(files, 32)
     (path,) = entries(cache)
@@ -319,7 +319,7 @@ def test_a_cache_is_allocated_without_posix_fallocate_too(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("fallocate", ["with", "without"])
-def test_a_full_disk_under_the_cache_is_an_error_and_no_crash(flat, small_disk, fallocate):
+def test_a_full_disk_is_an_error_and_does_not_crash(flat, small_disk, fallocate):
     files = [str(path) for path in sorted(flat.glob("*/*.png"))]
     done = subprocess.run(
         [sys.executable, "-c", FILL, fallocate, *files],

@@ -33,7 +33,7 @@ CONTENT = zipped()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT; `plan` says for each request in turn how it misbehaves, `seen` what it was asked for."""
+    """Serves CONTENT; `plan` lists how it misbehaves in each request, `seen` the requested ranges."""
 
     plan: list[str]
     seen: list[str | None]
@@ -42,15 +42,15 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        held = self.headers.get("Range")
-        self.server.seen.append(held)
+        requested = self.headers.get("Range")
+        self.server.seen.append(requested)
         how = self.server.plan.pop(0) if self.server.plan else "well"
         if how == "500":
             return self.send_error(500)
         if how in ("404", "429"):
             return self.send_error(int(how))
         content = CONTENT[::-1] if how == "wrong" else CONTENT
-        start = int(re.fullmatch(r"bytes=(\d+)-", held)[1]) if held and how != "no range" else 0
+        start = int(re.fullmatch(r"bytes=(\d+)-", requested)[1]) if requested and how != "no range" else 0
         if start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
@@ -103,22 +103,22 @@ def assert_there(folder):
 @pytest.mark.parametrize(
     "plan", [[], ["breaks off", "breaks off"], ["stalls"], ["500", "500"], ["breaks off", "500", "stalls"], ["429"]]
 )
-def test_a_server_that_breaks_off_or_stalls_is_continued(server, archive, tmp_path, plan):
+def test_a_download_that_breaks_off_or_stalls_is_continued(server, archive, tmp_path, plan):
     server.plan = list(plan)
-    told = []
-    folder = quick(archive, tmp_path / "data", progress=lambda done, total: told.append((done, total)))
+    reports = []
+    folder = quick(archive, tmp_path / "data", progress=lambda done, total: reports.append((done, total)))
     assert_there(folder)
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    continued = [held for held in server.seen if held]
+    assert reports[-1] == (len(CONTENT), len(CONTENT))
+    continued = [requested for requested in server.seen if requested]
     assert bool(continued) == any(how in plan for how in ("breaks off", "stalls"))
 
 
-def test_a_server_that_cannot_continue_is_begun_again(server, archive, tmp_path):
+def test_a_download_starts_again_if_the_server_cannot_continue_it(server, archive, tmp_path):
     server.plan = ["breaks off", "no range"]
     assert_there(quick(archive, tmp_path))
 
 
-def test_a_later_call_continues_what_an_earlier_one_has(server, archive, tmp_path):
+def test_a_later_call_continues_the_download_of_an_earlier_one(server, archive, tmp_path):
     server.plan = ["breaks off", *["500"] * 9]
     with pytest.raises(UserError, match=r"1 MiB are kept in .*tiny\.part, run again"):
         quick(archive, tmp_path, attempts=3)
@@ -128,14 +128,14 @@ def test_a_later_call_continues_what_an_earlier_one_has(server, archive, tmp_pat
     assert server.seen[-1] == f"bytes={kept}-"
 
 
-def test_wrong_bytes_are_removed_and_said(server, archive, tmp_path):
+def test_a_file_with_a_wrong_digest_is_removed_and_reported(server, archive, tmp_path):
     server.plan = ["wrong"]
     with pytest.raises(UserError, match="must have the SHA-256"):
         quick(archive, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_server_no_file_and_a_folder_that_is_there(server, archive, tmp_path):
+def test_missing_servers_missing_files_and_existing_folders_are_errors(server, archive, tmp_path):
     server.plan = ["404"]
     with pytest.raises(UserError, match="404"):
         quick(archive, tmp_path)
@@ -211,7 +211,7 @@ def test_an_archive_of_another_dataset_is_named_and_removed(archive, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_full_while_unpacking_keeps_the_download(server, archive, make_disk):
+def test_a_full_disk_while_unpacking_keeps_the_download(server, archive, make_disk):
     disk = make_disk("5m")  # the archive has 3 MB, and so has its content
     with pytest.raises(UserError, match=r"No space left.*; the download is kept in .*tiny\.part, run again"):
         quick(archive, disk)
@@ -222,7 +222,7 @@ def test_a_disk_that_is_full_while_unpacking_keeps_the_download(server, archive,
     assert len(server.seen) == requests  # nothing is downloaded again
 
 
-def test_a_disk_that_is_full_while_downloading_keeps_what_has_arrived(server, archive, make_disk):
+def test_a_full_disk_while_downloading_keeps_the_received_part(server, archive, make_disk):
     disk = make_disk("2m")
     with pytest.raises(UserError, match=r"No space left.*; the download is kept in .*tiny\.part, run again"):
         quick(archive, disk)

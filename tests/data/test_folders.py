@@ -1,4 +1,4 @@
-"""Tiny ImageNet and image folders: layouts, labels, and the errors of what cannot be used."""
+"""Tiny ImageNet and image folders: layouts, labels, and the errors for unusable folders."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_the_fingerprint_covers_the_settings_of_tiny_imagenet(large_tiny):
 
 
 @pytest.mark.parametrize("plugin", ["tiny-imagenet", "image-folder"])
-def test_a_wrong_number_of_images_of_each_class_is_an_error_that_says_what_is_possible(plugin, large_tiny, flat):
+def test_an_impossible_number_of_images_of_each_class_is_an_error(plugin, large_tiny, flat):
     root, most, short = {"tiny-imagenet": (large_tiny, 20, "n01"), "image-folder": (flat, 4, "cat")}[plugin]
     assert len(load({"name": plugin, "per_class": most}, root, validation_fraction=0.5).train) == most
     with pytest.raises(UserError, match=f"per_class must be at most .* got {most + 1} and class '{short}' has {most}"):
@@ -177,29 +177,29 @@ def test_image_folder_splits_every_class(flat):
     assert all(r % 4 == 0 and r <= 40 for r in data.resolutions) and max(data.resolutions) == 40
 
 
-@pytest.mark.parametrize("beside", ["test", "val", "validation"])
-def test_image_folder_with_a_test_folder_keeps_it_apart(flat, tmp_path, beside):
+@pytest.mark.parametrize("folder_name", ["test", "val", "validation"])
+def test_image_folder_uses_a_separate_test_folder(flat, tmp_path, folder_name):
     (tmp_path / "both").mkdir()
     flat.rename(tmp_path / "both" / "train")
     for i in range(3):
         paint(tmp_path / "both" / "train" / "ant" / f"{i}.png", 0, (40, 40))
     for name, blue in (("dog", 250), ("cat", 50)):  # labels are those of the training folder, where ant is 0
-        paint(tmp_path / "both" / beside / name / "only.jpeg", (0, 0, blue), (50, 50), quality=95)
+        paint(tmp_path / "both" / folder_name / name / "only.jpeg", (0, 0, blue), (50, 50), quality=95)
     data = load("image-folder", tmp_path / "both")
     assert data.class_names == ("ant", "cat", "dog") and data.test.labels.tolist() == [1, 2]
     assert np.abs(images_of(data.test)[:, 2, 9, 9].astype(int) - [50, 250]).max() <= 3
     assert len(data.train) + len(data.validation) == 13
-    paint(tmp_path / "both" / beside / "horse" / "0.png", 0, (40, 40))
+    paint(tmp_path / "both" / folder_name / "horse" / "0.png", 0, (40, 40))
     with pytest.raises(UserError, match="horse"):
         load("image-folder", tmp_path / "both")
 
 
-@pytest.mark.parametrize("beside", ["val", "validation"])
-def test_image_folder_with_three_folders_uses_each_for_what_it_is_called(flat, tmp_path, beside):
+@pytest.mark.parametrize("folder_name", ["val", "validation"])
+def test_image_folder_with_three_folders_uses_each_as_named(flat, tmp_path, folder_name):
     root = tmp_path / "three"
     root.mkdir()
     flat.rename(root / "train")
-    for folder, green in (("test", 100), (beside, 200)):
+    for folder, green in (("test", 100), (folder_name, 200)):
         for label, name in enumerate(("cat", "dog")):
             paint(root / folder / name / "only.png", (200 * label, green, 7), (40, 40))
     data = load("image-folder", root, validation_fraction=0.5)
@@ -209,14 +209,14 @@ def test_image_folder_with_three_folders_uses_each_for_what_it_is_called(flat, t
         assert images_of(split)[:, :, 9, 9].tolist() == [[0, green, 7], [200, green, 7]]
         assert split.labels.tolist() == [0, 1]
     assert load("image-folder", root, validation_fraction=0.2, seed=1).fingerprint == data.fingerprint
-    paint(root / beside / "dog" / "only.png", (200, 201, 7), (40, 40))
+    paint(root / folder_name / "dog" / "only.png", (200, 201, 7), (40, 40))
     assert load("image-folder", root).fingerprint != data.fingerprint
-    paint(root / ("val" if beside == "validation" else "validation") / "cat" / "0.png", 0, (40, 40))
+    paint(root / ("val" if folder_name == "validation" else "validation") / "cat" / "0.png", 0, (40, 40))
     with pytest.raises(UserError, match=r"val/ or validation/ next to train/, but got both"):
         load("image-folder", root)
 
 
-def test_image_folder_that_cannot_be_used_is_named(flat, tmp_path):
+def test_the_error_for_an_unusable_image_folder_names_it(flat, tmp_path):
     with pytest.raises(UserError, match="--root"):
         load("image-folder", None)
     for root in (tmp_path / "nowhere", flat / "cat" / "0.png"):
@@ -238,7 +238,7 @@ def test_image_folder_that_cannot_be_used_is_named(flat, tmp_path):
         load("image-folder", flat)
 
 
-def test_image_folder_with_one_image_a_class_is_an_error(flat):
+def test_image_folder_with_one_image_per_class_is_an_error(flat):
     for path in flat.glob("*/[1-4].png"):
         path.unlink()
     with pytest.raises(UserError, match="class 'cat' must have 2 or more training images, but got 1"):

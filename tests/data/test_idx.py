@@ -30,7 +30,7 @@ def fashion_folder(folder, n_train=20, n_test=10):
 
 
 @pytest.mark.parametrize("shape", [(7,), (4, 3, 2)])
-def test_plain_and_gzipped_files_hold_the_same(tmp_path, shape):
+def test_plain_and_gzipped_files_have_the_same_content(tmp_path, shape):
     array = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     (tmp_path / "plain").write_bytes(idx(array))
     (tmp_path / "packed.gz").write_bytes(gzip.compress(idx(array)))
@@ -104,7 +104,7 @@ def test_fashion_mnist_with_a_label_that_no_class_has_is_refused(tmp_path, part,
 
 
 def test_fashion_mnist_without_test_images_is_refused(tmp_path):
-    with pytest.raises(UserError, match="t10k-images-idx3-ubyte is missing, damaged or no IDX file"):
+    with pytest.raises(UserError, match="t10k-images-idx3-ubyte is missing, damaged or not an IDX file"):
         registry.load(registry.DATASETS, "fashion-mnist").load(fashion_folder(tmp_path, n_test=0))
 
 

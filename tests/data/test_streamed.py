@@ -169,7 +169,7 @@ def test_the_fingerprint_depends_on_names_sizes_and_a_sample_of_the_contents(pho
     monkeypatch.setattr(streamed, "SAMPLES", 2)  # the first and the last image of each split
     root = shutil.copytree(photographs, tmp_path / "copy")
     before = load(root, streaming=True).fingerprint
-    assert before == load(photographs, streaming=True).fingerprint  # wherever they are, and whenever they were copied
+    assert before == load(photographs, streaming=True).fingerprint  # places and times do not matter
 
     def changed(path: str, content: bytes) -> bool:
         old = (root / path).read_bytes()
@@ -205,7 +205,7 @@ def test_training_and_validation_images_are_joined_without_reading_them(photogra
     assert held_out.train.joined(held_out.validation).images is held_out.train.images
 
 
-def test_what_worker_processes_get_is_small(photographs):
+def test_little_is_sent_to_worker_processes(photographs):
     images = load(photographs, streaming=True).train.images
     assert len(pickle.dumps(images)) < 1000 + 20 * len(images)
 

@@ -70,7 +70,7 @@ save_checkpoint(folder / f"rank{fabric.global_rank}.safetensors", net.state_dict
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> dict[int, Path]:
-    """Folder of what each rank ended with, by the number of processes."""
+    """Folder with the final weights and metrics of each rank, by the number of processes."""
     script = tmp_path_factory.mktemp("script") / "script.py"
     script.write_text(SCRIPT)
     folders = {}
@@ -87,7 +87,7 @@ def read(folder: Path, rank: int) -> dict:
     return json.loads((folder / f"rank{rank}.json").read_text())
 
 
-def test_two_processes_end_with_the_weights_of_one(trained):
+def test_two_processes_train_the_same_weights_as_one(trained):
     alone = load_checkpoint(trained[1] / "rank0.safetensors")[0]
     first, second = (load_checkpoint(trained[2] / f"rank{rank}.safetensors")[0] for rank in (0, 1))
     assert read(trained[1], 0)["images"] == 32
@@ -106,7 +106,7 @@ def test_metrics_are_those_of_the_whole_batch_and_the_same_on_all_ranks(trained)
         assert first[key] == second[key] == pytest.approx(alone[key], abs=4)  # one of 25 images may tip over
 
 
-def test_a_whole_training_in_two_processes_is_resumed_by_one(tmp_path):
+def test_a_training_of_two_processes_is_resumed_by_one(tmp_path):
     settings = ["width_mult=0.25", "resolutions=[12, 16]", "batch_size=512", "evaluation.bn_images=64",
                 "evaluation.max_subnets=3", "evaluation.final_trunks=3",
                 "phases={full: {epochs: 1}, height: {epochs: 1, warmup_epochs: 0}}"]  # fmt: skip
@@ -127,12 +127,96 @@ def test_a_whole_training_in_two_processes_is_resumed_by_one(tmp_path):
     assert json.loads((out / "results.json").read_text())["rows"] == [row]
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
     train = ["-m", "ofav2_plugins", "train", "--supernet", "SE_B", "--out", str(tmp_path / "run"),
              "--set", "batch_size=33"]  # fmt: skip
     done = subprocess.run([sys.executable, *TORCHRUN, *train], capture_output=True, text=True)
     assert done.returncode != 0
     assert "batch_size must be a multiple of the 2 processes with 2 images or more for each, but got 33" in done.stderr
+
+
+SYNCHRONIZED = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+import ofav2_plugins as ofav2
+from ofav2_plugins import registry
+from ofav2_plugins.models.sync_batch_norm import synchronized_batch_norms
+from ofav2_plugins.recipes.schema import load_recipe
+from ofav2_plugins.training.losses import Objective
+from ofav2_plugins.training.trainer import make_optimizer, train_batch
+from ofav2_plugins.utils.distributed import make_fabric
+from ofav2_plugins.utils.seeding import forked_torch, python_rng
+from ofav2_plugins.utils.tensor_files import save_checkpoint
+
+torch.set_num_threads(1)
+fabric = make_fabric("cpu")
+recipe = load_recipe("quick", ["sync_batch_norm=true"])
+with forked_torch(0):
+    net = ofav2.build_supernet("EE_DP", n_classes=4, width_mult=0.25, dropout_rate=0).double()
+    images, labels = torch.randn(12, 3, 24, 24, dtype=torch.double), torch.arange(12) % 4
+teacher = registry.load(registry.TEACHERS, "progressive")
+teacher.bind(net, [images], (0.2,) * 5, batch_statistics=True)
+optimizer = make_optimizer(net, recipe, 0.005)
+objective = Objective(recipe, registry.load(registry.DISTILLATION, "soft_ce"))
+n = len(images) // fabric.world_size
+mine = slice(n * fabric.global_rank, n * (fabric.global_rank + 1))
+archs = [net.space.max_arch(), net.space.sample(python_rng(0))]
+train_batch(fabric, net.train(), optimizer, objective, images[mine], labels[mine], archs, teacher, (0,))
+gradients = {f"gradient of {name}": p.grad for name, p in net.named_parameters() if p.grad is not None}
+plain = nn.BatchNorm2d(3).double()
+with synchronized_batch_norms(fabric, True):
+    plain(images[mine])
+plain = {f"plain.{name}": value for name, value in plain.state_dict().items()}
+values = {name: value.contiguous() for name, value in {**net.state_dict(), **gradients, **plain}.items()}
+save_checkpoint(Path(sys.argv[1]) / f"rank{fabric.global_rank}.safetensors", values, {})
+"""
+
+
+def test_synchronized_batch_norms_have_the_statistics_and_gradients_of_the_whole_batch(tmp_path):
+    """In float64, all differences are of rounding."""
+    (tmp_path / "script.py").write_text(SYNCHRONIZED)
+    folders = {}
+    for processes, launch in ((1, []), (2, TORCHRUN)):
+        folders[processes] = tmp_path / str(processes)
+        folders[processes].mkdir()
+        command = [sys.executable, *launch, str(tmp_path / "script.py"), str(folders[processes])]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    alone = load_checkpoint(folders[1] / "rank0.safetensors")[0]
+    first, second = (load_checkpoint(folders[2] / f"rank{rank}.safetensors")[0] for rank in (0, 1))
+    assert sum(name.startswith("gradient") for name in alone) > 100
+    assert sum(name.endswith("running_mean") for name in alone) > 50
+    assert alone.keys() == first.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(first[name], value, rtol=1e-6, atol=1e-9, msg=name)
+        assert torch.equal(first[name], second[name]), name
+
+
+FAILING_IN_A_BATCH_NORM = """
+import torch
+from torch import nn
+from ofav2_plugins.errors import ProcessGroupError
+from ofav2_plugins.models.sync_batch_norm import synchronized_batch_norms
+from ofav2_plugins.utils.distributed import failing_together, make_fabric
+
+fabric, norm = make_fabric("cpu"), nn.BatchNorm2d(3)
+with failing_together(fabric), synchronized_batch_norms(fabric, True):
+    norm(torch.randn(4, 3, 8, 8))
+    if fabric.global_rank == 1:
+        raise MemoryError("too little memory")
+    norm(torch.randn(4, 3, 8, 8))
+"""
+
+
+def test_a_failure_between_synchronized_batch_norms_ends_all_processes(tmp_path):
+    (tmp_path / "script.py").write_text(FAILING_IN_A_BATCH_NORM)
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode != 0
+    assert "ProcessGroupError: all processes must end, because one has failed: MemoryError: too little" in done.stderr
 
 
 FAILURES = """
@@ -201,7 +285,7 @@ Path(sys.argv[1], f"said{rank}.json").write_text(json.dumps(said))
 
 
 @pytest.mark.slow  # now and then a process of torchrun aborts while it exits, after it has written the right results
-def test_a_failure_of_one_process_is_one_of_all(tmp_path):
+def test_a_failure_of_one_process_is_raised_in_all(tmp_path):
     (tmp_path / "script.py").write_text(FAILURES)
     done = subprocess.run(
         [sys.executable, *TORCHRUN, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True,
