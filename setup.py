@@ -102,6 +102,7 @@ ENTRY_POINTS = {
         "serial = ofav2_plugins.executors.serial:Serial",
         "processes = ofav2_plugins.executors.processes:Processes",
         "ray = ofav2_plugins.executors.ray:Ray",
+        "slurm = ofav2_plugins.executors.slurm:Slurm",
     ],
 }
 

@@ -29,6 +29,7 @@ class _Stored(BaseModel):
 class _InitFrom(_Stored):
     digest: str
     unlocked: dict[str, list[int | float]] | None
+    partial: bool = False
 
 
 class _Run(_Stored):
@@ -183,7 +184,9 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
     if run.init_from:
         stored_values = run.init_from.unlocked
         unlocked = None if stored_values is None else {name: tuple(v) for name, v in stored_values.items()}
-        initial = InitialWeights(Path("?"), {}, unlocked, run.init_from.digest)  # trained steps have its weights
+        initial = InitialWeights(
+            Path("?"), {}, unlocked, run.init_from.digest, run.init_from.partial
+        )  # trained steps have its weights
     config = RunConfig(run.arm, run.supernet, run.recipe, run.seed, initial)
     return OpenRun(
         folder,

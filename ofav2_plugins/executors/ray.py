@@ -37,11 +37,12 @@ class Ray(Executor):
 
     Args:
         address: Address of the cluster, or "auto" to find a running one; None starts Ray on this machine.
-        cpus: CPUs that each run reserves, and its number of threads.
+        cpus: CPUs that each run reserves (at least one for each thread), and by default its number of threads.
         gpus: GPUs that each run reserves; a fraction shares one.
         memory_gib: Memory that each run reserves; None reserves none.
         workers: Largest number of runs at the same time; None for as many as the cluster has resources for.
         storage: URL through which step folders travel; None if all machines share the run folder.
+        storage_seconds: New checkpoints are uploaded this often.
         retries: How often a run is continued after its worker or node has died.
     """
 
@@ -55,16 +56,18 @@ class Ray(Executor):
         memory_gib: float | None = None,
         workers: int | None = None,
         storage: str | None = None,
+        storage_seconds: float = 10,
         retries: int = 3,
     ):
         for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0), ("retries", retries, 0)):
             if not value >= least:
                 raise ValueError(f"{name} must be at least {least}, but got {value}")
-        for name, given in (("memory_gib", memory_gib), ("workers", workers)):
+        for name, given in (("memory_gib", memory_gib), ("workers", workers), ("storage_seconds", storage_seconds)):
             if given is not None and not given > 0:
                 raise ValueError(f"{name} must be above 0, but got {given}")
         self.address, self.cpus, self.gpus, self.memory_gib = address, cpus, gpus, memory_gib
-        self.workers, self.storage, self.retries = workers, storage, retries
+        self.workers, self.retries = workers, retries
+        self.storage, self.storage_seconds = storage, storage_seconds
         self._connected = False
 
     def check(self) -> None:
@@ -99,7 +102,7 @@ class Ray(Executor):
 
     def requirements(self, threads: int) -> dict[str, Any]:
         """Options of an actor: what it reserves, and the environment variables of its process."""
-        reserved = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        reserved = {"num_cpus": max(self.cpus, threads), "num_gpus": self.gpus}
         if self.memory_gib is not None:
             reserved["memory"] = round(self.memory_gib * GIB)
         return {**reserved, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}}}
@@ -142,10 +145,11 @@ class RunActor:
     Args:
         task: The run.
         storage: URL of the storage; None if the run folder is shared.
+        storage_seconds: New checkpoints are uploaded this often.
     """
 
-    def __init__(self, task: RunTask, storage: str | None):
-        self.task, self.storage = task, storage
+    def __init__(self, task: RunTask, storage: str | None, storage_seconds: float):
+        self.task, self.storage, self.storage_seconds = task, storage, storage_seconds
         self.stop_request, self.outbox = StopRequest(), queue.SimpleQueue[Message]()
 
     def run(self) -> None:
@@ -174,8 +178,11 @@ class RunActor:
         folders = [local / "steps" / name for name in task.steps]
         for folder in folders:
             storage.fetch(folder)
-        stack.enter_context(storage.pushing(folders, lambda text: self.outbox.put(Line(text))))
+        stack.enter_context(storage.pushing(folders, self.storage_seconds, self._say))
         return replace(task, setup=replace(task.setup, out=local)), lambda: storage.push_all(folders)
+
+    def _say(self, text: str) -> None:
+        self.outbox.put(Line(text))
 
     def take(self, seconds: float) -> list[Message]:
         """The messages since the last call; waits for the first one."""
@@ -203,6 +210,8 @@ class ActiveActor(ActiveRun):
     def __init__(self, run: TrainingRun, actor: Any):
         super().__init__(run)
         self.actor = actor
+        self.started = False
+        """Whether the cluster has had the resources to start it."""
         self.finished = actor.run.remote()
         self.next_messages = actor.take.remote(POLL_SECONDS)
 
@@ -225,7 +234,8 @@ class RayBackend:
     def start(self, run: TrainingRun, active: Sequence[ActiveActor]) -> ActiveActor | None:
         if self.executor.workers is not None and len(active) >= self.executor.workers:
             return None
-        return ActiveActor(run, self._actor_class.remote(RunTask.of(run, self.setup), self.executor.storage))
+        task, executor = RunTask.of(run, self.setup), self.executor
+        return ActiveActor(run, self._actor_class.remote(task, executor.storage, executor.storage_seconds))
 
     def poll(self, active: Sequence[ActiveActor]) -> Iterator[tuple[ActiveActor, Message]]:
         by_reference = {actor.next_messages: actor for actor in active}
@@ -237,6 +247,7 @@ class RayBackend:
             except self.ray.exceptions.RayActorError as error:
                 yield actor, self._after_death(actor, error)
                 continue
+            actor.started = True
             actor.next_messages = actor.actor.take.remote(POLL_SECONDS)
             for message in messages:
                 if isinstance(message, PhaseFinished) and self.storage is not None:
@@ -255,9 +266,10 @@ class RayBackend:
         return Returned(f"its worker or node has died; another one continues from the last checkpoint ({reason})")
 
     def stop(self, active: Sequence[ActiveActor]) -> None:
-        for actor in active:
+        started = [actor for actor in active if actor.started]
+        for actor in started:
             actor.actor.stop.remote()
-        waiting = [actor.finished for actor in active]
+        waiting = [actor.finished for actor in started]
         while waiting:  # in short intervals, so that a second Ctrl-C is noticed
             _, waiting = self.ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
         self.kill(active)

@@ -32,6 +32,8 @@ class ActiveRun:
         """Whether another worker must continue the run."""
         self.peak_mib, self.device_peak_mib = 0.0, 0.0
         self.work = 0.0
+        self.reported = 0
+        """Number of the run's steps whose results have been recorded, by earlier workers too."""
         self._unfinished = list(run.folders.values())
 
     @property
@@ -43,20 +45,20 @@ class ActiveRun:
         """Whether a step that this run has not finished is also one of `run`'s."""
         return bool(set(self._unfinished) & set(run.folders.values()))
 
-    def receive(self, message: Message, results: ResultSink, reporter: Reporter, reported: int) -> None:
+    def receive(self, message: Message, results: ResultSink, reporter: Reporter) -> None:
         """Process a message of the worker.
 
         Args:
             message: The message.
             results: Receives the results.
             reporter: Shows the progress.
-            reported: Number of the run's steps that an earlier worker has reported.
 
         Raises:
             DiskError: Files cannot be written.
         """
         match message:
             case Started():
+                self._forget(reporter)  # the work of the same worker before it was interrupted and started again
                 results.add_environment(message.environment)
             case Advanced():
                 self.work += message.work
@@ -70,24 +72,26 @@ class ActiveRun:
                 reporter.line(f"{self.run.config.name}: {message.text}")
             case PhaseFinished():
                 self._unfinished.pop(0)
-                if len(self.run.folders) - len(self._unfinished) > reported:
+                if len(self.run.folders) - len(self._unfinished) > self.reported:
                     results.add_phase(self.run, message.phase)
+                    self.reported += 1
             case Failed():
                 self.ended = True
                 record_failure(self.run, message, results)
             case Returned():
                 self.ended = self.returned = True
-                reporter.skip(-self.work)  # the next worker reports it again
+                self._forget(reporter)
                 reporter.line(f"{self.label}: {message.reason}")
             case Ended():
                 self.ended = True
             case DiskFailed():
                 raise DiskError(message.reason)
 
-    @property
-    def n_finished(self) -> int:
-        """Number of steps that the worker has reported as finished."""
-        return len(self.run.folders) - len(self._unfinished)
+    def _forget(self, reporter: Reporter) -> None:
+        """Do not count the work so far: a worker that starts or continues reports it again."""
+        reporter.skip(-self.work)
+        self.work = 0.0
+        self._unfinished = list(self.run.folders.values())
 
 
 Active = TypeVar("Active", bound=ActiveRun)
@@ -140,7 +144,7 @@ class Schedule(Generic[Active]):
                 self._start()
                 for active, message in self.backend.poll(self._active):
                     self._check_stop()  # a signal to all processes: that the workers end is no failure
-                    active.receive(message, self.results, self.context.reporter, self._reported[id(active.run)])
+                    active.receive(message, self.results, self.context.reporter)
                 self._collect()
         finally:
             try:
@@ -160,6 +164,7 @@ class Schedule(Generic[Active]):
             started = self.backend.start(run, self._active)
             if started is None:
                 return
+            started.reported = self._reported[id(run)]
             self._pending.remove(run)
             self._active.append(started)
 
@@ -168,5 +173,5 @@ class Schedule(Generic[Active]):
         ended = [active for active in self._active if active.ended]
         self._active = [active for active in self._active if not active.ended]
         for active in ended:
-            self._reported[id(active.run)] = max(self._reported[id(active.run)], active.n_finished)
+            self._reported[id(active.run)] = active.reported
         self._pending[:0] = [active.run for active in ended if active.returned]

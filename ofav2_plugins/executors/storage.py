@@ -16,9 +16,6 @@ from typing import Any
 
 from ..errors import RunError, UserError, error_message
 
-PUSH_SECONDS = 10.0
-"""New checkpoints are uploaded this often."""
-
 
 def local_copy(url: str) -> Path:
     """The folder in which this machine keeps its copies."""
@@ -101,12 +98,12 @@ class StepStorage:
                 self.push(folder)
 
     @contextmanager
-    def pushing(self, folders: Sequence[Path], say: Callable[[str], None]) -> Iterator[None]:
-        """Within this context changed files are uploaded every `PUSH_SECONDS`, and once more at its end."""
+    def pushing(self, folders: Sequence[Path], seconds: float, say: Callable[[str], None]) -> Iterator[None]:
+        """Within this context changed files are uploaded every so many seconds, and once more at its end."""
         ended = threading.Event()
 
         def repeat() -> None:
-            while not ended.wait(PUSH_SECONDS):
+            while not ended.wait(seconds):
                 try:
                     self.push_all(folders)
                 except UserError as error:

@@ -1,4 +1,4 @@
-"""JSON lines, each with a digest: a process may be killed while it appends, and a damaged line is noticed."""
+"""JSON lines with a digest each, so that a line is recognised as damaged if the process was killed while writing it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole records of a file, in order; lines that are damaged are removed from it. A missing file has none."""
+    """All undamaged records of a file, in order; damaged lines are removed from it. A missing file has no records."""
     if not path.exists():
         return []
     lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)

@@ -35,7 +35,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     (folder / "study.yaml").write_text(STUDY)
     command = ["ablate", folder / "study.yaml", "--out", folder / "one", "--threads", 1, *overrides(*SMALL)]
-    subprocess.run([sys.executable, "-m", "ofav2_plugins", *map(str, command)], check=True, capture_output=True)
+    command = [sys.executable, "-m", "ofav2_plugins", *command]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -83,7 +85,11 @@ def test_several_runs_are_followed_while_other_processes_write_them(folder, tmp_
     shutil.copytree(folder / "one", runs / "done")
     command = ["train", "--supernet", "SE_B", "--out", runs / "live", "--threads", 1, *overrides(*SMALL),
                "--set", "phases={full: {epochs: 2}, kernel: {epochs: 1, warmup_epochs: 0}}"]  # fmt: skip
-    trainer = subprocess.Popen([sys.executable, "-m", "ofav2_plugins", *map(str, command)], stdout=subprocess.DEVNULL)
+    log = tmp_path / "log"
+    with open(log, "wb") as file:
+        trainer = subprocess.Popen(
+            [sys.executable, "-m", "ofav2_plugins", *map(str, command)], stdout=file, stderr=subprocess.STDOUT
+        )
     seen: list[str] = []
     try:
         while trainer.poll() is None:
@@ -95,7 +101,8 @@ def test_several_runs_are_followed_while_other_processes_write_them(folder, tmp_
             time.sleep(0.02)
     finally:
         trainer.kill()
-    assert trainer.returncode == 0
+    assert trainer.returncode == 0, log.read_text()
+    assert not set("\x1b\r") & set(log.read_text())  # no progress bar, which is for terminals
     assert "training" in seen
     [run] = progress_of(runs / "live")
     assert (run.state, run.done, run.steps) == ("finished", 2, 2)

@@ -1,0 +1,264 @@
+"""How studies scale over workers: overhead of the executors, and the `paper` study on 1 to 64 workers.
+
+    python benchmarks/scaling.py overhead     # on an otherwise idle machine; about three minutes
+    python benchmarks/scaling.py simulate     # any machine; about two minutes
+
+`overhead` executes one small study with one worker of each executor and compares the durations with `serial`.
+`simulate` executes the 32 runs of the `paper` study in virtual time: the scheduling is that of the executors, the
+duration of a step is its multiply-accumulates (training, selection of the best epoch, measuring) divided by the speed
+recorded in results/speed.json. Both write results/scaling.json; `simulate` draws results/scaling.png.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from rich.console import Console
+
+from ofav2_plugins.data.base import DataSplits, Split
+from ofav2_plugins.evaluation.candidates import by_trunk
+from ofav2_plugins.evaluation.cost import cost
+from ofav2_plugins.execution.provenance import environment
+from ofav2_plugins.execution.training_run import TrainingRun
+from ofav2_plugins.executors.messages import Ended, Message, PhaseFinished
+from ofav2_plugins.executors.scheduling import ActiveRun, Schedule
+from ofav2_plugins.models.supernet import build_supernet
+from ofav2_plugins.study.schema import load_study, study_arms
+from ofav2_plugins.training.context import LoggingOptions, RunContext
+from ofav2_plugins.training.cost import TRAINING_COST, training_macs
+from ofav2_plugins.training.plan import PlannedStep
+from ofav2_plugins.training.trainer import selection_candidates
+from ofav2_plugins.utils.distributed import make_fabric
+from ofav2_plugins.utils.progress import Reporter
+from ofav2_plugins.utils.signals import StopRequest
+
+RESULTS = Path(__file__).parent / "results"
+WORKERS = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 48, 64)
+
+EXECUTORS = {
+    "serial": ["--executor", "serial"],
+    "processes": ["--executor", "processes", "--workers", "1"],
+    "ray": ["--executor", "ray", "--workers", "1"],
+    "slurm (local)": ["--executor", "slurm", "--workers", "1", "--set", "executor.cluster=local"],
+}
+SMALL = ["phases={full: {epochs: 8, lr: 0.05}, kernel: {epochs: 3, lr: 0.01}}", "evaluation.final_trunks=8"]
+"""Overrides of the study `quick`: each of its two runs takes about 15 seconds."""
+
+
+def measure_overhead() -> dict[str, Any]:
+    """Seconds of the small study with each executor, one worker and one thread."""
+    seconds = {}
+    settings = [part for override in SMALL for part in ("--set", override)]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, options in EXECUTORS.items():
+            out = Path(folder) / name.partition(" ")[0]
+            command = [sys.executable, "-m", "ofav2_plugins", "ablate", "quick", "--threads", "1", "--out", str(out)]
+            started = time.monotonic()
+            subprocess.run([*command, *options, *settings], check=True, stdout=subprocess.DEVNULL)
+            seconds[name] = time.monotonic() - started
+            print(f"{name:14s} {seconds[name]:6.1f} s  {_overhead(seconds, name):+.1f} s for each run", flush=True)
+    return {
+        "runs": 2,
+        "seconds": seconds,
+        "overhead_seconds_per_run": {name: _overhead(seconds, name) for name in seconds},
+        "overhead_percent": {name: 100 * (value / seconds["serial"] - 1) for name, value in seconds.items()},
+        "environment": environment(make_fabric("cpu")),
+    }
+
+
+def _overhead(seconds: Mapping[str, float], name: str) -> float:
+    return (seconds[name] - seconds["serial"]) / 2
+
+
+def tiny_imagenet() -> DataSplits:
+    """The sizes of Tiny ImageNet, without its images."""
+
+    def split(n_images: int) -> Split:
+        images = np.broadcast_to(np.zeros((1, 3, 64, 64), np.uint8), (n_images, 3, 64, 64))
+        return Split(images, np.arange(n_images) % 200)
+
+    names = tuple(map(str, range(200)))
+    colors = (0.48, 0.45, 0.40), (0.28, 0.27, 0.28)
+    return DataSplits("sizes", split(85_000), split(15_000), split(10_000), names, (48, 52, 56, 60, 64), *colors, "-")
+
+
+def step_macs(run: TrainingRun, planned: PlannedStep, max_macs: float, min_macs: float) -> float:
+    """MACs of a step: training, selection of the best epoch, measuring (by the mean of the largest and smallest)."""
+    recipe, evaluator = run.config.recipe, run.evaluator
+    epochs = planned.settings.epochs + planned.settings.warmup_epochs
+    trained = training_macs(run.net, planned, recipe, len(run.data.train), evaluator.resolutions, run.config.seed)
+    chosen = epochs * len(selection_candidates(planned, evaluator, run.config.seed))
+    measured = len(by_trunk(run._candidates(planned)))
+    selection_images = chosen * (recipe.evaluation.bn_images + len(run.data.validation))
+    images = selection_images + measured * evaluator.images_per_candidate
+    return trained + images * (max_macs + min_macs) / 2
+
+
+def durations(runs: Sequence[TrainingRun], macs_per_second: float) -> dict[Path, float]:
+    """Seconds of each step by its folder."""
+    found: dict[Path, float] = {}
+    for run in runs:
+        bounds = [cost(run.net, arch, 56).macs for arch in (run.space.max_arch(), run.space.min_arch())]
+        for planned in run.plan:
+            folder = run.folders[planned.name]
+            if folder not in found:
+                found[folder] = step_macs(run, planned, *bounds) / macs_per_second
+        del run.net, run.evaluator  # 32 of them would fill the memory
+        print(".", end="", flush=True)
+    print()
+    return found
+
+
+class VirtualRun(ActiveRun):
+    """A run in virtual time; finished steps take none.
+
+    Args:
+        run: The run.
+        now: When it starts.
+        seconds: Of each step by its folder.
+        finished: The folders of the steps that are finished.
+    """
+
+    def __init__(self, run: TrainingRun, now: float, seconds: Mapping[Path, float], finished: set[Path]):
+        super().__init__(run)
+        self.events: list[tuple[float, str]] = []
+        for name, folder in run.folders.items():
+            now += 0 if folder in finished else seconds[folder]
+            self.events.append((now, name))
+
+
+class VirtualWorkers:
+    """A backend whose workers only let virtual time pass.
+
+    Args:
+        workers: Their number.
+        seconds: Of each step by its folder.
+    """
+
+    def __init__(self, workers: int, seconds: Mapping[Path, float]):
+        self.workers, self.seconds = workers, seconds
+        self.now, self.finished = 0.0, set[Path]()
+
+    def start(self, run: TrainingRun, active: Sequence[VirtualRun]) -> VirtualRun | None:
+        return VirtualRun(run, self.now, self.seconds, self.finished) if len(active) < self.workers else None
+
+    def poll(self, active: Sequence[VirtualRun]) -> Iterator[tuple[VirtualRun, Message]]:
+        first = min(active, key=lambda virtual: virtual.events[0][0])
+        self.now, name = first.events.pop(0)
+        self.finished.add(first.run.folders[name])
+        yield first, PhaseFinished({"name": name})
+        if not first.events:
+            yield first, Ended()
+
+    def stop(self, active: Sequence[VirtualRun]) -> None:
+        pass
+
+    def kill(self, active: Sequence[VirtualRun]) -> None:
+        pass
+
+
+class NoResults:
+    """Ignores results."""
+
+    out = Path()
+
+    def add_environment(self, environment: dict[str, Any]) -> None:
+        pass
+
+    def add_phase(self, run: TrainingRun, phase: dict[str, Any]) -> None:
+        pass
+
+    def add_failure(self, run: TrainingRun, reason: str) -> None:
+        raise AssertionError(reason)
+
+
+def makespan(runs: Sequence[TrainingRun], workers: int, seconds: Mapping[Path, float]) -> float:
+    """When the last run ends, in seconds of virtual time."""
+    backend = VirtualWorkers(workers, seconds)
+    context = RunContext(Reporter(Console(file=io.StringIO()), 1), StopRequest(), LoggingOptions())
+    Schedule(runs, NoResults(), context, backend).execute()
+    return backend.now
+
+
+def simulate() -> dict[str, Any]:
+    """The `paper` study on 1 to 64 workers: makespan in the study's order and with the longest runs first."""
+    speed = json.loads((RESULTS / "speed.json").read_text())
+    images = next(r for r in speed["rows"] if r["work"] == "training, maximal network, 64 px")
+    net = build_supernet("SE_B", 200)
+    rate = images["our_images_per_second"] * TRAINING_COST * cost(net, net.space.max_arch(), 64).macs
+    data, fabric = tiny_imagenet(), make_fabric("cpu")
+    runs = [TrainingRun(arm, data, Path("steps"), fabric) for arm in study_arms(load_study("paper"))]
+    seconds = durations(runs, rate)
+    own = {id(run): sum(seconds[folder] for folder in run.folders.values()) for run in runs}
+    longest_first = sorted(runs, key=lambda run: -own[id(run)])
+    critical, total = max(own.values()), sum(seconds.values())
+    rows = []
+    for workers in WORKERS:
+        row = {
+            "workers": workers,
+            "lower_bound_days": max(critical, total / workers) / 86400,
+            "study_order_days": makespan(runs, workers, seconds) / 86400,
+            "longest_first_days": makespan(longest_first, workers, seconds) / 86400,
+        }
+        rows.append(row)
+        print("  ".join(f"{key} {value:.1f}" for key, value in row.items()), flush=True)
+    return {
+        "macs_per_second": rate,
+        "machine": speed["environment"]["processor"] + ", 2 cores",
+        "runs": len(runs),
+        "steps": sum(len(run.plan) for run in runs),
+        "computed_steps": len(seconds),
+        "critical_path_days": critical / 86400,
+        "total_days": total / 86400,
+        "total_days_without_sharing": sum(own.values()) / 86400,
+        "rows": rows,
+    }
+
+
+def draw(found: Mapping[str, Any]) -> None:
+    """The makespans against the lower bound."""
+    figure, axes = plt.subplots(figsize=(7, 4))
+    workers = [row["workers"] for row in found["rows"]]
+    for key, label, style in (
+        ("study_order_days", "order of the study", "o-"),
+        ("longest_first_days", "longest runs first", "s--"),
+        ("lower_bound_days", "lower bound", "k:"),
+    ):
+        axes.plot(workers, [row[key] for row in found["rows"]], style, label=label)
+    axes.axhline(found["critical_path_days"], color="gray", lw=0.8)
+    axes.text(1, found["critical_path_days"] * 1.05, "critical path: the longest run", color="gray", fontsize=8)
+    axes.set(xscale="log", yscale="log", xlabel="workers (each two CPU cores)", ylabel="makespan in days")
+    axes.set_xticks(workers, map(str, workers), fontsize=8)
+    axes.set_title("The study `paper` (32 runs), simulated", fontsize=10)
+    axes.legend()
+    figure.savefig(RESULTS / "scaling.png", dpi=150, bbox_inches="tight")
+
+
+def main() -> None:
+    """Execute the named part and add it to the recorded results."""
+    parts = {"overhead": measure_overhead, "simulate": simulate}
+    if len(sys.argv) != 2 or sys.argv[1] not in parts:
+        sys.exit(f"usage: {sys.argv[0]} {{{','.join(parts)}}}")
+    name, path = sys.argv[1], RESULTS / "scaling.json"
+    recorded = json.loads(path.read_text()) if path.exists() else {}
+    recorded[name] = parts[name]()
+    path.write_text(json.dumps(recorded, indent=1) + "\n")
+    if name == "simulate":
+        draw(recorded[name])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""Runs as jobs of Slurm, submitted by submitit (https://github.com/facebookincubator/submitit).
+
+All machines must share the run folder: jobs write their messages into files in it, which the first process reads.
+Shortly before the time limit a job saves its state and is queued again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import UserError, error_message
+from ..execution.run_folder import working_in
+from ..execution.training_run import TrainingRun
+from ..training.context import RunContext
+from ..utils.signals import StopRequest, stop_on_signals
+from . import messages
+from .base import Executor, ResultSink, RunSetup
+from .messages import Ended, Failed, Message, Returned
+from .scheduling import POLL_SECONDS, ActiveRun, Schedule
+from .worker import RunTask, execute_run
+
+STOP_SECONDS = 600
+"""How long jobs may take to notice that they should stop, and to save."""
+
+
+class Slurm(Executor):
+    """Runs in parallel as jobs of Slurm.
+
+    Args:
+        cluster: "slurm"; "local" executes the jobs on this machine, "debug" in this process.
+        cpus: CPUs of each job (at least one for each thread), and by default its number of threads.
+        gpus: GPUs of each job.
+        memory_gib: Memory of each job; None leaves it to Slurm.
+        hours: Time limit of each job; a longer run is queued again.
+        partition: Slurm's partition; None for the default.
+        account: Slurm's account; None for the default.
+        workers: Largest number of jobs of an array at the same time; None for no limit.
+        requeues: How often a run is queued again at the time limit.
+        retries: How often a run is submitted again after its job has died.
+    """
+
+    remote = True
+    measures = False
+
+    def __init__(
+        self,
+        cluster: Literal["slurm", "local", "debug"] = "slurm",
+        cpus: int = 1,
+        gpus: int = 0,
+        memory_gib: float | None = None,
+        hours: float = 24,
+        partition: str | None = None,
+        account: str | None = None,
+        workers: int | None = None,
+        requeues: int = 100,
+        retries: int = 3,
+    ):
+        for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0), ("requeues", requeues, 0)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, but got {value}")
+        for name, given in (("hours", hours), ("memory_gib", memory_gib), ("workers", workers)):
+            if given is not None and not given > 0:
+                raise ValueError(f"{name} must be above 0, but got {given}")
+        self.cluster, self.cpus, self.gpus, self.memory_gib = cluster, cpus, gpus, memory_gib
+        self.hours, self.partition, self.account = hours, partition, account
+        self.workers, self.requeues, self.retries = workers, requeues, retries
+
+    def check(self) -> None:
+        _import_submitit()
+        if self.cluster == "slurm" and shutil.which("sbatch") is None:
+            raise UserError(
+                "executor 'slurm' needs the command sbatch, which is not installed here: run on a login node of the "
+                "cluster, or with --set executor.cluster=local"
+            )
+
+    def threads(self, available: int) -> int:
+        return self.cpus
+
+    def device(self, chosen: str) -> str:
+        return chosen if chosen != "auto" else ("cuda" if self.gpus else "cpu")
+
+    def execute(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, setup: RunSetup) -> None:
+        setup = replace(setup, out=setup.out.resolve())
+        Schedule(runs, results, context, SlurmBackend(self, setup)).execute()
+
+    def submitter(self, folder: Path, threads: int) -> Any:
+        """submitit's executor with the requirements of a run."""
+        limits = {"slurm_max_num_timeout": self.requeues} if self.cluster == "slurm" else {}
+        submitter = _import_submitit().AutoExecutor(folder, cluster=self.cluster, **limits)
+        optional = {
+            "mem_gb": self.memory_gib,
+            "slurm_partition": self.partition,
+            "slurm_account": self.account,
+            "slurm_array_parallelism": self.workers,
+        }
+        submitter.update_parameters(
+            name="ofav2",
+            timeout_min=max(1, round(60 * self.hours)),
+            cpus_per_task=max(self.cpus, threads),
+            gpus_per_node=self.gpus,
+            **{name: value for name, value in optional.items() if value is not None},
+        )
+        return submitter
+
+
+def _import_submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError("executor 'slurm' needs submitit: pip install 'ofav2-plugins[slurm]'") from error
+    return submitit
+
+
+class SlurmTask:
+    """What a job executes; submitit stores it in a file.
+
+    Args:
+        task: The run.
+        file: The file of its messages; the job stops if a file of that name with the suffix .stop appears.
+    """
+
+    def __init__(self, task: RunTask, file: Path):
+        self.task, self.file = task, file
+
+    @property
+    def stop_file(self) -> Path:
+        """The file by which the first process asks the job to stop."""
+        return self.file.with_suffix(".stop")
+
+    def __call__(self) -> None:
+        at_limit = False
+        with (
+            open(self.file, "a", encoding="utf-8") as file,
+            stop_on_signals(lambda _: None, (signal.SIGTERM,), patient=True) as stop,
+        ):
+
+            def on_limit(_signal: int, _frame: Any) -> None:
+                nonlocal at_limit
+                at_limit = stop.asked = True
+
+            def send(message: Message) -> None:
+                file.write(json.dumps({"type": type(message).__name__, **asdict(message)}) + "\n")
+                file.flush()
+
+            submitits_handler = signal.signal(signal.SIGUSR2, on_limit)
+            try:
+                _stop_by_file(self.stop_file, stop)
+                with working_in(self.task.setup.out):
+                    execute_run(self.task, send, stop)
+            except KeyboardInterrupt:
+                if self.stop_file.exists():
+                    send(Ended())
+                elif not at_limit:  # cancelled or preempted: the first process submits the run again
+                    raise
+            except UserError as error:
+                send(Failed(str(error)))
+            finally:
+                signal.signal(signal.SIGUSR2, submitits_handler)
+        if at_limit:
+            signal.raise_signal(signal.SIGUSR2)  # everything is saved: submitit queues the job again
+
+    def checkpoint(self) -> Any:
+        """Called by submitit: what the job executes when it starts again."""
+        return _import_submitit().helpers.DelayedSubmission(self)
+
+
+def _stop_by_file(path: Path, stop: StopRequest) -> None:
+    def watch() -> None:
+        while not stop.asked:
+            stop.asked = path.exists()
+            time.sleep(POLL_SECONDS)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class ActiveJob(ActiveRun):
+    """A job that executes a run.
+
+    Args:
+        run: The run.
+        task: What it executes.
+    """
+
+    def __init__(self, run: TrainingRun, task: SlurmTask):
+        super().__init__(run)
+        self.task = task
+        self.job: Any = None
+        """submitit's handle; None until it is submitted."""
+        self._position = 0
+
+    def new_messages(self) -> list[Message]:
+        """The messages since the last call."""
+        if not self.task.file.exists():
+            return []
+        with open(self.task.file, "rb") as file:
+            file.seek(self._position)
+            complete, newline, _ = file.read().rpartition(b"\n")
+        self._position += len(complete) + len(newline)
+        found = map(json.loads, complete.splitlines())
+        return [getattr(messages, fields.pop("type"))(**fields) for fields in found]
+
+
+class SlurmBackend:
+    """Submits and stops the jobs.
+
+    Args:
+        executor: The requirements of a job.
+        setup: What workers need.
+    """
+
+    def __init__(self, executor: Slurm, setup: RunSetup):
+        self.executor, self.setup = executor, setup
+        self.folder = setup.out / "slurm"
+        self.folder.mkdir(exist_ok=True)
+        for earlier in self.folder.glob("*.stop"):
+            earlier.unlink()
+        self._submitter = executor.submitter(self.folder, setup.threads)
+        self._deaths: dict[int, int] = {}
+        self._number = len(list(self.folder.glob("*.messages")))
+
+    def start(self, run: TrainingRun, active: Sequence[ActiveJob]) -> ActiveJob | None:
+        if self.executor.workers is not None and len(active) >= self.executor.workers:
+            return None
+        self._number += 1
+        file = self.folder / f"{self._number}.messages"
+        file.touch()
+        return ActiveJob(run, SlurmTask(RunTask.of(run, self.setup), file))
+
+    def poll(self, active: Sequence[ActiveJob]) -> Iterator[tuple[ActiveJob, Message]]:
+        new = [job for job in active if job.job is None]
+        if new:
+            with self._submitter.batch():  # one array
+                for job in new:
+                    job.job = self._submitter.submit(job.task)
+        quiet = True
+        for job in active:
+            done = job.job.done()  # before its messages are read
+            for message in job.new_messages():
+                quiet = False
+                yield job, message
+            if done and not job.ended:
+                yield job, self._after_death(job)
+        if quiet:
+            time.sleep(POLL_SECONDS)
+
+    def _after_death(self, job: ActiveJob) -> Message:
+        deaths = self._deaths[id(job.run)] = self._deaths.get(id(job.run), 0) + 1
+        exception = job.job.exception()
+        reason = f"job {job.job.job_id} has died ({error_message(exception)[:200] if exception else job.job.state})"
+        if deaths > self.executor.retries:
+            return Failed(f"{reason} for the {deaths}th time; its log is {job.job.paths.stderr}")
+        return Returned(f"{reason}; another one continues from the last checkpoint")
+
+    def stop(self, active: Sequence[ActiveJob]) -> None:
+        submitted = [job for job in active if job.job is not None]
+        for job in submitted:
+            job.task.stop_file.touch()
+        waiting = [job for job in submitted if not self._is_queued(job)]
+        deadline = time.monotonic() + STOP_SECONDS
+        while waiting and time.monotonic() < deadline:
+            waiting = [job for job in waiting if not (job.job.done() or _has_ended(job))]
+            time.sleep(POLL_SECONDS)
+        self.kill([job for job in submitted if self._is_queued(job) or job in waiting])
+
+    def _is_queued(self, job: ActiveJob) -> bool:
+        return job.task.file.stat().st_size == 0 and job.job.state in ("PENDING", "REQUEUED", "UNKNOWN")
+
+    def kill(self, active: Sequence[ActiveJob]) -> None:
+        for job in active:
+            if job.job is not None:
+                job.job.cancel()
+
+
+def _has_ended(job: ActiveJob) -> bool:
+    return any(isinstance(message, (Ended, Failed)) for message in job.new_messages())
