@@ -43,7 +43,7 @@ class Trained(_Record):
     written_by: str
     history: list[_Epoch] = Field(min_length=1)
     seconds: NotNegative
-    training_macs: Count
+    training_macs: Count = 0  # not of a fine-tuning
 
 
 class _Subnet(_Record):
@@ -82,7 +82,7 @@ def write_trained(folder: Path, content: Mapping[str, Any]) -> None:
 
 def read_trained(folder: Path) -> dict[str, Any]:
     """The record of a trained step. Raises RunError if it is missing, damaged, or of another step."""
-    return _of_step(folder / TRAINED, Trained)
+    return read_step_record(folder / TRAINED, folder.name, Trained)
 
 
 def write_measured(folder: Path, content: Mapping[str, Any], name: str = MEASURED) -> None:
@@ -92,14 +92,24 @@ def write_measured(folder: Path, content: Mapping[str, Any], name: str = MEASURE
 
 def read_measured(folder: Path, name: str = MEASURED) -> dict[str, Any]:
     """The measurements made after a step. Raises RunError if they are missing, damaged, or of another step."""
-    return _of_step(folder / name, MeasuredStep)
+    return read_step_record(folder / name, folder.name, MeasuredStep)
 
 
-def _of_step(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+def read_step_record(path: Path, step: str, model: type[BaseModel] | None = None) -> dict[str, Any]:
+    """A record of a step, without its field `written_by`.
+
+    Args:
+        path: The file.
+        step: The name of the step's folder, which `written_by` must be.
+        model: The fields of the record.
+
+    Raises:
+        RunError: The record is missing, damaged, or of another step.
+    """
     record = read_record(path, model)
-    writer = record.pop("written_by")
-    if writer != path.parent.name:
-        raise RunError(f"{path} is of step {writer!r}, not of {path.parent.name!r}")
+    writer = record.pop("written_by", None)
+    if writer != step:
+        raise RunError(f"{path} is of step {writer!r}, not of {step!r}")
     return record
 
 

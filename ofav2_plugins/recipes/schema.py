@@ -227,7 +227,7 @@ class Recipe(StrictModel):
 
     description: str = ""
     """One sentence for lists and reports."""
-    width_mult: Positive = 1.0
+    width_mult: Annotated[Number, Field(gt=0, le=100)] = 1.0
     """Multiplier of all channels."""
     resolutions: list[Count] | None = Field(default=None, min_length=1)
     """Widths of the training images in pixels, drawn per batch; empty: those of the dataset."""
