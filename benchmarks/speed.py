@@ -3,8 +3,11 @@
     python benchmarks/speed.py [--threads 2] [--pairs 5] [--quick]
 
 Each figure is a ratio measured in one run: upstream and this package alternate, each in its own process, and the
-medians of the pairs are compared. Batch 64, fp32, width multiplier 1.0, 200 classes; both get the same noise as input.
-Writes benchmarks/results/speed.json. `--quick` uses fewer pairs and subnets, to check a change.
+medians of the pairs are compared. Unless the row says otherwise: batch 64, fp32, width multiplier 1.0, 200 classes;
+both get the same noise as input. Rows "against channels-last" and "against torch.compile" compare with what a careful
+user of upstream would do. The table is printed again at the end, slowest ratio first, and written to
+benchmarks/results/speed.json. `--quick` uses fewer pairs and subnets, to check a change; `--rows TEXT` measures only
+the rows whose name contains the text. Neither writes the file.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from speed_rows import BATCH, TARGETS, TRAININGS, Training
 from torch import Tensor, nn
 
 import ofav2_plugins as ofav2
@@ -37,39 +41,22 @@ from ofav2_plugins.training.trainer import make_optimizer
 from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.memory import keep_freed_memory, peak_memory_mib, reset_peak_memory
 
-BATCH, CLASSES = 64, 200
+CLASSES = 200
 CALIBRATION, TEST = 256, 512
 """Images of one evaluation, in batches of 128."""
 
 PEAK = "peak memory of the training step"
 
-# row: (target, floor)
-TARGETS = {
-    "training, maximal network, 64 px": (3.0, 2.0),
-    "training, maximal network, 48 px": (3.0, 2.0),
-    "training, 20 random subnets, 64 px": (3.0, 2.0),
-    "training, 20 random subnets, 48 px": (3.0, 2.0),
-    "training, maximal network, 32 px": (2.5, 2.0),
-    "training, 20 random subnets, 32 px": (2.5, 2.0),
-    "one subnet, re-calibrated and evaluated, 64 px": (2.5, 2.0),
-    "48 subnets, re-calibrated and evaluated, 64 px": (3.0, 2.0),
-    "EE_DP, all exits, against its plain layers, 64 px": (2.5, 1.8),
-    "proxyless, training, maximal network, 64 px": (2.5, 1.8),
-    "proxyless, training, 20 random subnets, 64 px": (2.5, 1.8),
-    "resnet50, training, maximal network, 64 px": (1.3, 1.0),
-    "resnet50, training, 20 random subnets, 64 px": (1.3, 1.0),
-}
 
-
-def upstream_net(backbone: str = "mobilenet_v3") -> nn.Module:
+def upstream_net(backbone: str = "mobilenet_v3", width: float = 1.0) -> nn.Module:
     """Upstream's supernet of a backbone."""
     plugin = registry.load(registry.BACKBONES, backbone)
-    return plugin.network(**plugin.arguments(CLASSES, 1.0, 0))
+    return plugin.network(**plugin.arguments(CLASSES, width, 0))
 
 
-def our_net(name: str = "SE_B", backbone: str = "mobilenet_v3") -> ofav2.Supernet:
+def our_net(name: str = "SE_B", backbone: str = "mobilenet_v3", width: float = 1.0) -> ofav2.Supernet:
     """Ours, as the trainer has it."""
-    net = ofav2.build_supernet(name, n_classes=CLASSES, backbone=backbone, dropout_rate=0)
+    net = ofav2.build_supernet(name, n_classes=CLASSES, backbone=backbone, width_mult=width, dropout_rate=0)
     return net.to(memory_format=torch.channels_last)
 
 
@@ -121,47 +108,53 @@ class Side:
         return float(self.process.stdout.readline())
 
 
-def noise(size: int) -> tuple[Tensor, Tensor]:
+def noise(size: int, batch: int = BATCH) -> tuple[Tensor, Tensor]:
     """A batch of images and labels."""
     generator = torch.Generator().manual_seed(size)
     return (
-        torch.randn(BATCH, 3, size, size, generator=generator),
-        torch.randint(0, CLASSES, (BATCH,), generator=generator),
+        torch.randn(batch, 3, size, size, generator=generator),
+        torch.randint(0, CLASSES, (batch,), generator=generator),
     )
 
 
 def works(whose: str, n_train: int, n_eval: int) -> dict[str, Callable[[], Callable[[], object]]]:
     """Row -> function that prepares it and returns its work, for one side."""
-    archs = [our_net().space.sample(random.Random(i)) for i in range(max(n_train, n_eval))]
-    net = upstream_net if whose == "upstream" else our_net
-    rows: dict[str, Callable[[], Callable[[], object]]] = {}
-    for size in (64, 48, 32):
-        rows[f"training, maximal network, {size} px"] = lambda size=size: trainer(net(), cross_entropy, *noise(size))
-        rows[f"training, 20 random subnets, {size} px"] = lambda size=size: over_archs(net(), size, archs[:n_train])
-    for name in ("proxyless", "resnet50"):
-        other = functools.partial(net, backbone=name)
-        drawn = [other_space(name).sample(random.Random(i)) for i in range(n_train)]
-        rows[f"{name}, training, maximal network, 64 px"] = lambda other=other: trainer(
-            other(), cross_entropy, *noise(64)
-        )
-        rows[f"{name}, training, 20 random subnets, 64 px"] = lambda other=other, drawn=drawn: over_archs(
-            other(), 64, drawn
-        )
+    rows: dict[str, Callable[[], Callable[[], object]]] = {
+        name: functools.partial(training, row, whose, n_train) for name, row in TRAININGS.items()
+    }
+    archs = [own_space("mobilenet_v3").sample(random.Random(i)) for i in range(n_eval)]
     evaluate = upstream_evaluation if whose == "upstream" else our_evaluation
     rows["one subnet, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs[:1])
-    rows["48 subnets, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs[:n_eval])
+    rows["48 subnets, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs)
     rows["EE_DP, all exits, against its plain layers, 64 px"] = lambda: all_exits_of_ee_dp(plain=whose == "upstream")
     return rows
 
 
-def other_space(backbone: str) -> SearchSpace:
-    """The space of another backbone, without a network."""
+def training(row: Training, whose: str, n_train: int) -> Callable[[], object]:
+    """The work of a training row for one side."""
+    if whose == "ours":
+        net: nn.Module = our_net(backbone=row.backbone, width=row.width)
+    else:
+        net = upstream_net(row.backbone, row.width)
+    x, y = noise(row.size, row.batch)
+    if whose == "upstream" and row.against == "channels-last":
+        net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    if whose == "upstream" and row.against == "torch.compile":
+        net.compile()
+    if not row.random:
+        return trainer(net, cross_entropy, x, y)
+    drawn = [own_space(row.backbone).sample(random.Random(i)) for i in range(n_train)]
+    return over_archs(net, drawn, x, y)
+
+
+def own_space(backbone: str) -> SearchSpace:
+    """The space of a backbone, without a network."""
     return SearchSpace(registry.load(registry.BACKBONES, backbone).dims())
 
 
-def over_archs(net: nn.Module, size: int, archs: list[dict]) -> Callable[[], None]:
+def over_archs(net: nn.Module, archs: list[dict], x: Tensor, y: Tensor) -> Callable[[], None]:
     """A function that trains one step of each architecture."""
-    step = trainer(net, cross_entropy, *noise(size))
+    step = trainer(net, cross_entropy, x, y)
 
     def work() -> None:
         for arch in archs:
@@ -247,6 +240,8 @@ def serve(whose: str, options: argparse.Namespace) -> None:
     prepared, rows, last = None, works(whose, n_train, n_eval), ""
     while row:
         if row != last:
+            threads = TRAININGS[row].threads if row in TRAININGS else None
+            torch.set_num_threads(threads or options.threads)
             prepared, last = rows[row](), row
             prepared()
         assert prepared is not None
@@ -264,9 +259,7 @@ def compare(row: str, sides: dict[str, Side], pairs: int, images: int) -> dict[s
     times = [[side.measure(row) for side in sides.values()] for _ in range(pairs)]
     theirs, ours = (statistics.median(column) for column in zip(*times, strict=True))
     target, floor = TARGETS[row]
-    print(f"{row:52s} {images / theirs:8.1f} {images / ours:8.1f} {theirs / ours:6.2f} x  "
-          f"(target {target}, floor {floor})", flush=True)  # fmt: skip
-    return {
+    found = {
         "work": row,
         "upstream_images_per_second": images / theirs,
         "our_images_per_second": images / ours,
@@ -275,13 +268,29 @@ def compare(row: str, sides: dict[str, Side], pairs: int, images: int) -> dict[s
         "target": target,
         "floor": floor,
     }
+    print_row(found)
+    return found
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """A line of the table."""
+    theirs, ours = row["upstream_images_per_second"], row["our_images_per_second"]
+    print(f"{row['work']:58s} {theirs:8.1f} {ours:8.1f} {row['ratio']:6.2f} x  "
+          f"(target {row['target']}, floor {row['floor']})", flush=True)  # fmt: skip
+
+
+def images_of(row: str, n_train: int, n_eval: int) -> int:
+    """Images that the work of a row processes."""
+    if row in TRAININGS:
+        return TRAININGS[row].batch * (n_train if TRAININGS[row].random else 1)
+    return BATCH if "EE_DP" in row else (CALIBRATION + TEST) * (n_eval if "48" in row else 1)
 
 
 def memory_row(options: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of both sides, each in a new process."""
     peaks = {whose: Side(whose, options).measure(PEAK) for whose in ("upstream", "ours")}
     ratio = peaks["ours"] / peaks["upstream"]
-    print(f"{PEAK + ' (MiB)':52s} {peaks['upstream']:8.1f} {peaks['ours']:8.1f} "
+    print(f"{PEAK + ' (MiB)':58s} {peaks['upstream']:8.1f} {peaks['ours']:8.1f} "
           f"{ratio:6.2f} x  (target 1.0, floor 1.3)")  # fmt: skip
     return {"work": PEAK, "mib": peaks, "ratio": ratio, "target": 1.0, "floor": 1.3}
 
@@ -304,6 +313,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rows", default="", help="measure only the rows whose name contains this text")
     parser.add_argument("--side", choices=("upstream", "ours"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -311,16 +321,16 @@ def main() -> None:
         serve(options.side, options)
         return
     pairs, n_train, n_eval = sizes(options)
-    print(f"{'':52s} {'upstream':>8s} {'ours':>8s}  images/s")
+    print(f"{'':58s} {'upstream':>8s} {'ours':>8s}  images/s")
     peak = roofline()
     sides = {whose: Side(whose, options) for whose in ("upstream", "ours")}
-    rows = []
-    for row in TARGETS:
-        if "training" in row:
-            images = BATCH * (n_train if "random" in row else 1)
-        else:
-            images = BATCH if "EE_DP" in row else (CALIBRATION + TEST) * (n_eval if "48" in row else 1)
-        rows.append(compare(row, sides, pairs, images))
+    chosen = [row for row in TARGETS if options.rows in row]
+    rows = [compare(row, sides, pairs, images_of(row, n_train, n_eval)) for row in chosen]
+    print("\nslowest ratio first:")
+    for row in sorted(rows, key=lambda row: row["ratio"]):
+        print_row(row)
+    if options.rows:
+        return
     rows.append(memory_row(options))
     share = rows[0]["our_images_per_second"] * 3 * 2 * ofav2_macs() / 1e9 / peak["matrix_gflops"]
     print(f"matrix peak {peak['matrix_gflops']:.0f} GFLOP/s, copy {peak['copy_gb_per_second']:.1f} GB/s; "

@@ -1,1 +1,1 @@
-"""Namespace `ofav2.branches`: what can stand beside the MB block at a position."""
+"""Namespace `ofav2.branches`: blocks in parallel with the backbone's block at a position."""

@@ -11,7 +11,7 @@ from ..plugin import Plugin
 
 
 class Branch(Plugin, ABC):
-    """A block that can stand beside the MB block; the outputs of the active ones are summed."""
+    """A block in parallel with the backbone's block; the outputs of the active ones are summed."""
 
     @abstractmethod
     def build(self, in_channels: int, out_channels: int, stride: int, act_func: str) -> nn.Module:

@@ -1,4 +1,7 @@
-"""Branch `dilated`: a dilated depthwise separable convolution (Yu and Koltun, arXiv 1511.07122)."""
+"""Branch `dilated`: a dilated depthwise separable convolution (Yu and Koltun, arXiv 1511.07122).
+
+A dilation of 2 gives a 3x3 filter the receptive field of a 5x5 filter with 9 instead of 25 weights.
+"""
 
 from __future__ import annotations
 

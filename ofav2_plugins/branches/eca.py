@@ -1,4 +1,8 @@
-"""Branch `eca`: 1x1 convolution with efficient channel attention (Wang et al., arXiv 1910.03151)."""
+"""Branch `eca`: 1x1 convolution with efficient channel attention (Wang et al., arXiv 1910.03151).
+
+The kernel size is the same at all positions. The paper derives it from the channels (its equation 12): 3 up to
+about 128 channels, 5 above.
+"""
 
 from __future__ import annotations
 

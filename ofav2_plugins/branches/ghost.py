@@ -11,22 +11,27 @@ from .base import Branch, BranchBlock
 
 
 class GhostChannels(nn.Module):
-    """[N, C, H, W] to [N, `out_channels`, H, W]: the input, and depthwise convolutions of it for the other channels."""
+    """[N, C, H, W] to [N, `out_channels`, H, W]: the input, and `copies` depthwise convolutions of each channel.
 
-    def __init__(self, channels: int, out_channels: int, kernel_size: int):
+    The convolutions are followed by batch norm and activation, the input is passed on unchanged (as in the authors'
+    code).
+    """
+
+    def __init__(self, channels: int, copies: int, out_channels: int, kernel_size: int, act_func: str):
         super().__init__()
         self.out_channels = out_channels
-        copies = -(-out_channels // channels) - 1
         self.cheap = nn.Conv2d(
             channels, channels * copies, kernel_size, padding=kernel_size // 2, groups=channels, bias=False
         )
+        self.bn = nn.BatchNorm2d(channels * copies)
+        self.act = build_activation(act_func)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.cheap(x)], dim=1)[:, : self.out_channels]
+        return torch.cat([x, self.act(self.bn(self.cheap(x)))], dim=1)[:, : self.out_channels]
 
 
 class Ghost(Branch):
-    """1x1 convolution to a part of the channels; cheap depthwise convolutions make the others of them.
+    """1x1 convolution to a part of the channels; the others are cheap depthwise convolutions of these.
 
     Args:
         ratio: Output channels per channel of the 1x1 convolution.
@@ -51,7 +56,5 @@ class Ghost(Branch):
             conv=nn.Conv2d(in_channels, primary, kernel_size=1, stride=stride, bias=False),
             bn=nn.BatchNorm2d(primary),
             act=build_activation(act_func),
-            ghosts=GhostChannels(primary, out_channels, self.kernel_size),
-            ghost_bn=nn.BatchNorm2d(out_channels),
-            ghost_act=build_activation(act_func),
+            ghosts=GhostChannels(primary, self.ratio - 1, out_channels, self.kernel_size, act_func),
         )

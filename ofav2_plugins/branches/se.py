@@ -1,4 +1,8 @@
-"""Branch `se`: 1x1 convolution with squeeze-and-excitation (Hu et al., arXiv 1709.01507)."""
+"""Branch `se`: 1x1 convolution with squeeze-and-excitation (Hu et al., arXiv 1709.01507).
+
+As in the paper's SE-ResNet, the channels are scaled after the last batch norm and before the branch is added. The
+default reduction is that of MobileNetV3 (4); the paper uses 16.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parallel block `transform` (OFAv2 section 3.2): only what the shapes ask for, then BN and activation."""
+"""Parallel block `transform` (OFAv2 section 3.2): only what the shapes require, then BN and activation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .base import Branch, BranchBlock
 
 
 class Transform(Branch):
-    """Max pool where the stride is above 1, 1x1 convolution where the channels change, batch norm, activation."""
+    """Max pool if the stride is above 1, 1x1 convolution if the channels change, batch norm, activation."""
 
     def build(self, in_channels: int, out_channels: int, stride: int, act_func: str) -> nn.Module:
         layers: dict[str, nn.Module] = {}

@@ -40,10 +40,12 @@ def bench(
     if as_json:
         typer.echo(json.dumps([row.to_dict() for row in rows], indent=1))
         return
-    table = Table("format", "part", "batch", "mean ms", "50 %", "90 %", "95 %", "99 %", "images/s", box=None)
+    table = Table(box=None)
+    for name in ("format", "part", "batch", "mean ms", "50 %", "90 %", "99 %", "images/s"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
         times = row.latency
-        values = (times.mean_ms, times.p50_ms, times.p90_ms, times.p95_ms, times.p99_ms)
-        cells = (row.format, row.part, str(times.batch_size), *(f"{value:.3f}" for value in values))
+        values = (times.mean_ms, times.p50_ms, times.p90_ms, times.p99_ms)
+        cells = (row.format, row.part, str(times.batch_size), *(f"{value:.2f}" for value in values))
         table.add_row(*cells, f"{times.images_per_second:.0f}")
     console.print(table)

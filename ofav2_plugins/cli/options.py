@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +42,10 @@ OverridesOption = Annotated[
 PhasesOption = Annotated[str | None, typer.Option(help="Run only these phases of the recipe: level,height.")]
 InitFromOption = Annotated[
     Path | None, typer.Option(help="Initial weights: an OFA checkpoint or the best.safetensors of a run.")
+]
+InitPartialOption = Annotated[
+    bool,
+    typer.Option("--init-partial", help="Drop exits and branches of the --init-from file that the supernet lacks."),
 ]
 OutOption = Annotated[Path, typer.Option(help="The run folder; must be new or empty, except with --resume.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out; finished steps are kept.")]
@@ -96,6 +100,9 @@ def plugin_option(text: str) -> Any:
     if text.startswith("{"):
         return parse_yaml(text)
     name, *settings = re.split(r",(?=\s*\w+=)", text)  # a comma within a value, [1, 2], separates no settings
+    keys = [override_key(setting).strip() for setting in settings]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"each setting of a plugin may be given once, but got {text!r}")
     plugin: Any = name
     for setting in settings:
         plugin = apply_override({"plugin": plugin}, f"plugin.{setting.strip()}")["plugin"]
@@ -152,6 +159,13 @@ def executor_option(executor: str | None, overrides: Sequence[str], **settings: 
     return with_settings({**named, **given}, "executor", overrides)
 
 
+def check_addressed(overrides: Sequence[str], fields: Collection[str]) -> None:
+    """Raise UserError if `--set` addresses something else than a setting of the plugins in these fields."""
+    for override in overrides:
+        if override_key(override).partition(".")[0] not in fields:
+            raise UserError(f"--set must address a setting of {' or '.join(fields)}, but got {override!r}")
+
+
 def recipe_overrides(overrides: Sequence[str], **named: str | None) -> list[Override]:
     """The overrides of a recipe: first from named options (`--teacher`), then from `--set`.
 
@@ -174,6 +188,7 @@ def run_from_options(
     distillation: str | None,
     phases: str | None,
     init_from: Path | None,
+    init_partial: bool,
     seed: int,
 ) -> RunConfig:
     """The run that the options of `plan` and `train` describe. Loads all of its plugins to validate them."""
@@ -188,7 +203,9 @@ def run_from_options(
     resolved = load_recipe(recipe, recipe_overrides(overrides, teacher=teacher, distillation=distillation))
     if phases is not None:
         resolved = resolved.with_phases([name.strip() for name in phases.split(",")])
-    initial = load_initial(init_from) if init_from else None
+    if init_partial and init_from is None:
+        raise UserError("--init-partial needs --init-from")
+    initial = load_initial(init_from, init_partial) if init_from else None
     name = f"{supernet_label(chosen)} {describe_reference(resolved.teacher)}"
     return RunConfig(name, chosen, resolved, seed, initial)
 

@@ -20,6 +20,7 @@ from .options import (
     DeviceOption,
     DistillationOption,
     InitFromOption,
+    InitPartialOption,
     OverridesOption,
     PhasesOption,
     RecipeOption,
@@ -45,6 +46,7 @@ def plan(
     overrides: OverridesOption = None,
     phases: PhasesOption = None,
     init_from: InitFromOption = None,
+    init_partial: InitPartialOption = False,
     dataset: Annotated[
         str | None, typer.Option(help="Estimate the hours on this dataset from a short measurement.")
     ] = None,
@@ -62,7 +64,11 @@ def plan(
             raise UserError(f"--{wrong[0]} cannot be combined with --study: the arms of a study define it")
         arms = _arms(study, given)
     else:
-        arms = [run_from_options(str(supernet), recipe, given, teacher, distillation, phases, init_from, seed=0)]
+        arms = [
+            run_from_options(
+                str(supernet), recipe, given, teacher, distillation, phases, init_from, init_partial, seed=0
+            )
+        ]
     chosen = None if dataset is None else with_settings(dataset, "dataset", given)
     planned = [(arm, *_planned(arm, chosen, root, device)) for arm in arms]
     if as_json:

@@ -14,6 +14,7 @@ from .options import (
     DistillationOption,
     EnergyOption,
     InitFromOption,
+    InitPartialOption,
     LoggerOption,
     OutOption,
     OverridesOption,
@@ -47,6 +48,7 @@ def train(
     overrides: OverridesOption = None,
     phases: PhasesOption = None,
     init_from: InitFromOption = None,
+    init_partial: InitPartialOption = False,
     resume: ResumeOption = False,
     accept_changes: AcceptChangesOption = False,
     device: DeviceOption = "auto",
@@ -69,7 +71,7 @@ def train(
     from .runs import run_and_report
 
     given = overrides or []
-    arm = run_from_options(supernet, recipe, given, teacher, distillation, phases, init_from, seed)
+    arm = run_from_options(supernet, recipe, given, teacher, distillation, phases, init_from, init_partial, seed)
     chosen = with_settings(dataset, "dataset", given)
     if dry_run:
         data = load_data(chosen, root, arm.recipe.validation_fraction)

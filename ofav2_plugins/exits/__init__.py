@@ -1,1 +1,1 @@
-"""Namespace `ofav2.exits`: where the network can end."""
+"""Namespace `ofav2.exits`: after which stages the network can end."""

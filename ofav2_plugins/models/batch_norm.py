@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..upstream import My2DLayer
 from .layers.accelerate import FastDepthwise
+from .layers.normalization import FastBatchNorm2d
 from .layers.pointwise import FastPointwise
 
 
@@ -50,8 +51,8 @@ def recalibrate_bn(net: nn.Module, batches: Iterable[Tensor]) -> None:
 def fold_bn(net: nn.Module) -> None:
     """Fold, in place, each batch norm that directly follows a convolution into it: half the time of an evaluation.
 
-    Only where it is sure that nothing happens between or around the two: plain layers without hooks, in a container
-    that runs its parts in order.
+    Only if nothing can happen between or around the two: plain layers without hooks, in a container that runs its parts
+    in order.
 
     Args:
         net: A network in evaluation mode; afterwards it can only be evaluated, and its outputs are the same but for
@@ -60,7 +61,7 @@ def fold_bn(net: nn.Module) -> None:
     for module in list(net.modules()):
         if type(module).forward not in (nn.Sequential.forward, My2DLayer.forward):
             continue
-        children = list(module._modules.items())  # named_children leaves out what stands there twice
+        children = list(module._modules.items())  # named_children omits duplicates
         parts = [part for _, part in children]
         for (first, conv), (second, norm) in itertools.pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and parts.count(conv) == 1:
@@ -72,5 +73,5 @@ def fold_bn(net: nn.Module) -> None:
 def _is_plain(module: nn.Module) -> bool:
     """Whether a layer is nothing but its class: no subclass of others, no hooks, no weight norm or pruning."""
     hooks = module._forward_hooks or module._forward_pre_hooks
-    known = type(module) in (nn.Conv2d, FastPointwise, FastDepthwise, nn.BatchNorm2d)
+    known = type(module) in (nn.Conv2d, FastPointwise, FastDepthwise, nn.BatchNorm2d, FastBatchNorm2d)
     return known and not hooks and not is_parametrized(module)

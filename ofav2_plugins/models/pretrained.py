@@ -7,6 +7,7 @@ initialized; the output of such a branch is near 0, so the network's output hard
 from __future__ import annotations
 
 import hashlib
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..space import HEIGHT, LEVEL, SearchSpace
 from ..utils.tensor_files import load_checkpoint
+from .keys import upstream_key
 from .layers.parallel import ParallelBlock
-from .supernet import Supernet, upstream_key
+from .supernet import Supernet
 
 NEAR_ZERO = 1e-6
 """Scale of a new branch's last batch norm: its output is nearly 0, and ReLU still passes it a gradient."""
@@ -35,12 +37,14 @@ class InitialWeights:
         unlocked: Dimension -> the values that it was trained for; None for all values of the backbone's dimensions,
             for which an upstream supernet is trained.
         digest: Hash of the file.
+        partial: Whether exits and branches that a supernet does not have are dropped instead of rejected.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     unlocked: Mapping[str, tuple[float, ...]] | None
     digest: str
+    partial: bool = False
 
     def unlocked_dims(self, space: SearchSpace) -> dict[str, tuple[float, ...]]:
         """Dimension of `space` -> those of its values that the file was trained for."""
@@ -51,7 +55,7 @@ class InitialWeights:
         return {name: values for name, values in found.items() if values}
 
     def put_into(self, net: Supernet) -> list[str]:
-        """Load into a new supernet; returns notes on the parts that the file does not have.
+        """Load into a new supernet; returns notes on the parts that only the file or only the supernet has.
 
         Raises:
             UserError: Weights of the backbone are missing or have another shape, or the file has unknown ones.
@@ -59,30 +63,40 @@ class InitialWeights:
         own = net.state_dict()
         known = {upstream_key(key, set(own)): value for key, value in self.tensors.items()}
         notes = _drop_classifiers(known, own)
+        notes += self._drop_additions(known, own)
         unknown = sorted(set(known) - set(own))
         if unknown:
             raise UserError(f"--init-from {self.path} has weights that this supernet does not have: {_some(unknown)}")
-        wrong = [key for key, value in known.items() if value.shape != own[key].shape]
-        if wrong:
-            shapes = f"{list(own[wrong[0]].shape)}, but got {list(known[wrong[0]].shape)}"
-            raise UserError(
-                f"--init-from {self.path}: {wrong[0]} must have the shape {shapes}; set width_mult to the file's"
-            )
+        if problem := _shape_problem(known, own):
+            raise UserError(f"--init-from {self.path}: {problem}")
         missing = sorted(set(own) - set(known))
         needed = [key for key in missing if not _is_addition(key) and not _is_classifier(key)]
         if needed:
             network = net.backbone.network.__name__
             raise UserError(f"--init-from {self.path} is not a supernet of {network}: it lacks {_some(needed)}")
         nn.Module.load_state_dict(net, known, strict=False)
-        notes += _scale_new_branches(net, missing)
+        notes += _scale_new_branches(net, missing, has_branches=LEVEL in (self.unlocked or ()))
         if fresh := sorted({key.split(".")[1] for key in missing if key.startswith("exits.")}):
             notes.append(f"exits {', '.join(fresh)} are initialized")
         return notes
 
+    def _drop_additions(self, known: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+        """Remove exits and branches that the supernet does not have, if the file may be used in part."""
+        dropped = [key for key in known if key not in own and _is_addition(key)]
+        parts = sorted({_addition(key) for key in dropped})
+        if dropped and not self.partial:
+            raise UserError(
+                f"--init-from {self.path} has parts that this supernet does not have: {', '.join(parts)}; "
+                "add --init-partial to drop them"
+            )
+        for key in dropped:
+            del known[key]
+        return [f"{part} of the file is dropped" for part in parts]
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values that identify the file, wherever it is."""
         unlocked = None if self.unlocked is None else {name: list(values) for name, values in self.unlocked.items()}
-        return {"digest": self.digest, "unlocked": unlocked}
+        return {"digest": self.digest, "unlocked": unlocked, **({"partial": True} if self.partial else {})}
 
     @property
     def has_exits(self) -> bool:
@@ -90,8 +104,12 @@ class InitialWeights:
         return any(key.startswith("exits.") for key in self.tensors)
 
 
-def load_initial(path: Path) -> InitialWeights:
+def load_initial(path: Path, partial: bool = False) -> InitialWeights:
     """Read a file of weights; nothing in it is executed.
+
+    Args:
+        path: The file.
+        partial: See `InitialWeights`.
 
     Raises:
         UserError: It does not exist, is damaged, or contains no state dict.
@@ -103,7 +121,7 @@ def load_initial(path: Path) -> InitialWeights:
     if path.suffix == ".safetensors":
         tensors, meta = load_checkpoint(path)
         unlocked = {name: tuple(values) for name, values in meta.get("unlocked", {}).items()}
-        return InitialWeights(path, tensors, unlocked, digest)
+        return InitialWeights(path, tensors, unlocked, digest, partial)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds of exceptions for a damaged file
@@ -117,7 +135,7 @@ def load_initial(path: Path) -> InitialWeights:
             f"--init-from {path} must contain a state dict of finite numbers (or one under 'state_dict'), but it does "
             "not"
         )
-    return InitialWeights(path, weights, None, digest)
+    return InitialWeights(path, weights, None, digest, partial)
 
 
 def _state_dict(content: Any) -> dict[str, Tensor] | None:
@@ -149,23 +167,68 @@ def _drop_classifiers(known: dict[str, Tensor], own: Mapping[str, Tensor]) -> li
     return notes[:1]
 
 
-def _scale_new_branches(net: Supernet, missing: list[str]) -> list[str]:
-    """Scale the output of branches that the file does not have to nearly 0, if they have a batch norm."""
+def _scale_new_branches(net: Supernet, missing: list[str], has_branches: bool) -> list[str]:
+    """Scale the output of branches that the file does not have to nearly 0, as far as their batch norms can.
+
+    Branches without weights are new if the file has no branches at all.
+    """
     scaled: set[str] = set()
     others: set[str] = set()
     for block_name, block in net.named_modules():
         if not isinstance(block, ParallelBlock):
             continue
         for name, branch in block.branches.items():
-            if not any(key.startswith(f"{block_name}.branches.{name}.") for key in missing):
-                continue
-            norms = [module for module in branch.modules() if isinstance(module, nn.BatchNorm2d)]
-            (scaled if norms else others).add(name)
-            for norm in norms[-1:]:
-                nn.init.constant_(norm.weight, NEAR_ZERO)
-                nn.init.zeros_(norm.bias)
+            own = [key for key in net.state_dict() if key.startswith(f"{block_name}.branches.{name}.")]
+            if any(key in missing for key in own) or not (own or has_branches):
+                (scaled if _scale_to_zero(branch) else others).add(name)
     notes = [f"branch {name!r} is initialized with an output near 0" for name in sorted(scaled - others)]
-    return notes + [f"branch {name!r} has no batch norm: it changes the output at once" for name in sorted(others)]
+    return notes + [
+        f"branch {name!r} has no batch norm that scales its output: it changes the output at once"
+        for name in sorted(others)
+    ]
+
+
+def _scale_to_zero(branch: Any) -> bool:
+    """Scale the batch norms of a branch, from the last one on, until its output is nearly 0; False if none does it."""
+    modules = list(branch.modules())
+    images = torch.randn(2, branch.config["in_channels"], 8, 8, generator=torch.Generator().manual_seed(0))
+    modes = [module.training for module in modules]
+    branch.eval()
+    norms = [module for module in modules if isinstance(module, nn.BatchNorm2d)]
+    scaled = False
+    for norm in reversed(norms):
+        nn.init.constant_(norm.weight, NEAR_ZERO)
+        nn.init.zeros_(norm.bias)
+        with torch.no_grad():
+            scaled = bool(branch(images).abs().max() < 1000 * NEAR_ZERO)
+        if scaled:
+            break
+    for module, mode in zip(modules, modes, strict=True):
+        module.training = mode
+    return scaled
+
+
+def _shape_problem(known: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """Why the tensors cannot be loaded, if their shapes differ."""
+    wrong = [key for key, value in known.items() if value.shape != own[key].shape]
+    if not wrong:
+        return None
+    key = wrong[0]
+    shapes = f"{key} must have the shape {list(own[key].shape)}, but got {list(known[key].shape)}"
+    if any(known[k].shape[2:] != own[k].shape[2:] or known[k].ndim != own[k].ndim for k in wrong):
+        return f"{shapes}; it is a file of another network"
+    ratio = statistics.median(known[k].shape[0] / own[k].shape[0] for k in wrong)
+    return (
+        f"another width multiplier: the file has about {ratio:.2g} times the channels of this supernet; set width_mult "
+        f"to the file's ({shapes})"
+    )
+
+
+def _addition(key: str) -> str:
+    """The exit or branch to which a key belongs."""
+    if key.startswith("exits."):
+        return f"exit {key.split('.')[1]}"
+    return f"branch {key.partition('.branches.')[2].split('.')[0]!r}"
 
 
 def _is_classifier(key: str) -> bool:

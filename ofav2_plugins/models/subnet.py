@@ -16,6 +16,7 @@ from ..plugin import is_reference, to_reference
 from ..utils.validation import is_number
 from .layers.parallel import sum_outputs
 from .spec import SupernetSpec
+from .stages import stage_outputs
 
 if TYPE_CHECKING:
     from ..backbones.base import Backbone
@@ -95,13 +96,8 @@ class Subnet(nn.Module):
     def forward_exits(self, x: Tensor) -> list[Tensor]:
         """The logits [N, n_classes] of every exit, the earliest first."""
         self.skip.training = self.training
-        x = self.stem(x)
-        logits = []
-        for number, blocks in enumerate(self.stages, start=1):
-            x = self.skip.run(blocks, x)
-            if str(number) in self.exits:
-                logits.append(self.exits[str(number)](x))
-        return logits
+        outputs = stage_outputs(self.skip, self.stages, self.stem(x))
+        return [self.exits[str(number)](y) for number, y in outputs if str(number) in self.exits]
 
 
 def build_subnet(config: Mapping[str, Any]) -> Subnet:

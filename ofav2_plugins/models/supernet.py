@@ -20,6 +20,7 @@ from ..space import HEIGHT, LEVEL, Arch, SearchSpace
 from ..upstream import extended, init_models, new_layers
 from ..utils.validation import is_integer, is_number
 from .additions import Additions, Position
+from .keys import upstream_key
 from .layers.accelerate import use_fast_layers
 from .layers.depthwise import fast_on
 from .layers.dropout import set_dropout
@@ -27,6 +28,7 @@ from .layers.narrow import run_narrow
 from .layers.parallel import ParallelBlock, make_parallel, without_branches
 from .layers.static import static_layer, static_layers
 from .spec import SupernetSpec, resolve_spec
+from .stages import stage_outputs
 from .subnet import StaticBlock, Subnet, set_batch_norm
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ class Supernet(nn.Module):
         """Make an architecture active; scalars broadcast, a dimension that is omitted or None stays as it is.
 
         Raises:
-            ValueError: Names the wrong entry, what it may be, and what was given; nothing has changed then.
+            ValueError: Names the wrong entry, the allowed values and the given one; nothing has changed then.
         """
         self._arch = arch = self.space.parse(settings, current=self._arch)
         self.backbone.activate(self, arch)
@@ -184,12 +186,8 @@ class Supernet(nn.Module):
         self.skip.training = self.training
         for layer in self.backbone.stem(self).values():
             x = layer(x)
-        logits = []
-        for number, blocks in enumerate(self._active_stages(), start=1):
-            x = self.skip.run(blocks, x)
-            if number in numbers:
-                logits.append(self._exit(number, x))
-        return logits
+        outputs = stage_outputs(self.skip, self._active_stages(), x)
+        return [self._exit(number, y) for number, y in outputs if number in numbers]
 
     @property
     def _height(self) -> int:
@@ -380,21 +378,3 @@ def _check_arguments(n_classes: Any, width_mult: Any, dropout_rate: Any, bn_para
 def _check_dropout(rate: Any) -> None:
     if not (is_number(rate) and 0 <= rate < 1):
         raise UserError(f"dropout_rate must be a number in [0, 1), but got {rate!r}")
-
-
-def upstream_key(key: str, own: set[str]) -> str:
-    """The name that this network has for an upstream key, also for one of an old version or of a static network."""
-    key = key.replace(".mobile_inverted_conv.", ".conv.")
-    if key in own:
-        return key
-    for old, new in (
-        (".bn.bn.", ".bn."),
-        (".conv.conv.weight", ".conv.weight"),
-        (".linear.linear.", ".linear."),
-        (".linear.", ".linear.linear."),
-        (".bn.", ".bn.bn."),
-        (".conv.weight", ".conv.conv.weight"),
-    ):
-        if key.replace(old, new) in own:
-            return key.replace(old, new)
-    return key

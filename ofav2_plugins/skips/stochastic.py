@@ -1,4 +1,8 @@
-"""Skip `stochastic`: stochastic depth (Huang et al., arXiv 1603.09382)."""
+"""Skip `stochastic`: stochastic depth (Huang et al., arXiv 1603.09382).
+
+The rate is the same for all blocks (the paper's uniform rule). Residuals are scaled in training instead of evaluation,
+as in torchvision, so that static networks need no change.
+"""
 
 from __future__ import annotations
 

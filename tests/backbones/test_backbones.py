@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -54,6 +55,31 @@ def test_without_additions_outputs_are_upstreams(name, variant):
                 assert torch.equal(ours(images()), expected)
             static = ours.get_active_subnet()(images())
             assert torch.equal(static, theirs.get_active_subnet().eval()(images()))
+
+
+def old_layout(key: str) -> str:
+    """A key as in upstream's official checkpoints of older versions, which its own classes still load."""
+    key = re.sub(r"^(blocks\.\d+)\.conv\.", r"\1.mobile_inverted_conv.", key)
+    for new, old in ((".bn.bn.", ".bn."), (".conv.conv.weight", ".conv.weight"), (".linear.linear.", ".linear.")):
+        key = key.replace(new, old)
+    return key
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if "ofa" in upstream_of(name).__module__.split(".")])
+def test_official_checkpoints_with_old_names_load_as_in_upstreams_own_class(name):
+    theirs, ours = upstream_of(name), build(name, "SE_B").eval()
+    old = {old_layout(key): value for key, value in theirs.state_dict().items()}
+    assert set(old) != set(theirs.state_dict())
+    again = upstream_of(name, seed=1)
+    again.load_state_dict(old)
+    ours.load_state_dict(old)
+    for net in (theirs, again, ours):
+        net.set_max_net()
+    with torch.no_grad(), ofav2.reference_layers():
+        expected = theirs(images())
+        assert torch.equal(again(images()), expected)
+        assert torch.equal(ours(images()), expected)
+    build(name, "EE_DP").load_state_dict(old, strict=False)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

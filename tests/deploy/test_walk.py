@@ -14,7 +14,8 @@ from support.deployment import command, walk
 CHECKOUT = Path(__file__).parents[2]
 
 
-def test_train_search_export_predict(tmp_path):
+def test_train_search_export_predict(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFAV2_CACHE", str(tmp_path / "cache"))
     walk(lambda *arguments: command(*arguments).stdout, tmp_path)
 
 
@@ -31,6 +32,7 @@ def test_the_same_in_a_fresh_virtual_environment(tmp_path):
     subprocess.run([scripts / "python", "-m", "pip", "install", "-q", "--no-deps", "--no-index", built], check=True)
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["OFAV2_CACHE"] = str(tmp_path / "cache")
 
     def call(*arguments: object) -> str:
         done = subprocess.run(

@@ -107,7 +107,7 @@ def sequences():
 
 
 @pytest.mark.parametrize("name", sequences())
-def test_only_what_is_sure_is_folded(name):
+def test_only_safe_pairs_are_folded(name):
     torch.manual_seed(0)
     net = sequences()[name].eval()
     for module in net.modules():

@@ -1,4 +1,4 @@
-"""Starting from upstream's weights: what they do not have is said, what they were trained for is open."""
+"""Starting from other weights: missing parts are named, and the values that they were trained for are unlocked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def theirs():
 
 @pytest.fixture(scope="module")
 def official(theirs, tmp_path_factory) -> Path:
-    """As the official checkpoints are: under "state_dict", with the old names."""
+    """Like the official checkpoints: under "state_dict", with the old names."""
     path = tmp_path_factory.mktemp("official") / "ofa_mbv3"
     old = {key.replace(".conv.inverted", ".mobile_inverted_conv.inverted"): v for key, v in theirs.state_dict().items()}
     old = {key.replace(".conv.depth_conv", ".mobile_inverted_conv.depth_conv"): v for key, v in old.items()}
@@ -42,7 +42,7 @@ def official(theirs, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", list(ofav2.VARIANTS))
-def test_every_variant_starts_with_upstreams_output_where_its_design_allows_it(name, theirs, official):
+def test_every_variant_starts_with_upstreams_output_if_its_design_allows_it(name, theirs, official):
     net = ofav2.build_supernet(name, n_classes=CLASSES, width_mult=0.25, dropout_rate=0)
     notes = load_initial(official).put_into(net)
     assert any("'conv1x1' is initialized" in note for note in notes) == name.endswith(("_P", "_DP"))
@@ -57,7 +57,7 @@ def test_every_variant_starts_with_upstreams_output_where_its_design_allows_it(n
             torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_quiet_branches_learn():
+def test_branches_near_zero_learn():
     net = ofav2.build_supernet("SE_P", n_classes=CLASSES, width_mult=0.25, dropout_rate=0).train()
     before = {key: value for key, value in net.state_dict().items() if ".branches." not in key}
     initial = InitialWeights(Path("memory"), before, {}, "")
@@ -69,7 +69,7 @@ def test_quiet_branches_learn():
             assert branch.bn.weight.grad.abs().max() > 0
 
 
-def test_another_class_count_makes_the_classifier_anew(official):
+def test_with_another_number_of_classes_the_classifier_starts_from_scratch(official):
     net = ofav2.build_supernet("EE_B", n_classes=7, width_mult=0.25)
     fresh = net.classifier.linear.weight.detach().clone()
     notes = load_initial(official).put_into(net)
@@ -77,14 +77,47 @@ def test_another_class_count_makes_the_classifier_anew(official):
     assert torch.equal(net.classifier.linear.weight, fresh)
 
 
+def test_a_larger_variant_starts_a_smaller_one_on_request(tmp_path):
+    large = ofav2.build_supernet("EE_DP", n_classes=CLASSES, width_mult=0.25, dropout_rate=0).eval()
+    torch.save(large.state_dict(), tmp_path / "large")
+    small = ofav2.build_supernet("SE_D", n_classes=CLASSES, width_mult=0.25, dropout_rate=0).eval()
+    with pytest.raises(
+        ofav2.UserError, match=r"branch 'conv1x1', branch 'transform', exit 1, .*exit 4; add --init-par"
+    ):
+        load_initial(tmp_path / "large").put_into(small)
+    initial = load_initial(tmp_path / "large", partial=True)
+    notes = initial.put_into(small)
+    assert "branch 'conv1x1' of the file is dropped" in notes and "exit 4 of the file is dropped" in notes
+    assert initial.to_dict() == {**load_initial(tmp_path / "large").to_dict(), "partial": True}
+    large.set_active_subnet(level=("mbconv",), height=5)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(small(images), large(images))
+
+
+@pytest.mark.parametrize("branch", registry.names(registry.BRANCHES))
+def test_new_branches_hardly_change_the_output_or_are_named(branch, theirs):
+    spec = ofav2.SupernetSpec(branches=(branch,))
+    net = ofav2.build_supernet(spec, n_classes=CLASSES, width_mult=0.25, dropout_rate=0).eval()
+    [note] = InitialWeights(Path("memory"), theirs.state_dict(), None, "").put_into(net)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    theirs.set_max_net()
+    with torch.no_grad():
+        difference = (net(images) - theirs(images)).abs().max() / theirs(images).abs().max()
+    assert (difference < 1e-2) == ("near 0" in note)
+    assert f"branch {branch!r}" in note
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("executed",))
 
 
-def test_what_is_no_file_of_weights_is_named(official, tmp_path, capfd):
+def test_a_file_without_weights_is_rejected(official, tmp_path, capfd):
     net = ofav2.build_supernet("SE_B", n_classes=CLASSES, width_mult=0.5)
-    with pytest.raises(ofav2.UserError, match="width_mult"):
+    with pytest.raises(
+        ofav2.UserError, match=r"another width multiplier: the file has about 0\.\d+ times the channels"
+    ):
         load_initial(official).put_into(net)
     (tmp_path / "evil").write_bytes(pickle.dumps({"state_dict": Evil()}))
     (tmp_path / "empty").write_bytes(b"")
@@ -124,7 +157,7 @@ def test_level_and_height_continue_an_official_checkpoint(official, tmp_path):
     assert again.unlocked["ks"] == (3, 5, 7) and again.unlocked["height"] == (1, 2, 3, 4, 5)
 
 
-def test_exits_that_nobody_has_trained_teach_nothing(official, tmp_path):
+def test_untrained_exits_teach_nothing(official, tmp_path):
     recipe = load_recipe("quick", ["teacher=progressive", "width_mult=0.25"]).with_phases(["level", "height"])
     data = registry.load(registry.DATASETS, "fashion-mini").load()
     arm = RunConfig("a", "EE_DP", recipe, 0, load_initial(official))

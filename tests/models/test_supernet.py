@@ -54,7 +54,7 @@ def images(n: int = 2, size: int = 40) -> torch.Tensor:
 
 
 def assert_equal_but_for_rounding(got: torch.Tensor, want: torch.Tensor) -> None:
-    """Logits of sums in another order: where they cancel, the error is small beside the largest of them."""
+    """Logits of sums in another order: if they cancel, the error is small relative to the largest of them."""
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5 * float(want.abs().max()))
 
 
@@ -190,7 +190,7 @@ def test_gradients_reach_exactly_the_active_parameters(variant, seed):
 
 
 def is_active(key: str, arch: dict) -> bool:
-    """Whether an architecture uses a parameter, told from its name by the spec's rules."""
+    """Whether an architecture uses a parameter, derived from its name by the spec's rules."""
     height = arch.get("height", 5)
     head, *rest = key.split(".")
     if head == "exits":
@@ -265,7 +265,7 @@ def test_a_wrong_arch_is_named_and_changes_nothing(settings, words):
     assert net.blocks[1].conv.active_kernel_size == 7
 
 
-def test_scalars_broadcast_and_what_is_left_out_stays():
+def test_scalars_broadcast_and_omitted_dimensions_stay():
     net = small_net("EE_P")
     net.set_max_net()
     net.set_active_subnet(ks=3, level=("mbconv",), height=3)
@@ -309,13 +309,13 @@ def test_dropout_is_as_if_built_with_it(rates):
 
 
 @pytest.mark.parametrize("rate", [1, -0.1, float("nan"), None, True])
-def test_a_dropout_that_is_none_is_refused(rate):
+def test_an_invalid_dropout_rate_is_rejected(rate):
     with pytest.raises(ofav2.UserError, match=rf"dropout_rate must be a number in \[0, 1\), but got {rate}"):
         small_net("SE_B").set_dropout(rate)
 
 
 @pytest.mark.parametrize("rng", [0, 7, "seed", random, torch.Generator()])
-def test_what_is_no_generator_is_refused_and_changes_nothing(rng):
+def test_an_invalid_generator_is_rejected_and_changes_nothing(rng):
     net = small_net("SE_B")
     net.set_max_net()
     state = random.getstate()
@@ -332,7 +332,7 @@ def test_without_a_generator_pythons_own_is_drawn_from():
     assert random.getstate() != state
 
 
-def test_unknown_names_list_what_is_known():
+def test_unknown_names_list_the_known_ones():
     with pytest.raises(ofav2.UserError, match=r"SE_B.*but got 'SE_X'"):
         ofav2.build_supernet("SE_X")
     with pytest.raises(ofav2.PluginError, match=r"unknown plugin 'nope' in ofav2.branches.*conv1x1, .*transform"):
@@ -343,7 +343,7 @@ def test_unknown_names_list_what_is_known():
         ofav2.build_subnet({"name": "MobileNetV3"})
 
 
-def test_strict_loading_names_what_is_missing():
+def test_strict_loading_names_missing_keys():
     net = ofav2.build_supernet("EE_B", n_classes=10, width_mult=0.25)
     with pytest.raises(RuntimeError, match=r"exits\.1"):
         net.load_state_dict(upstream_net().state_dict())

@@ -1,4 +1,4 @@
-"""Wrong arguments of a supernet, a spec or a subnet's config: one line that names what is wrong and what was given."""
+"""Wrong arguments of a supernet, a spec or a subnet's config: one line names the wrong value and the allowed ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_lists_in_any_order_and_numpys_integers_are_right():
 
 
 @pytest.mark.parametrize("branches", ["conv1x1", None, 3, ("conv1x1", 3), ["conv1x1", "conv1x1"]])
-def test_branches_that_are_no_list_of_names(branches):
+def test_branches_must_be_a_list_of_names(branches):
     assert_refused(lambda: ofav2.SupernetSpec(branches=branches), "branches", f"but got {branches!r}")
 
 
@@ -81,14 +81,14 @@ def test_a_branch_named_like_the_backbones_own_block_is_refused():
 
 
 @pytest.mark.parametrize("part", ["backbone", "skip", "exits"])
-def test_a_part_of_a_spec_that_is_no_name(part):
+def test_parts_of_a_spec_must_be_names(part):
     assert_refused(lambda: ofav2.SupernetSpec(**{part: None}), part, "but got None")
 
 
 @pytest.mark.parametrize(
     "supernet", ["SE_X", "", "=", "skip", "skip=", "wires=dense", "skip=dense,", None, 3, ["SE_B"]]
 )
-def test_what_is_neither_a_supernets_name_nor_a_composition(supernet):
+def test_a_supernet_must_be_a_name_or_a_composition(supernet):
     assert_refused(lambda: resolve_spec(supernet), "SE_B", "branches=", f"but got {supernet!r}")
 
 
@@ -212,7 +212,7 @@ def test_a_wrong_entry_of_a_subnets_config_is_named(path, value, words):
 
 
 @pytest.mark.parametrize("config", [None, "x", 3, [], {}])
-def test_what_is_no_config_of_a_subnet(config):
+def test_an_invalid_config_of_a_subnet_is_named(config):
     assert_refused(lambda: ofav2.build_subnet(config), "config", "`subnet.config`")
 
 

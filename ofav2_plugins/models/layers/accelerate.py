@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ...upstream import DynamicConv2d, DynamicSE, Hswish, SEModule
+from ...upstream import DynamicBatchNorm2d, DynamicConv2d, DynamicSE, Hswish, SEModule
 from .depthwise import depthwise_conv2d, fast_on
 from .elementwise import FastDynamicSE, FastHswish, FastSE
+from .normalization import FastBatchNorm2d, FastDynamicBatchNorm2d
 from .pointwise import FastDynamicPointwise, FastPointwise
 from .small_maps import FastDynamicConv2d
 
@@ -64,6 +65,8 @@ def is_square(conv: nn.Module) -> bool:
 
 FAST: list[tuple[type[nn.Module], Callable[[nn.Module], bool], type[nn.Module]]] = [
     (Hswish, always, FastHswish),
+    (nn.BatchNorm2d, always, FastBatchNorm2d),
+    (DynamicBatchNorm2d, always, FastDynamicBatchNorm2d),
     (SEModule, always, FastSE),
     (DynamicSE, always, FastDynamicSE),
     (DynamicConv2d, is_pointwise, FastDynamicPointwise),
@@ -71,7 +74,7 @@ FAST: list[tuple[type[nn.Module], Callable[[nn.Module], bool], type[nn.Module]]]
     (nn.Conv2d, is_pointwise, FastPointwise),
     (nn.Conv2d, is_depthwise, FastDepthwise),
 ]
-"""A layer, where it has a fast class, and which."""
+"""Class of a layer, the condition under which it has a fast class, and the fast class."""
 
 PLAIN = {fast: plain for plain, _, fast in FAST}
 

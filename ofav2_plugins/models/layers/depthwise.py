@@ -197,7 +197,7 @@ def tiled_gradient(grad: Tensor, x: Tensor, rows: tuple[int, int], columns: tupl
         parts = []
         for column in _tiles(*columns, TILE):
             shifted = x
-            if row.shift or column.shift:  # zeros come in where the map ends
+            if row.shift or column.shift:  # zeros are shifted in at the borders
                 shifted = F.pad(x, (-column.shift, column.shift, -row.shift, row.shift))
             shape = x.new_empty(x.size(1), 1, row.taps, column.taps)
             part = _library_gradient(grad, shifted, shape, 1, 1)

@@ -1,4 +1,4 @@
-"""1x1 convolutions: as a matrix product where the map is one pixel, and of a part of the weights without detours.
+"""1x1 convolutions: a matrix product if the map is one pixel, and only one slice of the weights.
 
 The library's 1x1 convolution is the fastest there is on larger maps, but not on one pixel. Upstream takes the active
 part of the weights by two slices, whose gradients fill two whole tensors with zeros; here it is one.
