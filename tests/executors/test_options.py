@@ -31,7 +31,7 @@ def test_options_choose_the_executor(executor, overrides, settings, chosen):
         (["--executor", "processes", "--set", "executor.nodes=2"], ["'processes'", "no setting 'nodes'", "memory_gib"]),
         (["--executor", "processes", "--set", "executor.workers=0"], ["workers must be at least 1, but got 0"]),
         (["--workers", "2", "--memory", "0.1"], ["--memory must be at least"]),
-        (["--workers", "2", "--memory", "nan"], ["--memory must be at least"]),
+        (["--workers", "2", "--memory", "nan"], ["memory_gib", "finite number, but got nan"]),
         (["--workers", "0"], ["workers"]),
     ],
 )
