@@ -39,14 +39,14 @@ def kind_of(event: Any) -> str:
         if kernel == "stem":
             return "stem"
         return f"{kernel} convolutions, {'backward' if 'backward' in name else 'forward'}"
-    if "batch_norm" in name:
+    if "batch_norm" in name or name in ("aten::addcmul", "aten::addcmul_"):  # the gradient of its input
         return "batch norms"
     if name in ACTIVATIONS:
         return "activations"
     if name in ("aten::mm", "aten::addmm"):
         return "matrix products (squeeze-and-excitation, heads, kernel transforms)"
     if "sgd" in name.lower():
-        return "optimiser"
+        return "optimizer"
     return "copies, slices, sums, dispatch"
 
 

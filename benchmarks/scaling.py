@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,24 @@ import numpy as np
 from rich.console import Console
 
 from ofav2_plugins.data.base import DataSplits, Split
+from ofav2_plugins.evaluation.accuracy import Evaluator
 from ofav2_plugins.evaluation.candidates import by_trunk
 from ofav2_plugins.evaluation.cost import cost
+from ofav2_plugins.execution.cache_key import step_folder_names
+from ofav2_plugins.execution.measuring import measured_candidates
 from ofav2_plugins.execution.provenance import environment
-from ofav2_plugins.execution.training_run import TrainingRun
 from ofav2_plugins.executors.messages import Ended, Message, PhaseFinished
 from ofav2_plugins.executors.scheduling import ActiveRun, Schedule
-from ofav2_plugins.models.supernet import build_supernet
+from ofav2_plugins.models.supernet import Supernet, build_supernet
 from ofav2_plugins.study.schema import load_study, study_arms
 from ofav2_plugins.training.context import LoggingOptions, RunContext
-from ofav2_plugins.training.cost import TRAINING_COST, training_macs
+from ofav2_plugins.training.cost import DRAWS, TRAINING_COST
 from ofav2_plugins.training.plan import PlannedStep
+from ofav2_plugins.training.run_config import RunConfig
 from ofav2_plugins.training.trainer import selection_candidates
 from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.progress import Reporter
+from ofav2_plugins.utils.seeding import python_rng
 from ofav2_plugins.utils.signals import StopRequest
 
 RESULTS = Path(__file__).parent / "results"
@@ -95,31 +100,55 @@ def tiny_imagenet() -> DataSplits:
     return DataSplits("sizes", split(85_000), split(15_000), split(10_000), names, (48, 52, 56, 60, 64), *colors, "-")
 
 
-def step_macs(run: TrainingRun, planned: PlannedStep, max_macs: float, min_macs: float) -> float:
-    """MACs of a step: training, selection of the best epoch, measuring (by the mean of the largest and smallest)."""
-    recipe, evaluator = run.config.recipe, run.evaluator
-    epochs = planned.settings.epochs + planned.settings.warmup_epochs
-    trained = training_macs(run.net, planned, recipe, len(run.data.train), evaluator.resolutions, run.config.seed)
-    chosen = epochs * len(selection_candidates(planned, evaluator, run.config.seed))
-    measured = len(by_trunk(run._candidates(planned)))
-    selection_images = chosen * (recipe.evaluation.bn_images + len(run.data.validation))
-    images = selection_images + measured * evaluator.images_per_candidate
-    return trained + images * (max_macs + min_macs) / 2
+@dataclass
+class PlannedRun:
+    """What the scheduling knows of a run: its configuration and the folders of its steps."""
+
+    config: RunConfig
+    folders: dict[str, Path]
 
 
-def durations(runs: Sequence[TrainingRun], macs_per_second: float) -> dict[Path, float]:
-    """Seconds of each step by its folder."""
-    found: dict[Path, float] = {}
-    for run in runs:
-        bounds = [cost(run.net, arch, 56).macs for arch in (run.space.max_arch(), run.space.min_arch())]
-        for planned in run.plan:
-            folder = run.folders[planned.name]
-            if folder not in found:
-                found[folder] = step_macs(run, planned, *bounds) / macs_per_second
-        del run.net, run.evaluator  # 32 of them would fill the memory
-        print(".", end="", flush=True)
-    print()
-    return found
+def plan_runs(data: DataSplits) -> tuple[list[PlannedRun], dict[Path, float]]:
+    """The runs of the study `paper`, and the multiply-accumulates of each step by its folder."""
+    fabric, runs, macs, known = make_fabric("cpu"), [], dict[Path, float](), dict[Any, Any]()
+    for config in study_arms(load_study("paper")):
+        network = config.supernet, config.recipe.width_mult
+        if network not in known:
+            known[network] = build_supernet(config.supernet, 200, width_mult=config.recipe.width_mult)
+        net = known[network]
+        plan, evaluator = config.plan(net.space), Evaluator(data, config.recipe, fabric, config.seed)
+        names = step_folder_names(config, plan, net.space, data.fingerprint)
+        folders = {step: Path("steps") / name for step, name in names.items()}
+        runs.append(PlannedRun(config, folders))
+        for planned in plan:
+            key = *network, planned.name  # both teacher policies train the same networks
+            if key not in known:
+                known[key] = step_macs(net, config, planned, evaluator, planned.name == plan[-1].name)
+            macs.setdefault(folders[planned.name], known[key])
+    return runs, macs
+
+
+def step_macs(net: Supernet, config: RunConfig, planned: PlannedStep, evaluator: Evaluator, last: bool) -> float:
+    """MACs of a step: training, teacher, selection of the best epoch and measuring, at the middle resolution.
+
+    Trained networks count with the mean of `DRAWS` optimizer steps, evaluated ones with the mean of the largest and the
+    smallest network of the step.
+    """
+    recipe, data, settings = config.recipe, evaluator.data, planned.settings
+    size, epochs = sorted(evaluator.resolutions)[len(evaluator.resolutions) // 2], settings.epochs
+    epochs += settings.warmup_epochs
+    drawn = [
+        planned.phase.archs(planned.space, python_rng("scaling", i), settings.subnets_per_step) for i in range(DRAWS)
+    ]
+    trained = sum(cost(net, arch, size).macs for archs in drawn for arch in archs) / DRAWS
+    largest, smallest = (cost(net, arch, size).macs for arch in (planned.space.max_arch(), planned.space.min_arch()))
+    teacher = largest if planned.teacher is not None else 0
+    selection = epochs * len(selection_candidates(planned, evaluator, config.seed))
+    measured = len(by_trunk(measured_candidates(config, planned, evaluator, last)))
+    images = (
+        selection * (recipe.evaluation.bn_images + len(data.validation)) + measured * evaluator.images_per_candidate
+    )
+    return epochs * len(data.train) * (TRAINING_COST * trained + teacher) + images * (largest + smallest) / 2
 
 
 class VirtualRun(ActiveRun):
@@ -132,7 +161,7 @@ class VirtualRun(ActiveRun):
         finished: The folders of the steps that are finished.
     """
 
-    def __init__(self, run: TrainingRun, now: float, seconds: Mapping[Path, float], finished: set[Path]):
+    def __init__(self, run: PlannedRun, now: float, seconds: Mapping[Path, float], finished: set[Path]):
         super().__init__(run)
         self.events: list[tuple[float, str]] = []
         for name, folder in run.folders.items():
@@ -152,7 +181,7 @@ class VirtualWorkers:
         self.workers, self.seconds = workers, seconds
         self.now, self.finished = 0.0, set[Path]()
 
-    def start(self, run: TrainingRun, active: Sequence[VirtualRun]) -> VirtualRun | None:
+    def start(self, run: PlannedRun, active: Sequence[VirtualRun]) -> VirtualRun | None:
         return VirtualRun(run, self.now, self.seconds, self.finished) if len(active) < self.workers else None
 
     def poll(self, active: Sequence[VirtualRun]) -> Iterator[tuple[VirtualRun, Message]]:
@@ -178,14 +207,14 @@ class NoResults:
     def add_environment(self, environment: dict[str, Any]) -> None:
         pass
 
-    def add_phase(self, run: TrainingRun, phase: dict[str, Any]) -> None:
+    def add_phase(self, run: PlannedRun, phase: dict[str, Any]) -> None:
         pass
 
-    def add_failure(self, run: TrainingRun, reason: str) -> None:
+    def add_failure(self, run: PlannedRun, reason: str) -> None:
         raise AssertionError(reason)
 
 
-def makespan(runs: Sequence[TrainingRun], workers: int, seconds: Mapping[Path, float]) -> float:
+def makespan(runs: Sequence[PlannedRun], workers: int, seconds: Mapping[Path, float]) -> float:
     """When the last run ends, in seconds of virtual time."""
     backend = VirtualWorkers(workers, seconds)
     context = RunContext(Reporter(Console(file=io.StringIO()), 1), StopRequest(), LoggingOptions())
@@ -199,9 +228,8 @@ def simulate() -> dict[str, Any]:
     images = next(r for r in speed["rows"] if r["work"] == "training, maximal network, 64 px")
     net = build_supernet("SE_B", 200)
     rate = images["our_images_per_second"] * TRAINING_COST * cost(net, net.space.max_arch(), 64).macs
-    data, fabric = tiny_imagenet(), make_fabric("cpu")
-    runs = [TrainingRun(arm, data, Path("steps"), fabric) for arm in study_arms(load_study("paper"))]
-    seconds = durations(runs, rate)
+    runs, macs = plan_runs(tiny_imagenet())
+    seconds = {folder: value / rate for folder, value in macs.items()}
     own = {id(run): sum(seconds[folder] for folder in run.folders.values()) for run in runs}
     longest_first = sorted(runs, key=lambda run: -own[id(run)])
     critical, total = max(own.values()), sum(seconds.values())
@@ -219,7 +247,7 @@ def simulate() -> dict[str, Any]:
         "macs_per_second": rate,
         "machine": speed["environment"]["processor"] + ", 2 cores",
         "runs": len(runs),
-        "steps": sum(len(run.plan) for run in runs),
+        "steps": sum(len(run.folders) for run in runs),
         "computed_steps": len(seconds),
         "critical_path_days": critical / 86400,
         "total_days": total / 86400,

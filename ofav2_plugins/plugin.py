@@ -139,7 +139,7 @@ def construct(plugin_class: type, settings: Mapping[str, Any], title: str) -> An
         raise PluginError(f"{title} cannot be constructed: {type(error).__name__}: {error}") from error
 
 
-_SETTINGS_CONFIG = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+_SETTINGS_CONFIG = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 def parse_reference(plugin: Any) -> tuple[str, dict[str, Any]]:

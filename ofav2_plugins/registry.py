@@ -263,6 +263,7 @@ def load_class(namespace: str, name: str) -> type:
         raise PluginError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
 
     manager: NamedExtensionManager[type]
+    NamedExtensionManager.ENTRY_POINT_CACHE.pop(namespace, None)  # a package may have been installed since
     try:
         manager = NamedExtensionManager(namespace, names=[name], on_load_failure_callback=fail)
     except (AssertionError, SystemExit) as error:  # stevedore does not catch these

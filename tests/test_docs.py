@@ -16,7 +16,7 @@ import ofav2_plugins
 from ofav2_plugins.cli import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GENERATED = {"reference/cli.md", "reference/plugins.md", "reference/yaml.md"}
 
 
@@ -50,7 +50,7 @@ def test_the_site_lists_every_page():
             return {node}
         return {path for entry in (node.values() if isinstance(node, dict) else node) for path in paths(entry)}
 
-    written = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+    written = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]}
     assert paths(site["nav"]) == written | GENERATED
 
 
@@ -70,6 +70,11 @@ def test_the_version_is_the_same_everywhere():
     citation = YAML(typ="safe").load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == ofav2_plugins.__version__
     assert importlib.metadata.version("ofav2-plugins") == ofav2_plugins.__version__
+
+
+def test_the_readme_has_the_standalone_script():
+    script = (ROOT / "examples/predict_standalone.py").read_text(encoding="utf-8")
+    assert f"```python\n{script}```" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_workflows_call_commands_that_exist():

@@ -8,9 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UserError
-from ..utils.yaml_files import override_key
-from .options import with_settings
+from .options import check_addressed, with_settings
 
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a run or study, or of a fine-tuned network.")]
 ArchOption = Annotated[Path, typer.Option(help="A JSON file: an architecture, or the search.json of a search.")]
@@ -41,7 +39,5 @@ def plugins_with_settings(plugins: dict[str, Any], overrides: Sequence[str]) -> 
     Raises:
         UserError: `--set` addresses something else.
     """
-    for override in overrides:
-        if override_key(override).partition(".")[0] not in plugins:
-            raise UserError(f"--set must address a setting of {' or '.join(plugins)}, but got {override!r}")
+    check_addressed(overrides, plugins)
     return {field: with_settings(plugin, field, overrides) for field, plugin in plugins.items()}

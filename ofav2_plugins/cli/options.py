@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,6 +100,9 @@ def plugin_option(text: str) -> Any:
     if text.startswith("{"):
         return parse_yaml(text)
     name, *settings = re.split(r",(?=\s*\w+=)", text)  # a comma within a value, [1, 2], separates no settings
+    keys = [override_key(setting).strip() for setting in settings]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"each setting of a plugin may be given once, but got {text!r}")
     plugin: Any = name
     for setting in settings:
         plugin = apply_override({"plugin": plugin}, f"plugin.{setting.strip()}")["plugin"]
@@ -154,6 +157,13 @@ def executor_option(executor: str | None, overrides: Sequence[str], **settings: 
     chosen = plugin_option(executor or ("processes" if given else "serial"))
     named = chosen if isinstance(chosen, dict) else {"name": chosen}
     return with_settings({**named, **given}, "executor", overrides)
+
+
+def check_addressed(overrides: Sequence[str], fields: Collection[str]) -> None:
+    """Raise UserError if `--set` addresses something else than a setting of the plugins in these fields."""
+    for override in overrides:
+        if override_key(override).partition(".")[0] not in fields:
+            raise UserError(f"--set must address a setting of {' or '.join(fields)}, but got {override!r}")
 
 
 def recipe_overrides(overrides: Sequence[str], **named: str | None) -> list[Override]:

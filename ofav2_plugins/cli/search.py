@@ -20,6 +20,7 @@ from .options import (
     RootOption,
     ThreadsOption,
     WorkersOption,
+    check_addressed,
     executor_option,
     stopped,
     with_settings,
@@ -93,6 +94,7 @@ def search(
     from ..utils.yaml_files import validate
     from .app import console
 
+    check_addressed(overrides or [], ("searcher", "predictor", "executor"))
     limits = {
         "macs": max_macs,
         "params": max_params,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import RunError, UserError
 from ..space import Arch, SearchSpace
-from ..utils.files import read_json
+from ..utils.files import DIGEST, content_digest, read_json
 from ..utils.validation import is_integer
 
 
@@ -23,6 +23,11 @@ def read_architecture(path: Path, entry: int | None = None) -> tuple[Arch, int |
         UserError: The content is something else, or `entry` does not fit; the message gives the expected form.
     """
     content = read_json(path)
+    if isinstance(content, dict) and (digest := content.pop(DIGEST, None)) not in (None, content_digest(content)):
+        raise RunError(
+            f"{path} was damaged or edited: its {DIGEST} {digest!r} does not match its content; run the search again, "
+            f"or remove the line {DIGEST!r} if the changes are intended"
+        )
     if isinstance(content, dict) and isinstance(content.get("front"), list):
         front = content["front"]
         if entry is None or not 0 <= entry < len(front):

@@ -10,17 +10,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import registry
 from ..errors import RunError, UserError
 from ..exporters.base import Exporter, torch_runner
-from ..utils.files import read_json
+from ..utils.files import read_record
 from .bundle_config import CONFIG, VERIFICATION, WEIGHTS, BundleConfig, ModelFiles
 from .early_exit import Answers, ExitPolicy, Segment, run_chain
 
 if TYPE_CHECKING:
     from .network import DeployedNetwork
+
+
+class _Verification(BaseModel):
+    """verification.json."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    verified: dict[str, Any]
+    measured: dict[str, Any]
+    sha256: dict[str, str]
+
 
 EAGER = "torch"
 """The format that needs no file but the weights: torch itself."""
@@ -159,10 +170,11 @@ def open_bundle(folder: str | Path) -> Bundle:
     folder = Path(folder)
     if not (folder / VERIFICATION).is_file():
         raise RunError(f"{folder} is not a bundle of `ofav2 export`: {VERIFICATION} is missing; export it again")
-    verification = read_json(folder / VERIFICATION)
-    digests = verification.get("sha256") if isinstance(verification, dict) else None
-    if not isinstance(digests, dict):
-        raise RunError(f"{folder / VERIFICATION} is damaged: it must list the digests of the files; export it again")
+    try:
+        verification = read_record(folder / VERIFICATION, _Verification)
+    except RunError as error:
+        raise RunError(f"{error}; copy the bundle again or export it again") from error
+    digests = verification["sha256"]
     try:
         config = BundleConfig.model_validate_json(_checked(folder, CONFIG, digests).read_bytes())
     except ValidationError as error:

@@ -24,7 +24,7 @@ from ..exporters.base import Exporter
 from ..models.batch_norm import fold_bn
 from ..models.spec import resolve_spec
 from ..plugin import to_reference
-from ..utils.files import write_atomically, write_json
+from ..utils.files import write_atomically, write_json, write_record
 from .bundle import Bundle, open_bundle, sha256
 from .bundle_config import CARD, CONFIG, INT8, VERIFICATION, WEIGHTS, BundleConfig, ModelFiles
 from .card import write_card
@@ -264,7 +264,7 @@ def _verify(folder: Path, source: Source, decision: Decision, measured: dict[str
             threads=threads,
         )
         verified = verify_in_fresh_process(request)
-    write_json(folder / VERIFICATION, {"verified": verified, "measured": measured, "sha256": digests})
+    write_record(folder / VERIFICATION, {"verified": verified, "measured": measured, "sha256": digests})
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from ..errors import RunError, UserError
 from ..evaluation.accuracy import Evaluator
 from ..evaluation.candidates import Candidate
 from ..execution.provenance import code_versions, current_provenance
-from ..execution.records import TRAINED
+from ..execution.records import TRAINED, read_step_record
 from ..execution.run_folder import locked, open_run_folder, read_run_file
 from ..exits.weights import exit_weights
 from ..models.subnet import Subnet
@@ -36,7 +36,7 @@ from ..training.context import LoggingOptions, RunContext
 from ..training.plan import PlannedStep
 from ..training.trainer import StepTrainer, batch_work
 from ..utils.distributed import make_fabric
-from ..utils.files import read_record, write_record
+from ..utils.files import write_record
 from ..utils.progress import Reporter
 from ..utils.signals import stop_on_signals
 from .fixed_network import FineTune, FixedNetwork
@@ -194,6 +194,7 @@ class FineTuning:
         self._stage(FINAL, folders[FINAL], everything, epochs, context)
         before = None if self.options.from_scratch else self._top1(self.start(), self.data.validation)
         record = {
+            "written_by": folders[FINAL],
             "epochs": epochs,
             "val_top1": tuned["best_top1"],
             "val_top1_before": before,
@@ -213,7 +214,7 @@ class FineTuning:
         if (files.folder / TRAINED).exists():
             try:
                 files.load_best()
-                return read_record(files.folder / TRAINED)
+                return read_step_record(files.folder / TRAINED, folder)
             except RunError as error:
                 context.reporter.line(f"{error}; this stage is trained again")
         trainer = _FineTuner(
@@ -231,7 +232,7 @@ class FineTuning:
             context=context,
         )
         progress = trainer.run()
-        write_record(files.folder / TRAINED, vars(progress))
+        write_record(files.folder / TRAINED, {"written_by": folder, **vars(progress)})
         files.drop_states()
         return vars(progress)
 
@@ -329,12 +330,12 @@ def finetuned_networks(folder: Path) -> tuple[Subnet, Subnet, dict[str, Any]]:
     if not (folder / FINETUNED).exists():
         raise RunError(f"the fine-tuning in {folder} is not finished; continue it with --resume")
     content = read_run_file(folder)
-    networks = []
+    networks, folders = [], content["details"]["steps"][0]
     for name in (FINAL, TUNE):
         net = build_subnet(content["details"]["network"])
-        step = folder / "steps" / content["details"]["steps"][0][name]
+        step = folder / "steps" / folders[name]
         state = StepFiles(step, lambda text: None).load_best()[0]
         net.load_state_dict({key.removeprefix("net."): value for key, value in state.items()})
         networks.append(net.eval())
-    record = read_record(folder / FINETUNED)
+    record = read_step_record(folder / FINETUNED, folders[FINAL])
     return networks[0], networks[1], {**content["settings"]["finetune"], **record}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import RunError, UserError
 from ..models.supernet import Supernet
-from ..utils.files import read_json
+from ..utils.files import read_json, read_record, write_record
 from .encoding import Encoding
 from .parts import PartIndex, PartTable
 
@@ -37,8 +36,8 @@ class PartTime(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    ms: float
-    spread: float
+    ms: float = Field(ge=0)
+    spread: float = Field(ge=0)
 
 
 class Validation(BaseModel):
@@ -102,11 +101,14 @@ def load_table(path: Path) -> LatencyTable:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RunError(f"{path} is not a latency table (format {FORMAT}); make one with `ofav2 profile`")
     try:
-        return LatencyTable.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise RunError(f"{path} is damaged: {field}: {first['msg']}; make it again with `ofav2 profile`") from error
+        return LatencyTable.model_validate(read_record(path, LatencyTable))
+    except RunError as error:
+        raise RunError(f"{error}; make it again with `ofav2 profile`") from error
+
+
+def write_table(path: Path, table: LatencyTable) -> None:
+    """Write a latency table with a digest, atomically."""
+    write_record(path, table.model_dump())
 
 
 def check_machine(path: Path, table: LatencyTable, machine: dict[str, Any]) -> None:
@@ -169,8 +171,3 @@ class LatencyModel:
     def predict(self, codes: np.ndarray, resolution: int) -> np.ndarray:
         """Milliseconds [N] of one image through codes [N, G] at a resolution."""
         return self._table.correction.apply(*self.sums(codes, resolution))
-
-
-def table_text(table: LatencyTable) -> str:
-    """The table as the text of its file."""
-    return json.dumps(table.model_dump(), indent=1) + "\n"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,24 @@ class PartSpec:
         path: The module in `get_active_subnet()`; "{height}" in it stands for a gene's choice.
         genes: The entries that decide its shape.
         requires: What must hold for it to be part of the network.
+        by_first: If the first gene chooses between modules: its choice -> the genes that matter for that module.
     """
 
     path: str
     genes: tuple[Gene, ...] = ()
     requires: tuple[Requirement, ...] = ()
+    by_first: Mapping[Any, tuple[Gene, ...]] = field(default_factory=dict)
+
+    def variants(self, choices: Sequence[Sequence[Any]]) -> list[list[tuple[int, tuple[Any, ...]]]]:
+        """The variants (number, picked choices) of this part, in groups that are built alike."""
+        groups: dict[Any, list[tuple[int, tuple[Any, ...]]]] = {}
+        for number, picked in enumerate(itertools.product(*choices)):
+            key: Any = number
+            if self.by_first:
+                matters = self.by_first[picked[0]]
+                key = (picked[0], *(c for gene, c in zip(self.genes, picked, strict=True) if gene in matters))
+            groups.setdefault(key, []).append((number, picked))
+        return list(groups.values())
 
     def module_path(self, choices: Sequence[Any]) -> str:
         """The path for these choices of the genes."""
@@ -80,8 +93,9 @@ def layout(net: Supernet) -> Layout:
         parts = (PartSpec(f"{path}.{main}", genes["block", i], (inside, Requirement(LEVEL, i, main))), *branches)
         stages[position.stage].append(parts)
     heads = dict.fromkeys(gene for part, found in genes.items() if part[0] == "head" for gene in found)
+    by_height = {part[1]: found for part, found in genes.items() if part[0] == "head"}
     last = (
-        PartSpec("exits.{height}", ((HEIGHT, 0), *heads))
+        PartSpec("exits.{height}", ((HEIGHT, 0), *heads), by_first=by_height)
         if HEIGHT in net.space
         else PartSpec(f"exits.{net.n_stages}", tuple(heads))
     )
@@ -127,20 +141,21 @@ class PartTable:
     def _build(self, net: Supernet, resolution: int) -> Iterator[tuple[tuple[int, int], Part]]:
         space, known = net.space, dict[str, Part]()
         pending = [
-            (place, variant, self._settings(space, place, picked))
+            (place, [number for number, _ in alike], self._settings(space, place, alike[-1][1]))
             for place, choices in enumerate(self.choices)
-            for variant, picked in enumerate(itertools.product(*choices))
+            for alike in self.specs[place].variants(choices)
         ]
         with _same_arch(net):
             while pending:
                 taken, pending, chosen = _compatible(pending)
                 modules = _modules(net, _arch(space, chosen), resolution)
-                for place, variant, settings in taken:
+                for place, alike, settings in taken:
                     picked = [settings[gene] for gene in self.genes[place]]
                     path = self.specs[place].module_path(picked)
                     module, shape = modules[path]
                     part = _part(path, module, shape)
-                    yield (place, variant), known.setdefault(part.key, part)
+                    for variant in alike:
+                        yield (place, variant), known.setdefault(part.key, part)
 
     def _settings(self, space: SearchSpace, place: int, picked: Sequence[Any]) -> dict[Gene, Any]:
         """The entries that a variant of a part needs to have: its genes', and the largest of those it requires."""

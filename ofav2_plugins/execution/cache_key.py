@@ -21,8 +21,8 @@ def step_folder_names(
     """The folder name of each step of a plan: the step's name and its cache key.
 
     Args:
-        config: What is trained.
-        plan: Its steps.
+        config: The run.
+        plan: The steps of its plan.
         space: The whole space of the supernet.
         data_fingerprint: Fingerprint of the data.
     """

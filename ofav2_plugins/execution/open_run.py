@@ -69,6 +69,7 @@ class OpenRun:
         fingerprint: Fingerprint of the data.
         n_classes: Number of classes.
         steps: Folder name of each step, in the order of the plan.
+        kind: The command that has written the folder.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class OpenRun:
         fingerprint: str,
         n_classes: int,
         steps: dict[str, str],
+        kind: str = "train",
     ):
         self.folder, self.config, self.dataset, self.root = folder, config, dataset, root
-        self.fingerprint, self.n_classes, self.steps = fingerprint, n_classes, steps
+        self.fingerprint, self.n_classes, self.steps, self.kind = fingerprint, n_classes, steps, kind
 
     @property
     def finished_steps(self) -> list[str]:
@@ -141,6 +143,10 @@ class OpenRun:
 
     def _best(self, step: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
         finished = self.finished_steps
+        if self.kind == "finetune":
+            raise RunError(
+                f"{self.folder} contains one fine-tuned network, not a supernet; give the folder of its training"
+            )
         if not finished:
             raise RunError(f"{self.folder} has no finished step yet; continue it with --resume")
         name = finished[-1] if step is None else step
@@ -196,4 +202,5 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
         stored.settings.data,
         stored.details.n_classes,
         steps,
+        stored.kind,
     )

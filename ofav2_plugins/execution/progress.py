@@ -76,7 +76,7 @@ def run_folders(path: Path) -> list[Path]:
 def progress_of(folder: Path) -> list[RunProgress]:
     """The progress of every run in a run folder; damaged files are reported in `problem`, not raised.
 
-    The folder of something else than a training or a study (a search) has none.
+    The result is empty for the folder of another command, such as a search.
     """
     try:
         content = read_record(folder / RUN_FILE)

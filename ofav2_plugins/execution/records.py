@@ -1,4 +1,4 @@
-"""What a finished step records: the fields of `trained.json` and `measured.json`, and the results made of them."""
+"""The records of a finished step, `trained.json` and `measured.json`, and the results that are built from them."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class _Epoch(_Record):
 
 
 class Trained(_Record):
-    """`trained.json`: how the training of a step went."""
+    """`trained.json`: the record of a step's training."""
 
     written_by: str
     history: list[_Epoch] = Field(min_length=1)
     seconds: NotNegative
-    training_macs: Count
+    training_macs: Count = 0  # not of a fine-tuning
 
 
 class _Subnet(_Record):
@@ -76,35 +76,45 @@ class MeasuredStep(_Record):
 
 
 def write_trained(folder: Path, content: Mapping[str, Any]) -> None:
-    """Record how the training of the step in `folder` went."""
+    """Write the training record of the step in `folder`."""
     write_record(folder / TRAINED, {"written_by": folder.name, **content})
 
 
 def read_trained(folder: Path) -> dict[str, Any]:
     """The record of a trained step. Raises RunError if it is missing, damaged, or of another step."""
-    return _of_step(folder / TRAINED, Trained)
+    return read_step_record(folder / TRAINED, folder.name, Trained)
 
 
 def write_measured(folder: Path, content: Mapping[str, Any], name: str = MEASURED) -> None:
-    """Record what has been measured after the step in `folder`."""
+    """Write the measurements made after the step in `folder`."""
     write_record(folder / name, {"written_by": folder.name, **content})
 
 
 def read_measured(folder: Path, name: str = MEASURED) -> dict[str, Any]:
-    """What has been measured after a step. Raises RunError if it is missing, damaged, or of another step."""
-    return _of_step(folder / name, MeasuredStep)
+    """The measurements made after a step. Raises RunError if they are missing, damaged, or of another step."""
+    return read_step_record(folder / name, folder.name, MeasuredStep)
 
 
-def _of_step(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+def read_step_record(path: Path, step: str, model: type[BaseModel] | None = None) -> dict[str, Any]:
+    """A record of a step, without its field `written_by`.
+
+    Args:
+        path: The file.
+        step: The name of the step's folder, which `written_by` must be.
+        model: The fields of the record.
+
+    Raises:
+        RunError: The record is missing, damaged, or of another step.
+    """
     record = read_record(path, model)
-    writer = record.pop("written_by")
-    if writer != path.parent.name:
-        raise RunError(f"{path} is of step {writer!r}, not of {path.parent.name!r}")
+    writer = record.pop("written_by", None)
+    if writer != step:
+        raise RunError(f"{path} is of step {writer!r}, not of {step!r}")
     return record
 
 
 def metrics_differ(folder: Path, history: list[dict[str, Any]]) -> bool:
-    """Whether `metrics.jsonl` is missing, damaged, or something else than the recorded history."""
+    """Whether `metrics.jsonl` is missing, damaged, or differs from the recorded history."""
     return read_metrics(folder / METRICS) != history
 
 

@@ -60,7 +60,7 @@ class TrainingRun:
     """Trains and measures one run; finished steps are found in `steps_folder` and not computed again.
 
     Args:
-        config: What to train.
+        config: The run.
         data: The splits.
         steps_folder: The parent of the steps' folders; the runs of a study share it.
         fabric: Device, precision, processes.

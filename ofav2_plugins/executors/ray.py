@@ -77,7 +77,7 @@ class Ray(Executor):
         if ray.is_initialized():
             return
         try:
-            ray.init(self.address, log_to_driver=False, logging_level="ERROR", **self._local_options())
+            ray.init(self.address or "local", log_to_driver=False, logging_level="ERROR", **self._local_options())
         except ConnectionError as error:
             raise UserError(
                 f"no Ray cluster at --address {self.address}; start one with `ray start --head` ({error})"

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, UserError, error_message
+from ..execution.records import TRAINED
+
+STATES = {"state.safetensors", "state.previous.safetensors"}
+"""Checkpoints within a step, which exist until it is trained."""
 
 
 def local_copy(url: str) -> Path:
@@ -56,11 +60,11 @@ class StepStorage:
             raise UserError(f"storage {self._url} cannot be written: {error_message(error)}") from error
 
     def fetch(self, folder: Path) -> None:
-        """Make a local step folder equal to its copy in the storage, which may be missing."""
+        """Make a local step folder equal to its copy in the storage; without a copy it stays as it is."""
         with self._errors("read"):
             remote = self._remote_files(folder.name)
             for path in _files(folder):
-                if path.name not in remote:
+                if remote and path.name not in remote:
                     path.unlink()
             for name in remote:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -70,9 +74,10 @@ class StepStorage:
             self._pushed[folder.name] = _versions(folder)
 
     def push(self, folder: Path) -> None:
-        """Upload the changed files of a local step folder, and remove files that no longer exist.
+        """Upload the changed files of a local step folder, and remove the states of a step that is trained.
 
-        Records are uploaded after the weights that they describe.
+        Records are uploaded after the weights that they describe. Files that are missing for another reason, such as a
+        lost disk, stay in the storage.
         """
         with self._lock, self._errors("written"):
             now, before = _versions(folder), self._pushed.get(folder.name, {})
@@ -84,8 +89,8 @@ class StepStorage:
                     del now[name]
                     continue
                 self._write(f"{self._root}/{folder.name}/{name}", content)
-            for name in before.keys() - now.keys():
-                if not (folder / name).exists():
+            if TRAINED in now:
+                for name in STATES & before.keys() - now.keys():
                     self._files.rm_file(f"{self._root}/{folder.name}/{name}")
             self._pushed[folder.name] = now
 

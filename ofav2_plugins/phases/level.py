@@ -18,7 +18,7 @@ class Level(Phase):
         sizes = space["level"].values
         return phase_steps(
             "level",
-            list(dict.fromkeys((sizes[-2:], sizes))),  # with two blocks at a position, both are the same step
+            list(dict.fromkeys((sizes[-2:], sizes))),  # with two blocks at a position, both steps are the same
             [
                 StepSettings(epochs=25, lr=0.0025, subnets_per_step=2),
                 StepSettings(epochs=120, lr=0.0075, warmup_epochs=5, subnets_per_step=2),

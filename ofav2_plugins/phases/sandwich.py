@@ -1,6 +1,6 @@
 """Phase `sandwich`: everything elastic at once, by the sandwich rule with in-place distillation (BigNAS).
 
-Source: BigNAS (arXiv 2003.11142) section 3. It stands in for the phases of progressive shrinking.
+Source: BigNAS (arXiv 2003.11142) section 3. It replaces the phases of progressive shrinking.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 EXPAND = "e"
 DIMS = (EXPAND, "w")
-"""Expand ratios, and the width multipliers that OFA's ResNet has in addition."""
+"""Expand ratios, and the width multipliers of OFA's ResNet."""
 
 
 class Width(Phase):
@@ -35,6 +35,6 @@ class Width(Phase):
         ]
 
     def prepare(self, net: Supernet, step: int) -> None:
-        # Stage 0 ranks all channels; later stages keep the groups that earlier steps have trained as they are.
+        # Stage 0 ranks all channels; later stages keep the groups of channels that earlier steps have trained.
         if net.space.is_elastic(EXPAND) and step < len(net.space[EXPAND].values):
             net.re_organize_middle_weights(expand_ratio_stage=step - 1)

@@ -227,7 +227,7 @@ class Recipe(StrictModel):
 
     description: str = ""
     """One sentence for lists and reports."""
-    width_mult: Positive = 1.0
+    width_mult: Annotated[Number, Field(gt=0, le=100)] = 1.0
     """Multiplier of all channels."""
     resolutions: list[Count] | None = Field(default=None, min_length=1)
     """Widths of the training images in pixels, drawn per batch; empty: those of the dataset."""
@@ -249,6 +249,7 @@ class Recipe(StrictModel):
     """Weight of the distillation loss."""
     exit_weights: ExitWeights = ExitWeights()
     optimizer: OptimizerField = "sgd"
+    """Optimizer and learning-rate schedule: a plugin of `ofav2.optimizers`, or settings of `sgd`."""
     augmentation: Augmentations = "crop_flip"
     """A plugin of `ofav2.augmentations`, or a list that is applied in order."""
     idle_parameters: Literal["keep", "momentum"] = "keep"
@@ -264,7 +265,7 @@ class Recipe(StrictModel):
 
     @property
     def augmentations(self) -> list[Any]:
-        """The augmentations as a list of references to plugins, in the order in which they are applied."""
+        """The augmentations as a list of references to plugins, in the order of application."""
         return self.augmentation if isinstance(self.augmentation, list) else [self.augmentation]
 
     def plugin_changes(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MISSING = "–"
+LAST_LATIN = "\u017f"
+"""The last character of Unicode's block "Latin Extended-A", which pdfLaTeX knows."""
 
 
 class PartialMean(float):
@@ -61,11 +63,13 @@ class DataTable:
         return text.getvalue()
 
     def tex(self) -> str:
-        """As a LaTeX tabular that needs no package."""
+        """As a LaTeX tabular that needs no package; a comment says if pdfLaTeX cannot set its characters."""
         head, *body = [" & ".join(map(_tex, row)) + r" \\" for row in [self.header, *self.formatted()]]
         columns = "l" + "r" * (len(self.header) - 1)
         lines = [rf"\begin{{tabular}}{{{columns}}}", head, r"\hline", *body, r"\end{tabular}"]
-        return f"% {' '.join(self.caption.split())}\n" + "\n".join(lines) + "\n"
+        content = "\n".join(lines) + "\n"
+        engine = "" if max(content) <= LAST_LATIN else "% needs LuaLaTeX or XeLaTeX, and a font with its characters\n"
+        return f"% {' '.join(self.caption.split())}\n{engine}{content}"
 
 
 def _no_formula(value: Any) -> Any:

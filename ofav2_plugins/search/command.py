@@ -113,6 +113,8 @@ def _search(
         threshold=settings.exit_threshold,
         threads=torch.get_num_threads(),
     )
+    if call.samples_from is not None and not (call.samples_from / SAMPLES).is_file():
+        raise UserError(f"--samples-from must be the folder of a search, but {call.samples_from} has no {SAMPLES}")
     search = Search(source, settings, _table(call))
     fabric = make_fabric(call.device)
     open_run_folder(call.out, "search", _identity(search), current_provenance(fabric), call.resume, call.accept_changes)
@@ -166,8 +168,6 @@ def _take_over(call: SearchCall) -> None:
     """Copy the measurements of another search; they are checked when they are read."""
     if call.samples_from is None:
         return
-    if not (call.samples_from / SAMPLES).is_file():
-        raise UserError(f"--samples-from must be the folder of a search, but {call.samples_from} has no {SAMPLES}")
     for name in (SAMPLES, CANDIDATES):
         if (call.samples_from / name).exists() and not (call.out / name).exists():
             shutil.copyfile(call.samples_from / name, call.out / name)

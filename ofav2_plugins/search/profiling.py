@@ -12,12 +12,11 @@ from rich.console import Console
 from ..errors import UserError
 from ..evaluation.backends import check_backend
 from ..evaluation.encoding import Encoding
-from ..evaluation.latency_table import LatencyTable, table_text
+from ..evaluation.latency_table import LatencyTable, write_table
 from ..evaluation.profile import TOLERATED, Profiler, machine
 from ..execution.open_run import open_run
 from ..execution.provenance import environment
 from ..utils.distributed import make_fabric
-from ..utils.files import write_atomically
 from ..utils.progress import Reporter
 
 
@@ -72,7 +71,7 @@ def run_profile(call: ProfileCall, console: Console) -> LatencyTable:
     )
     with Reporter(console, profiler.work) as reporter:
         table = profiler.measure(this_machine(call.device), lambda what: reporter.advance(1, "profiling", what))
-    write_atomically(call.out, table_text(table).encode())
+    write_table(call.out, table)
     console.print(summary(table, call.out), soft_wrap=True, markup=False, highlight=False)
     return table
 

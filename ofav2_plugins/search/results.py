@@ -9,7 +9,7 @@ from typing import Any
 from ..models.spec import supernet_label
 from ..plugin import describe_reference, reference_name
 from ..searchers.problem import METRICS, side
-from ..utils.files import write_json
+from ..utils.files import write_record
 from .searching import Found, Volume, front
 from .session import SearchResult
 from .targets import RESOLUTION, split_arch
@@ -133,7 +133,7 @@ def write_archs(content: dict[str, Any], out: Path) -> list[Path]:
     for number, row in enumerate(content["front"]):
         path = out / "archs" / f"{number:02d}.json"
         known = {key: row[key] for key in ("val_top1", "top1", "macs", "params", "memory_mib", "latency_ms")}
-        write_json(path, {"arch": row["arch"], RESOLUTION: row[RESOLUTION], **known})
+        write_record(path, {"arch": row["arch"], RESOLUTION: row[RESOLUTION], **known})
         files.append(path)
     return files
 

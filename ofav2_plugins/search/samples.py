@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,14 +94,20 @@ class SampleFile:
     Args:
         path: The file; it need not exist.
         identity: The values that the measurements depend on.
+        say: Called with a line about damaged measurements, which are removed.
 
     Raises:
-        RunError: The file was measured on another run or with other settings.
+        RunError: The file was measured on another run or with other settings, or it is unknown on which.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any]):
+    def __init__(self, path: Path, identity: dict[str, Any], say: Callable[[str], None] = lambda text: None):
         self.path = path
-        records = read_lines(path)
+        records = read_lines(path, say)
+        if records and "trunk" in records[0]:
+            raise RunError(
+                f"{path} is damaged: its first line, which describes the run and the settings of the measurements, is "
+                "missing; remove the file to measure again"
+            )
         if records and records[0] != identity:
             raise RunError(
                 f"{path} was measured on another run, or with other settings: {difference(records[0], identity)}; "

@@ -63,6 +63,7 @@ class Search(SearchModel):
         self.run = source.open()
         space = self.run.unlocked_space(source.step)
         self.meter: TrunkMeter = source.meter()
+        self._candidates: list[Trunk] = []
         super().__init__(self.meter.net, space, self.meter.evaluator.resolutions, settings, table)
 
     def measurement_identity(self) -> dict[str, Any]:
@@ -90,16 +91,17 @@ class Search(SearchModel):
 
     def measured_samples(self, context: SearchContext) -> list[dict[str, Any]]:
         """All samples; those that are not in the folder yet are measured."""
-        file = SampleFile(context.out / SAMPLES, self.measurement_identity())
+        file = SampleFile(context.out / SAMPLES, self.measurement_identity(), context.reporter.line)
         self._measure(file, [Job(trunk) for trunk in self.trunks], "measuring samples", context)
         return file.samples(self.trunks)
 
     def measured_candidates(self, archs: Sequence[Arch], context: SearchContext) -> list[dict[str, Any]]:
         """Architectures of the searched space, measured on validation and test images, and all others in the file."""
-        file = SampleFile(context.out / CANDIDATES, self.measurement_identity())
+        file = SampleFile(context.out / CANDIDATES, self.measurement_identity(), context.reporter.line)
         jobs = [Job(self._single(arch), ("validation", "test")) for arch in archs]
         self._measure(file, jobs, "measuring the front", context)
-        return file.samples()
+        self._candidates += [job.trunk for job in jobs]
+        return file.samples(self._candidates)
 
     def _single(self, arch: Arch) -> Trunk:
         own, resolution = split_arch(arch)

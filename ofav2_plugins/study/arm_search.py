@@ -19,7 +19,7 @@ from ..search.command import SearchCall, search_into_folder
 from ..search.model import SearchModel
 from ..search.results import FORMAT
 from ..training.run_config import RunConfig
-from ..utils.files import read_json
+from ..utils.files import read_record
 from ..utils.progress import say
 from .results_writer import StudyResults
 from .rows import is_finished
@@ -109,10 +109,10 @@ def folder_name(config: RunConfig, settings: StudySearch) -> str:
 def _finished_search(folder: Path) -> dict[str, Any] | None:
     """The content of a search that has finished; None if it has not, or its file is damaged."""
     try:
-        content = read_json(folder / "search.json")
+        content = read_record(folder / "search.json")
     except UserError:
         return None
-    return content if isinstance(content, dict) and content.get("format") == FORMAT else None
+    return content if content.get("format") == FORMAT else None
 
 
 def row_entry(content: dict[str, Any], max_cost: float, folder: str) -> dict[str, Any]:

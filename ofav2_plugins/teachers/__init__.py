@@ -1,1 +1,1 @@
-"""Namespace `ofav2.teachers`: the teachers of the subnets of a phase."""
+"""Namespace `ofav2.teachers`: teacher policies."""

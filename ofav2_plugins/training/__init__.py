@@ -1,1 +1,1 @@
-"""One step of the plan: the plan itself, the loss, the training loop, its checkpoints and its cost."""
+"""The plan, and the training of one step: loss, training loop, checkpoints, cost."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import registry
+from ..errors import UserError
 from ..models.pretrained import InitialWeights
 from ..models.spec import resolve_spec
 from ..models.supernet import Supernet, build_supernet
@@ -46,8 +47,16 @@ class RunConfig:
 
     def build(self, n_classes: int) -> Supernet:
         """The supernet with fresh weights, which are the same for the same seed."""
-        with forked_torch(self.seed, "init"):
-            net = build_supernet(self.supernet, n_classes, width_mult=self.recipe.width_mult)
+        try:
+            with forked_torch(self.seed, "init"):
+                net = build_supernet(self.supernet, n_classes, width_mult=self.recipe.width_mult)
+        except (RuntimeError, MemoryError, OverflowError) as error:  # sizes that torch cannot allocate or represent
+            if isinstance(error, RuntimeError) and "memory" not in str(error) and "size" not in str(error):
+                raise
+            raise UserError(
+                f"the supernet does not fit into memory with width_mult {self.recipe.width_mult:g} and {n_classes} "
+                "classes; choose a smaller width_mult"
+            ) from error
         if self.recipe.zero_last_gamma:
             net.zero_last_gamma()
         return net

@@ -1,4 +1,4 @@
-"""JSON lines, each with a digest: a process may be killed while it appends, and a damaged line is noticed."""
+"""JSON lines with a digest each, so that a line is recognised as damaged if the process was killed while writing it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,21 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
         ) from error
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole records of a file, in order; lines that are damaged are removed from it. A missing file has none."""
+def read_lines(path: Path, say: Callable[[str], None] = lambda text: None) -> list[dict[str, Any]]:
+    """All undamaged records of a file, in order; damaged lines are removed from it. A missing file has none.
+
+    Args:
+        path: The file.
+        say: Called with a line about damaged lines, except an incomplete last one, which a killed process leaves.
+    """
     if not path.exists():
         return []
     lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
     records = [record for line in lines if (record := _record(line)) is not None]
     if len(records) < len(lines):
         write_atomically(path, "".join(map(_line, records)).encode())
+        if damaged := len(lines) - len(records) - (not lines[-1].endswith("\n")):
+            say(f"{path}: {damaged} damaged {'line was' if damaged == 1 else 'lines were'} removed")
     return records
 
 

@@ -1,4 +1,4 @@
-"""What a user sees while long work runs: a live bar with an ETA on a terminal, plain lines elsewhere."""
+"""Progress of long work: a live bar with an ETA on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 QUIET_SECONDS = 60
-"""Without a terminal, and so without a bar, at most this many seconds pass between two lines about the progress."""
+"""Without a terminal, the longest time between two lines about the progress."""
 
 SURE_SECONDS = 10
-"""Before that the speed is not known well enough to estimate how long the rest takes."""
+"""Time before the first estimate of the remaining time; earlier, the speed is not known well enough."""
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print a line as it is: brackets are not markup, and it is not broken at the console's width."""
+    """Print a line unchanged: brackets are not markup, and the line is not wrapped at the console's width."""
     console.print(Text(text, style), soft_wrap=True)
 
 
 class Reporter:
-    """Progress over a whole plan, measured in images through a network, with a line per finished step.
+    """Progress of a whole plan, measured in image passes, with a line per finished step.
 
     Args:
-        console: Where it is printed.
+        console: The console.
         total: The work of the whole plan.
     """
 
@@ -60,8 +60,8 @@ class Reporter:
         self._live.stop()
 
     def advance(self, work: float, description: str, note: str = "") -> None:
-        """Count work that was done now."""
-        if self._started is None:  # not earlier: loading data and finding finished steps is not this work
+        """Count finished work."""
+        if self._started is None:  # not earlier: loading data and finding finished steps takes time too
             self._started = time.monotonic()
         self.done += work
         self._update(description, note)
@@ -69,27 +69,27 @@ class Reporter:
             self.line(f"{description}: {note}{self.eta()}")
 
     def skip(self, work: float) -> None:
-        """Count work that an earlier run has done, which does not count for the speed of this one."""
+        """Count work of an earlier session, which is not part of the speed of this one."""
         self.done += work
         self._skipped += work
 
     @property
     def worked(self) -> bool:
-        """Whether this run has done any work, not only earlier ones."""
+        """Whether this session has done any work."""
         return self.done > self._skipped
 
     def line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._last_line = time.monotonic()
         say(self.console, text)
 
     def time_for(self, work: float) -> str:
-        """How long that much work takes at the speed so far, as text; "" as long as that is not known."""
+        """The time for this much work at the current speed, as text; "" if the speed is not known yet."""
         fresh, seconds = self.done - self._skipped, time.monotonic() - (self._started or math.inf)
         return duration(max(work, 0) * seconds / fresh) if fresh > 0 and seconds > SURE_SECONDS else ""
 
     def eta(self) -> str:
-        """The time left, as the end of a line."""
+        """The remaining time, as the end of a line."""
         left = self.time_for(self.total - self.done)
         return left and f"; {left} left"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from support.backbones import WIDTH, upstream_of
 import ofav2_plugins as ofav2
 from ofav2_plugins import registry
 from ofav2_plugins.evaluation.cost import cost, count_macs
+from ofav2_plugins.search.charts import _ranks
+from ofav2_plugins.space import SearchSpace
 from ofav2_plugins.training.plan import ordered_phases
 
 BACKBONES = registry.names(registry.BACKBONES)
@@ -54,6 +57,31 @@ def test_without_additions_outputs_are_upstreams(name, variant):
                 assert torch.equal(ours(images()), expected)
             static = ours.get_active_subnet()(images())
             assert torch.equal(static, theirs.get_active_subnet().eval()(images()))
+
+
+def old_layout(key: str) -> str:
+    """A key as in upstream's official checkpoints of older versions, which its own classes still load."""
+    key = re.sub(r"^(blocks\.\d+)\.conv\.", r"\1.mobile_inverted_conv.", key)
+    for new, old in ((".bn.bn.", ".bn."), (".conv.conv.weight", ".conv.weight"), (".linear.linear.", ".linear.")):
+        key = key.replace(new, old)
+    return key
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if "ofa" in upstream_of(name).__module__.split(".")])
+def test_official_checkpoints_with_old_names_load_as_in_upstreams_own_class(name):
+    theirs, ours = upstream_of(name), build(name, "SE_B").eval()
+    old = {old_layout(key): value for key, value in theirs.state_dict().items()}
+    assert set(old) != set(theirs.state_dict())
+    again = upstream_of(name, seed=1)
+    again.load_state_dict(old)
+    ours.load_state_dict(old)
+    for net in (theirs, again, ours):
+        net.set_max_net()
+    with torch.no_grad(), ofav2.reference_layers():
+        expected = theirs(images())
+        assert torch.equal(again(images()), expected)
+        assert torch.equal(ours(images()), expected)
+    build(name, "EE_DP").load_state_dict(old, strict=False)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -131,3 +159,11 @@ def test_every_branch_works_at_every_width(name):
         with torch.no_grad():
             expected = net(images(16).double())
             torch.testing.assert_close(net.get_active_subnet()(images(16).double()), expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_page_of_a_search_can_draw_every_architecture(name):
+    space = SearchSpace(registry.load(registry.BACKBONES, name).dims())
+    for dim, described in space.to_dict().items():
+        smallest, largest = (_ranks(arch[dim], described) for arch in (space.min_arch(), space.max_arch()))
+        assert all(0 <= low <= high for low, high in zip(smallest, largest, strict=True))

@@ -110,6 +110,8 @@ def test_unknown_names_are_answered_with_the_known_ones(command, tmp_path):
     command(*train, "SE_B", "--threads", 0).assert_one_line("--threads")
     command(*train, "SE_B", "--device", "abacus").assert_one_line("abacus")
     command(*train, "SE_B", "--precision", "7-bit").assert_one_line("7-bit")
+    command(*train, "SE_B", "--set", "width_mult=1e9").assert_one_line("width_mult", "100")
+    command("search", out, "--out", out, "--set", "samples=9").assert_one_line("searcher or predictor", "samples=9")
     command("ablate", "qiuck", "--out", out).assert_one_line("'qiuck'", "quick")
     assert not out.exists()
 

@@ -201,7 +201,7 @@ def changed(**fields) -> DataSplits:
 )
 def test_splits_that_break_the_contract_are_refused_before_training(monkeypatch, returned, rule):
     monkeypatch.setattr(FashionMini, "load", lambda *_, **__: returned)
-    with pytest.raises(PluginError, match=f"dataset 'fashion-mini': .*{rule}"):
+    with pytest.raises(PluginError, match=rf"plugin 'fashion-mini' of ofav2\.datasets .*: .*{rule}"):
         load_data("fashion-mini", None, 0.15)
 
 
@@ -213,7 +213,7 @@ def test_splits_that_keep_the_contract_pass_and_need_no_root():
 
 def test_an_exception_of_a_dataset_names_the_plugin(monkeypatch):
     monkeypatch.setattr(FashionMini, "load", lambda *_, **__: {}["missing"])
-    with pytest.raises(PluginError, match=r"plugin 'fashion-mini' of ofav2\.datasets fails in load: KeyError"):
+    with pytest.raises(PluginError, match=r"plugin 'fashion-mini' of ofav2\.datasets .*fails in load: KeyError"):
         load_data("fashion-mini", None, 0.15)
 
 

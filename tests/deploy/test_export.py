@@ -124,6 +124,10 @@ def test_damaged_and_swapped_files_are_refused(work, early, last, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(early, broken)
     photo = work / "photos" / "0.png"
+    verification = (early / "verification.json").read_text()
+    (broken / "verification.json").write_text(verification.replace('"images": 64', '"images": 65'))
+    assert_refused("predict", broken, photo, words=("verification.json", "digest", "export it again"))
+    (broken / "verification.json").write_text(verification)
     content = bytearray((early / "model.safetensors").read_bytes())
     content[-5] ^= 1
     (broken / "model.safetensors").write_bytes(content)

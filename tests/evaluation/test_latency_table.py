@@ -9,7 +9,7 @@ import torch
 import ofav2_plugins as ofav2
 from ofav2_plugins.errors import RunError, UserError
 from ofav2_plugins.evaluation.encoding import Encoding
-from ofav2_plugins.evaluation.latency_table import LatencyModel, check_machine, load_table, table_text
+from ofav2_plugins.evaluation.latency_table import LatencyModel, check_machine, load_table, write_table
 from ofav2_plugins.evaluation.profile import Profiler, fit_correction, machine
 
 HERE = machine("a processor", "cpu")
@@ -37,11 +37,14 @@ def test_a_table_predicts_the_networks_and_says_how_well(profiled):
 def test_tables_that_do_not_fit_are_refused_with_the_remedy(profiled, tmp_path):
     net, encoding, table = profiled
     path = tmp_path / "table.json"
-    path.write_text(table_text(table))
+    write_table(path, table)
     assert load_table(path) == table
     check_machine(path, table, HERE)
     with pytest.raises(UserError, match=r"another machine: processor must be 'Z80', but got 'a processor'.*--allow"):
         check_machine(path, table, {**HERE, "processor": "Z80"})
+    path.write_text(path.read_text().replace('"threads": 1', '"threads": 2'))
+    with pytest.raises(RunError, match=r"digest does not match.*ofav2 profile"):
+        load_table(path)
     path.write_text("{}")
     with pytest.raises(RunError, match="is not a latency table"):
         load_table(path)

@@ -12,7 +12,13 @@ from ofav2_plugins.utils.distributed import make_fabric
 
 @pytest.mark.parametrize(
     ("override", "same"),
-    [("idle_parameters=keep", True), ("idle_parameters=momentum", False), ("evaluation.max_subnets=1", True)],
+    [
+        ("idle_parameters=keep", True),
+        ("idle_parameters=momentum", False),
+        ("evaluation.max_subnets=1", True),
+        ("sync_batch_norm=false", True),
+        ("sync_batch_norm=true", False),
+    ],
 )
 def test_what_changes_the_weights_changes_every_step_folder(data, tmp_path, override, same):
     def folders(*overrides: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from ofav2_plugins.errors import UserError
@@ -83,6 +85,18 @@ def test_only_changed_files_are_uploaded_and_records_come_last(tmp_path, monkeyp
     (folder / "metrics.jsonl").write_bytes(b"12")
     storage.push(folder)
     assert written[3:] == ["metrics.jsonl"]
+
+
+def test_a_lost_disk_does_not_remove_what_is_in_the_storage(tmp_path):
+    folder, url = tmp_path / "full-1", f"file://{tmp_path / 'storage'}"
+    folder.mkdir()
+    (folder / "state.safetensors").write_bytes(b"epoch 1")
+    storage = StepStorage(url)
+    storage.push(folder)
+    shutil.rmtree(folder)
+    storage.push(folder)
+    storage.fetch(folder)
+    assert contents(folder) == {"state.safetensors": b"epoch 1"}
 
 
 def test_a_step_that_the_storage_does_not_know_is_offered_once(tmp_path):

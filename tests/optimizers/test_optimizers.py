@@ -7,13 +7,16 @@ import math
 
 import pytest
 import torch
-from support.commands import ofav2
+from support.commands import ofav2, overrides
+from support.plugins import third_party
 from torch import nn
 
 from ofav2_plugins import registry
 from ofav2_plugins.errors import UserError
+from ofav2_plugins.execution import provenance
 from ofav2_plugins.execution.cache_key import cache_key_inputs
 from ofav2_plugins.recipes.schema import load_recipe
+from ofav2_plugins.testing import check_plugin
 from ofav2_plugins.training.run_config import RunConfig
 from ofav2_plugins.training.trainer import parameter_groups
 
@@ -108,3 +111,43 @@ def test_the_plan_shows_a_chosen_optimizer():
     first = json.loads(ofav2(*plan, "--json").stdout)[0]
     assert first["plugins"]["optimizer"]["weight_decay"] == 0.01
     assert set(first["plugins"]) == {"optimizer"}, "only what differs from the defaults"
+
+
+MODULE = '''
+import torch
+from ofav2_plugins.optimizers.base import Optimizer
+
+class RMSprop(Optimizer):
+    """RMSprop with exponentially falling rates."""
+
+    def __init__(self, end: float = 0.1):
+        self.end = end
+
+    def build(self, groups, lr):
+        return torch.optim.RMSprop(groups, lr=lr, momentum=0.5)
+
+    def scheduler(self, optimizer, warmup, batches):
+        return torch.optim.lr_scheduler.ExponentialLR(optimizer, self.end ** (1 / batches))
+'''
+
+
+def test_a_third_partys_optimizer_trains_and_its_changed_source_is_noticed_at_resume(tmp_path, monkeypatch):
+    third_party(tmp_path / "site", {registry.OPTIMIZERS: "RMSprop"}, MODULE, name="rmsprop_plugin")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    provenance.code_versions.cache_clear()
+    check_plugin(registry.OPTIMIZERS, {"name": "rmsprop", "end": 0.5})
+    small = ["width_mult=0.25", "resolutions=[16]", "batch_size=512", "evaluation.bn_images=64",
+             "evaluation.max_subnets=1", "evaluation.final_trunks=1", "phases={full: {epochs: 1, lr: 0.0001}}",
+             "optimizer={name: rmsprop, end: 0.5}"]  # fmt: skip
+    train = ["train", "--supernet", "SE_B", "--out", tmp_path / "run", "--threads", 1, *overrides(*small)]
+    done = ofav2(*train)
+    assert done.returncode == 0, done.stderr
+    [metrics] = tmp_path.glob("run/steps/full-*/metrics.jsonl")
+    n_batches = 2550 // 512
+    assert json.loads(metrics.read_text())["lr"] == pytest.approx(1e-4 * 0.5 ** ((n_batches - 1) / n_batches))
+    module = tmp_path / "site" / "rmsprop_plugin.py"
+    module.write_text(module.read_text().replace("momentum=0.5", "momentum=0.6"))
+    provenance.code_versions.cache_clear()
+    error = ofav2(*train, "--resume").error
+    assert "rmsprop_plugin was '1.0 (" in error and "--accept-changes" in error
+    provenance.code_versions.cache_clear()

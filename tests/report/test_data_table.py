@@ -55,6 +55,11 @@ def test_tex_escapes_what_tex_would_take_for_commands():
     ]
 
 
+def test_tex_says_if_pdflatex_cannot_set_a_character():
+    tables = [DataTable("t", "Two", ["Arm"], [[name]]).tex() for name in ("é", "日本")]
+    assert ["needs LuaLaTeX" in text for text in tables] == [False, True]
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-base)")
 def test_latex_compiles_every_table(tmp_path):
     """All tables of a report, and one with every tricky name in its first column, by a LaTeX without packages."""

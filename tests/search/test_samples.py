@@ -40,3 +40,20 @@ def test_a_damaged_line_is_measured_again_and_another_identity_is_rejected(tmp_p
     assert [trunk in again for trunk in TRUNKS] == [True, False, True, False]
     with pytest.raises(RunError, match="step was 'a', but got 'b'; choose another folder"):
         SampleFile(file.path, {"step": "b"})
+
+
+def test_damaged_lines_are_reported(tmp_path):
+    file = SampleFile(tmp_path / "s.jsonl", {"step": "a"})
+    file.add(TRUNKS[0], measured(TRUNKS[0]))
+    file.path.write_text(file.path.read_text().replace("31.0", "91.0"))
+    said: list[str] = []
+    SampleFile(file.path, {"step": "a"}, said.append)
+    assert said == [f"{file.path}: 1 damaged line was removed"]
+
+
+def test_samples_whose_run_is_unknown_are_rejected(tmp_path):
+    file = SampleFile(tmp_path / "s.jsonl", {"step": "a"})
+    file.add(TRUNKS[0], measured(TRUNKS[0]))
+    file.path.write_text(file.path.read_text().replace('"step": "a"', '"step": "b"'))
+    with pytest.raises(RunError, match=r"its first line.*remove the file"):
+        SampleFile(file.path, {"step": "a"})

@@ -9,7 +9,12 @@ import torch
 from support.commands import ofav2
 
 import ofav2_plugins
+from ofav2_plugins.evaluation.cost import count_macs
+from ofav2_plugins.recipes.schema import load_recipe
 from ofav2_plugins.teachers.ema import EMA
+from ofav2_plugins.training.cost import training_macs
+from ofav2_plugins.training.run_config import RunConfig
+from ofav2_plugins.training.trainer import batch_work
 from ofav2_plugins.utils.seeding import forked_torch
 
 WEIGHTS = [0.06, 0.13, 0.20, 0.27, 0.34]
@@ -37,6 +42,23 @@ def test_it_is_the_maximal_network_with_the_averaged_weights(student):
     expected.set_max_net()
     logits = sum(w * out for w, out in zip(WEIGHTS, expected.forward_exits(images), strict=True))
     torch.testing.assert_close(teacher.logits(images), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_its_plan_and_its_compute_are_those_of_a_progressive_teacher(student):
+    def macs(teacher: str) -> tuple[list, list[int]]:
+        recipe = load_recipe("quick", [("teacher", teacher)])
+        config = RunConfig("a", "EE_DP", recipe, 0)
+        plan = config.plan(student.space)
+        steps = [p for p in plan if p.name == "kernel"]
+        counted = [training_macs(student, p, recipe, 64, [24], 0) for p in steps]
+        return [p.to_dict() for p in plan], [*counted, *(batch_work(p, 64) for p in steps)]
+
+    assert macs("ema") == macs("progressive")
+    (with_teacher, work), (without, less) = macs("ema")[1], macs("none")[1]
+    student.set_max_net()
+    largest = count_macs(student.get_multi_exit_subnet().eval(), 24)
+    assert with_teacher - without == 64 * largest, "one batch of one epoch, in which the maximal network runs once"
+    assert work - less == 64
 
 
 def test_it_needs_batch_statistics(tmp_path):

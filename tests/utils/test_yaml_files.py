@@ -111,7 +111,7 @@ def test_the_papers_plan_is_the_papers_table(variant, teacher):
 def test_the_command_prints_the_same_plan():
     done = CliRunner().invoke(app, ["plan", "--supernet", "EE_DP", "--json", "--set", "phases.kernel.epochs=7"])
     assert done.exit_code == 0
-    arm = RunConfig("x", "EE_DP", load_recipe("paper", ["phases.kernel.epochs=7"]), seed=0)
+    arm = RunConfig("x", "EE_DP", load_recipe("quick", ["phases.kernel.epochs=7"]), seed=0)
     assert json.loads(done.stdout) == [step.to_dict() for step in arm.plan(space_of("EE_DP"))]
     assert json.loads(done.stdout)[1]["epochs"] == 7
 
