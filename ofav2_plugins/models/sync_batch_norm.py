@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ..utils.distributed import ending_on_failure
+from .layers.normalization import torch_batch_norms
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def synchronized_batch_norms(fabric: Fabric, wanted: bool) -> Iterator[None]:
     if not wanted or fabric.world_size == 1:
         yield
         return
-    with ending_on_failure(fabric), _SynchronizedBatchNorms(fabric.global_rank, fabric.world_size):
+    with ending_on_failure(fabric), torch_batch_norms(), _SynchronizedBatchNorms(fabric.global_rank, fabric.world_size):
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def _grid(figure: Any, content: dict[str, Any], dims: dict[str, dict[str, Any]],
     for axes, (name, dim) in zip(panels, dims.items(), strict=True):
         active = np.array(dim["active"])[rows]
         values = np.array([_ranks(content["front"][row]["arch"].get(name), dim) for row in rows], dtype=float)
-        shade = np.where(active, (1 + values) / (1 + len(dim["values"])), np.nan)
+        shade = np.where(active, (1 + values) / (1 + len(_values(dim))), np.nan)
         axes.imshow(shade, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.set_title(name, fontsize=8)
         axes.set_xticks([])
@@ -115,14 +116,19 @@ def _grid(figure: Any, content: dict[str, Any], dims: dict[str, dict[str, Any]],
         for (y, x), value in np.ndenumerate(shade):
             if np.isfinite(value):
                 dark = "#FFFFFF" if value > 0.6 else "#000000"
-                axes.text(x, y, str(dim["values"][int(values[y, x])]), ha="center", va="center", fontsize=6, color=dark)
+                axes.text(x, y, str(_values(dim)[int(values[y, x])]), ha="center", va="center", fontsize=6, color=dark)
     panels[0].set_ylabel("MACs and resolution", fontsize=8)
+
+
+def _values(dim: dict[str, Any]) -> list[float]:
+    """All values of a dimension, those of entries with values of their own included, ascending."""
+    return sorted({*dim["values"], *itertools.chain(*dim.get("own_values", {}).values())})
 
 
 def _ranks(value: Any, dim: dict[str, Any]) -> list[int]:
     """The rank of each entry among the dimension's values; of a subset, that of its size."""
     entries = value if dim["length"] is not None else [value]
-    return [dim["values"].index(len(entry) if isinstance(entry, list) else entry) for entry in entries]
+    return [_values(dim).index(len(entry) if isinstance(entry, list) else entry) for entry in entries]
 
 
 def _columns(pairs: list[list[float]]) -> tuple[list[float], list[float]]:

@@ -13,6 +13,8 @@ from support.backbones import WIDTH, upstream_of
 import ofav2_plugins as ofav2
 from ofav2_plugins import registry
 from ofav2_plugins.evaluation.cost import cost, count_macs
+from ofav2_plugins.search.charts import _ranks
+from ofav2_plugins.space import SearchSpace
 from ofav2_plugins.training.plan import ordered_phases
 
 BACKBONES = registry.names(registry.BACKBONES)
@@ -157,3 +159,11 @@ def test_every_branch_works_at_every_width(name):
         with torch.no_grad():
             expected = net(images(16).double())
             torch.testing.assert_close(net.get_active_subnet()(images(16).double()), expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_page_of_a_search_can_draw_every_architecture(name):
+    space = SearchSpace(registry.load(registry.BACKBONES, name).dims())
+    for dim, described in space.to_dict().items():
+        smallest, largest = (_ranks(arch[dim], described) for arch in (space.min_arch(), space.max_arch()))
+        assert all(0 <= low <= high for low, high in zip(smallest, largest, strict=True))

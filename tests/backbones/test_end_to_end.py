@@ -1,4 +1,4 @@
-"""Every registered backbone through all commands: plan, train, resume, doctor, ablate, search, export, predict."""
+"""Every registered backbone end to end: plan, train, resume, doctor, ablate."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def succeed(*arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registry.names(registry.BACKBONES))
-def test_a_backbone_passes_through_all_commands(name, photographs, tmp_path):
+def test_a_backbone_is_planned_trained_resumed_and_checked(name, photographs, tmp_path):
     run, settings = tmp_path / "run", overrides(*SMALL, "batch_size=32", PHASES)
-    supernet = ["--supernet", f"EE_DP,backbone={name}", "--recipe", "quick", *settings]
+    supernet = ["--supernet", f"EE_D,backbone={name}", "--recipe", "quick", *settings]
     data = ["--dataset", "image-folder", "--root", photographs]
     planned = [step["phase"] for step in json.loads(succeed("plan", "--json", *supernet))]
     assert planned[0] == "full" and set(planned[1:]) == {"depth"}
@@ -51,12 +52,6 @@ def test_a_backbone_passes_through_all_commands(name, photographs, tmp_path):
     succeed("train", *supernet, *data, "--out", run, "--threads", 1, "--resume")
     assert (last / "best.safetensors").read_bytes() == weights
     succeed("doctor", "--run", run)
-
-    succeed("search", run, "--out", tmp_path / "search", "--samples", 12, "--evaluations", 60, "--searcher", "random")
-    entry = ["--arch", tmp_path / "search" / "search.json", "--entry", 0]
-    succeed("export", run, *entry, "--formats", "torch_export", "--exits", "early", "--out", tmp_path / "bundle")
-    assert "red" in succeed("predict", tmp_path / "bundle", photographs / "test" / "red" / "0.png")
-    assert json.loads((tmp_path / "bundle" / "verification.json").read_text())
 
 
 @pytest.mark.parametrize("name", registry.names(registry.BACKBONES))

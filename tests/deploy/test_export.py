@@ -181,11 +181,11 @@ def test_images_that_cannot_be_read_are_named_and_the_others_predicted(work, las
     assert_refused("predict", last, tmp_path / "empty", words=("empty", "must have images", "but has none"))
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(work, make_disk):
-    disk = make_disk("1m")
-    export = ("export", work / "run", "--arch", work / "arch.json", "--out", disk / "b", "--formats", "torch_export")
-    assert_refused(*export, words=("disk is full", str(disk / "b")))
-    assert not list(disk.iterdir())
+def test_a_full_disk_is_named_and_leaves_nothing(work, small_disk):
+    out = small_disk / "b"
+    export = ("export", work / "run", "--arch", work / "arch.json", "--out", out, "--formats", "torch_export")
+    assert_refused(*export, words=("disk is full", str(out)))
+    assert not list(small_disk.iterdir())
 
 
 def test_a_bundle_can_be_moved(work, last, tmp_path):

@@ -8,6 +8,9 @@ positions follow from those of the groups (Chan et al., 1979, "Updating formulae
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -24,6 +27,18 @@ LARGEST = 2048
 
 ROWS = 128
 """Values that are added one after the other for the gradients."""
+
+_torch_only: ContextVar[bool] = ContextVar("torch_only", default=False)
+
+
+@contextmanager
+def torch_batch_norms() -> Iterator[None]:
+    """Within it, in this thread, batch norms call `torch.nn.functional.batch_norm`, which can be replaced."""
+    token = _torch_only.set(True)
+    try:
+        yield
+    finally:
+        _torch_only.reset(token)
 
 
 class FastBatchNorm2d(nn.BatchNorm2d):
@@ -50,6 +65,7 @@ def _is_grouped(x: Tensor, norm: nn.BatchNorm2d) -> bool:
     """Whether accurate statistics need groups, and can be computed by them."""
     return (
         fast_on(x)
+        and not _torch_only.get()
         and x.numel() > FEW * x.size(1)
         and x.is_contiguous(memory_format=torch.channels_last)
         and norm.affine
