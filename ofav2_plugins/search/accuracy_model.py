@@ -77,7 +77,7 @@ class AccuracyModel:
             scores: Measured scores [N].
             groups: The group of each sample [N]; a group is never split between the training and the held-out part.
             seed: Seed of the folds.
-        share: Train on this share of each training part.
+            share: Train on this share of each training part.
 
         Returns:
             Indices of the held-out samples, and their predictions.
@@ -131,7 +131,7 @@ def cross_validate(
         groups: The trunk of each sample [N].
         seed: Seed of the folds.
 
-    Raises:
+        Raises:
         UserError: There are fewer than three trunks.
     """
     if len(np.unique(groups)) < 3:
