@@ -1,7 +1,7 @@
 """The search space: elastic dimensions, architectures, sampling, grids. Does not import torch.
 
 Every dimension is declared by the part that adds it (the backbone: for example ks, e, d; branches: level; exits:
-height). Sampling, grids, encodings and phases iterate over the declared dimensions and never ask for a plugin's name.
+height). Sampling, grids, encodings and phases iterate over the declared dimensions and never depend on plugin names.
 Source: OFA (arXiv 1908.09791) section 3; OFAv2 (arXiv 2302.01888) section 3 for level and height.
 """
 
@@ -80,11 +80,11 @@ class ElasticDim:
                 )
 
     def choices(self, values: Sequence[float] | None = None) -> list[Any]:
-        """What an entry can be if `values` are unlocked (default: all values), smallest first."""
+        """The choices of an entry if `values` are unlocked (default: all values), smallest first."""
         return list(self.values if values is None else values)
 
     def entry_choices(self, index: int, values: Sequence[float] | None = None) -> list[Any]:
-        """What entry `index` can be if `values` are unlocked (default: all values), smallest first."""
+        """The choices of entry `index` if `values` are unlocked (default: all values), smallest first."""
         choices = self.choices(values)
         if index not in self.own_values:
             return choices
@@ -98,7 +98,7 @@ class ElasticDim:
         return max((value for value in own if value <= choice), default=own[0])
 
     def includes(self, choice: Any, part: Any) -> bool:
-        """Whether a choice of one entry includes `part`: a value of at least that."""
+        """Whether a choice of one entry includes `part`, that is, whether it is at least that value."""
         included: bool = choice >= part
         return included
 
@@ -156,7 +156,7 @@ class SubsetDim(ElasticDim):
         return [list(c) for size in sizes for c in itertools.combinations(self.members, int(size))]
 
     def includes(self, choice: Any, part: Any) -> bool:
-        """Whether a choice of one entry includes `part`: a subset with that member."""
+        """Whether a choice of one entry includes `part`, that is, whether the subset has that member."""
         return part in choice
 
     def features(self, choice: Any) -> list[int]:

@@ -30,7 +30,7 @@ from .app import app
 
 
 def main() -> None:
-    """The console script: errors are one line and a non-zero exit code; --debug shows where they came from."""
+    """The console script: errors are printed as one line with a non-zero exit code; --debug shows the traceback."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     errors = Console(stderr=True)

@@ -59,12 +59,12 @@ def train_batches(
 
     Args:
         data: The splits.
-        batch_size: Of all ranks together.
+        batch_size: Total over all ranks.
         resolutions: Elastic resolutions in pixels.
         seed: The run's seed.
         phase: Name of the step of the plan.
         epoch: From 0.
-        start_step: The first batch to give.
+        start_step: The first batch to yield.
         rank: This process.
         world_size: Number of processes.
         augmentations: Applied in order.
@@ -119,7 +119,7 @@ def augmented(
         if crops is not None:
             images = torch.from_numpy(split.images.crops(stored, crops.double().numpy(), context.resolution))
             if len(augmentations) == 1:
-                return images, labels  # as uint8: worker processes pass a quarter of the bytes on
+                return images, labels  # as uint8: a quarter of the bytes to transfer
             return augment(images.float(), labels, augmentations, context, first=1)
     return augment(pixels(split, indices), labels, augmentations, context)
 
@@ -151,8 +151,8 @@ def calibration_batches(
 ) -> list[Tensor]:
     """Augmented training images [B, 3, r, r] for batch norms, at most `n_images` in total, `batch_size` per batch.
 
-    Only the geometric ones of `augmentations` are applied. The batches are of equal size up to one image, so each has
-    the same weight in the mean of their statistics.
+    Only the geometric ones of `augmentations` are applied. Batch sizes differ by at most one image, so each batch
+    has the same weight in the mean of the statistics.
     """
     order = np.random.default_rng(derive_seed(seed, "calibration")).permutation(len(data.train))[:n_images]
     geometric = [augmentation for augmentation in augmentations if augmentation.geometric]
@@ -196,7 +196,7 @@ def labels_of(split: Split, indices: np.ndarray) -> Tensor:
 
 
 def normalise(images: Tensor, data: DataSplits) -> Tensor:
-    """Images [N, C, r, r] in 0..255, float or uint8, to three channels with the dataset's mean and deviation."""
+    """Normalise images [N, C, r, r] in 0..255, float or uint8, to three channels by the dataset's mean and std."""
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
     images = (images * (1 / (255 * std))).add_(-mean / std)  # (images / 255 - mean) / std in two passes
     return images.contiguous(memory_format=torch.channels_last)  # the layout in which convolutions are fast

@@ -67,9 +67,9 @@ def fetch(
     Args:
         archive: The archive.
         target: The folder that will contain the dataset.
-        progress: Called with the number of bytes downloaded so far and in total (None if the server does not say).
-        timeout: Seconds without a byte after which an attempt has failed.
-        attempts: Consecutive attempts without any new byte after which the download has failed.
+        progress: Called with the number of bytes downloaded so far and in total (None if unknown).
+        timeout: An attempt fails after this many seconds without a byte.
+        attempts: The download fails after this many consecutive attempts without a new byte.
         pause: Seconds between two attempts.
 
     Raises:
@@ -151,7 +151,7 @@ def _continue(url: str, part: Path, before: int, progress: Callable[[int, int | 
     try:
         response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and before:  # complete, or the part of another file: the digest decides
+        if error.code == 416 and before:  # complete, or part of another file: the digest decides
             return
         raise
     with response:

@@ -27,7 +27,7 @@ from .streamed import StreamedImages
 TEST_FRACTION = 0.2
 LARGEST = 256
 CACHED_BYTES = 32 * 2**30
-"""The most bytes of decoded images that are cached unless the user asks for it."""
+"""Maximum size of decoded images in bytes that is cached by default."""
 
 
 class ImageFolder(Dataset):
@@ -43,8 +43,8 @@ class ImageFolder(Dataset):
     Args:
         per_class: Number of training images of each class that are used, chosen at random by the seed of `load`;
             validation images are held out of them unless they have a folder of their own. None: all.
-        streaming: Whether to decode images whenever they are read. None: if all of them together, decoded, would take
-            more than 32 GiB.
+        streaming: Whether to decode images whenever they are read. None: only if all decoded images would take more
+            than 32 GiB.
     """
 
     def __init__(self, per_class: int | None = None, streaming: bool | None = None):

@@ -91,7 +91,7 @@ def _lines(path: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     """The content of a file. Raises UserError, naming it, if it cannot be read or is not UTF-8."""
-    if path.exists() and not path.is_file():  # reading a named pipe would never return
+    if path.exists() and not path.is_file():  # reading a named pipe would block forever
         raise UserError(f"{path} cannot be read: it is not a regular file; fetch it again")
     try:
         return path.read_text(encoding="utf-8")

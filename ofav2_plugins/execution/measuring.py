@@ -1,4 +1,4 @@
-"""The networks that are measured after a step, and those that an earlier session has measured."""
+"""The networks that are measured after a step, and the measurements of earlier sessions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .records import read_measured
 
 
 def measured_candidates(config: RunConfig, planned: PlannedStep, evaluator: Evaluator, last: bool) -> list[Candidate]:
-    """The networks measured after a step, or a seeded draw of them.
+    """The networks measured after a step, or a seeded sample of them.
 
     After the last step: the full uniform grid of everything unlocked. After the others: its extremes, with all values
     of the step's own dimensions.
@@ -53,7 +53,7 @@ def measuring_settings(recipe: Recipe, n_exits: int) -> dict[str, Any]:
 def measured_before(
     files: StepFiles, name: str, settings: dict[str, Any], groups: Sequence[Sequence[Candidate]]
 ) -> tuple[dict[str, Any], int]:
-    """The record of an earlier session with the same settings, and how many of `groups`, in order, it covers.
+    """The record of an earlier session with the same settings, and the number of leading `groups` that it covers.
 
     Args:
         files: The files of the step.

@@ -69,7 +69,7 @@ class OpenRun:
         fingerprint: Fingerprint of the data.
         n_classes: Number of classes.
         steps: Folder name of each step, in the order of the plan.
-        kind: The command that has written the folder.
+        kind: The command that wrote the folder.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class OpenRun:
             root: Where the dataset is now; default: where it was.
 
         Raises:
-            RunError: These are other images than those of the training.
+            RunError: The images differ from those of the training.
         """
         data = load_data(self.dataset, root or self.root, self.config.recipe.validation_fraction)
         if data.fingerprint != self.fingerprint:
@@ -125,7 +125,7 @@ class OpenRun:
         return data
 
     def supernet(self, step: str | None = None) -> Supernet:
-        """The supernet with the best weights of a step, all of its space available.
+        """The supernet with the best weights of a step and its whole space available.
 
         Args:
             step: A finished step; default: the last finished one.
@@ -192,7 +192,7 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
         unlocked = None if stored_values is None else {name: tuple(v) for name, v in stored_values.items()}
         initial = InitialWeights(
             Path("?"), {}, unlocked, run.init_from.digest, run.init_from.partial
-        )  # trained steps have its weights
+        )  # placeholder: trained steps have the weights
     config = RunConfig(run.arm, run.supernet, run.recipe, run.seed, initial)
     return OpenRun(
         folder,

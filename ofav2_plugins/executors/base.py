@@ -1,7 +1,7 @@
 """The contract of executors: they execute the independent runs of a study, and the measurements of a search.
 
 An executor decides where and when the runs are executed. It never influences their results: on the same kind of
-processor with the same number of threads they are equal, bit for bit.
+processor with the same number of threads, they are bitwise equal.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ class ResultSink(Protocol):
         """Record one finished entry of `phases` of a run's results row."""
 
     def add_failure(self, run: TrainingRun, reason: str) -> None:
-        """Record that a run has ended early, and why."""
+        """Record that a run has ended early, with the reason."""
 
 
 class Executor(Plugin, abc.ABC):
     """Executes runs somewhere."""
 
     in_process = False
-    """Whether runs are executed in this process; only then it may be one of several under `torchrun`."""
+    """Whether runs are executed in this process, which is required for several processes under `torchrun`."""
 
     remote = False
-    """Whether runs may be executed on other machines, so that this one need not have their device."""
+    """Whether runs may be executed on other machines, so that this machine does not need their device."""
 
     measures = True
     """Whether `map` is implemented, so that a search can use the executor."""
@@ -98,13 +98,13 @@ class Executor(Plugin, abc.ABC):
 
     @abc.abstractmethod
     def execute(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, setup: RunSetup) -> None:
-        """Execute runs. One that fails is recorded in `results` and does not stop the others.
+        """Execute runs. A failed run is recorded in `results` and does not stop the others.
 
         Runs that share a step (the same folder) must not execute it at the same time: the second one waits for the
         first one and then finds the step finished.
 
         Args:
-            runs: The runs of the study. A single run that fails in this process raises.
+            runs: The runs of the study. If there is only one and it fails in this process, its exception is raised.
             results: Receives the results as they arrive.
             context: Progress, stopping and logging.
             setup: What workers need.
@@ -123,7 +123,7 @@ class Executor(Plugin, abc.ABC):
             make: Called once in each worker; returns the function. It must be picklable.
             items: The arguments.
             threads: CPU threads of torch in each worker.
-            stop: Asks to stop.
+            stop: A request to stop.
 
         Raises:
             KeyboardInterrupt: The user stopped.

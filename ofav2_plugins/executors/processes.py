@@ -82,7 +82,7 @@ class ActiveProcess(ActiveRun):
         connection.close()
 
     def next_message(self) -> Message:
-        """The next message; a failure if the process is gone."""
+        """The next message; a failure if the process has died."""
         try:
             message: Message = self.connection.recv()
             return message
@@ -103,8 +103,9 @@ class ProcessBackend:
     Args:
         setup: What workers need.
         workers: Largest number of processes.
-        memory_gib: Limit for this process and all workers together. No worker starts that would exceed it, judging by
-            the peaks so far; if the workers grow beyond it, the youngest one saves and waits. None for no limit.
+        memory_gib: Limit for this process and all workers together. A worker is not started if it would exceed the
+            limit, given the peaks so far; if the workers grow beyond it, the newest one saves and waits. None for no
+            limit.
         devices: The CUDA devices of this machine; none if the runs use the CPU.
     """
 
@@ -150,7 +151,7 @@ class ProcessBackend:
             process.process.kill()
 
     def _has_room(self, n_active: int) -> bool:
-        """Whether one more worker stays within the limit; its need is known once the first one has trained."""
+        """Whether one more worker stays within the limit; its memory is known once the first one has trained."""
         if self.memory_gib is None or n_active == 0:
             return True
         return self.largest_mib > 0 and self._within_limit((n_active + 1) * self.largest_mib)
@@ -166,7 +167,7 @@ def _work(connection: Connection, task: RunTask) -> None:
         def send(message: Message) -> None:
             try:
                 connection.send(message)
-            except OSError:  # the first process is gone or does not listen any more
+            except OSError:  # the first process has ended or no longer reads
                 stop.asked = True
 
         try:
@@ -180,7 +181,7 @@ def _work(connection: Connection, task: RunTask) -> None:
 
 
 def _stop_with_parent(stop: StopRequest) -> None:
-    """Stop as soon as the first process has ended, however it ended."""
+    """Stop as soon as the first process has ended for any reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     if not parent.is_alive():

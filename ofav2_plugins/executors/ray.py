@@ -1,7 +1,7 @@
 """Runs as actors of a Ray cluster (https://docs.ray.io), with CPU, GPU and memory requirements.
 
 A run whose worker or node dies is continued by another worker from its last checkpoint. Without a shared file system,
-`storage` names a URL through which checkpoints and finished steps travel.
+checkpoints and finished steps are exchanged through the URL `storage`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .worker import RunTask, execute_run
 GIB = 2**30
 
 UPLOAD_SECONDS = 60
-"""How long a worker that has failed may take to upload its checkpoints."""
+"""Time limit for a failed worker to upload its checkpoints."""
 
 
 class Ray(Executor):
@@ -41,9 +41,9 @@ class Ray(Executor):
         gpus: GPUs that each run reserves; a fraction shares one.
         memory_gib: Memory that each run reserves; None reserves none.
         workers: Largest number of runs at the same time; None for as many as the cluster has resources for.
-        storage: URL through which step folders travel; None if all machines share the run folder.
-        storage_seconds: New checkpoints are uploaded this often.
-        retries: How often a run is continued after its worker or node has died.
+        storage: URL through which step folders are exchanged; None if all machines share the run folder.
+        storage_seconds: Seconds between two uploads of new checkpoints.
+        retries: How many times a run is continued after its worker or node has died.
     """
 
     remote = True
@@ -82,7 +82,7 @@ class Ray(Executor):
             raise UserError(
                 f"no Ray cluster at --address {self.address}; start one with `ray start --head` ({error})"
             ) from error
-        except Exception as error:  # versions of Ray or Python that do not fit, a wrong address
+        except Exception as error:  # incompatible versions of Ray or Python, a wrong address
             raise UserError(f"Ray cannot be used: {error_message(error)}") from error
         self._connected = True
 
@@ -121,7 +121,7 @@ class Ray(Executor):
         return map_on_ray(make, items, min(workers, len(items)), threads, self.requirements(threads), stop)
 
     def _warn(self, context: RunContext) -> None:
-        """Say if no machine has what a run reserves; one may still join the cluster."""
+        """Warn if no machine has the resources that a run reserves; one may still join the cluster."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": (self.memory_gib or 0) * GIB}
         nodes = [node["Resources"] for node in _import_ray().nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
@@ -140,12 +140,12 @@ def _import_ray() -> Any:
 
 
 class RunActor:
-    """The worker: executes one run in a thread, and answers calls meanwhile.
+    """The worker: executes one run in a thread, and answers calls in the meantime.
 
     Args:
         task: The run.
         storage: URL of the storage; None if the run folder is shared.
-        storage_seconds: New checkpoints are uploaded this often.
+        storage_seconds: Seconds between two uploads of new checkpoints.
     """
 
     def __init__(self, task: RunTask, storage: str | None, storage_seconds: float):
@@ -159,7 +159,7 @@ class RunActor:
                 task, push = self._prepare(stack)
                 execute_run(task, self.outbox.put, self.stop_request, push)
         except KeyboardInterrupt:
-            pass  # the first process has asked for it and drops later messages
+            pass  # requested by the first process, which drops later messages
         except Exception as error:
             self.outbox.put(Failed(error_message(error)))
 

@@ -13,7 +13,7 @@ from .base import Item, Result
 from .scheduling import POLL_SECONDS
 
 RETRIES = 3
-"""How often Ray restarts an actor that has died, and repeats its call."""
+"""How many times Ray restarts a dead actor and repeats its call."""
 
 
 class PoolActor:

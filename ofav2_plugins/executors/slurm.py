@@ -28,7 +28,7 @@ from .scheduling import POLL_SECONDS, ActiveRun, Schedule
 from .worker import RunTask, execute_run
 
 STOP_SECONDS = 600
-"""How long jobs may take to notice that they should stop, and to save."""
+"""Time limit for jobs to notice a stop request and save."""
 
 
 class Slurm(Executor):
@@ -43,8 +43,8 @@ class Slurm(Executor):
         partition: Slurm's partition; None for the default.
         account: Slurm's account; None for the default.
         workers: Largest number of jobs of an array at the same time; None for no limit.
-        requeues: How often a run is queued again at the time limit.
-        retries: How often a run is submitted again after its job has died.
+        requeues: How many times a run is queued again at the time limit.
+        retries: How many times a run is submitted again after its job has died.
     """
 
     remote = True
@@ -132,7 +132,7 @@ class SlurmTask:
 
     @property
     def stop_file(self) -> Path:
-        """The file by which the first process asks the job to stop."""
+        """The file with which the first process requests the job to stop."""
         return self.file.with_suffix(".stop")
 
     def __call__(self) -> None:
@@ -168,7 +168,7 @@ class SlurmTask:
             signal.raise_signal(signal.SIGUSR2)  # everything is saved: submitit queues the job again
 
     def checkpoint(self) -> Any:
-        """Called by submitit: what the job executes when it starts again."""
+        """Called by submitit: returns the task of the restarted job."""
         return _import_submitit().helpers.DelayedSubmission(self)
 
 
@@ -242,7 +242,7 @@ class SlurmBackend:
                     job.job = self._submitter.submit(job.task)
         quiet = True
         for job in active:
-            done = job.job.done()  # before its messages are read
+            done = job.job.done()  # checked before its messages are read
             for message in job.new_messages():
                 quiet = False
                 yield job, message

@@ -1,4 +1,4 @@
-"""Step folders that travel through a URL, for clusters without a shared file system.
+"""Exchanges step folders through a URL, for clusters without a shared file system.
 
 Every machine keeps its own copy of the folders of the steps it works on; the copy under the URL is the reference. A
 folder is named by a hash of everything that its step depends on, so several studies can use one URL.
@@ -60,7 +60,7 @@ class StepStorage:
             raise UserError(f"storage {self._url} cannot be written: {error_message(error)}") from error
 
     def fetch(self, folder: Path) -> None:
-        """Make a local step folder equal to its copy in the storage; without a copy it stays as it is."""
+        """Make a local step folder equal to its copy in the storage; without a copy, it is unchanged."""
         with self._errors("read"):
             remote = self._remote_files(folder.name)
             for path in _files(folder):
@@ -85,7 +85,7 @@ class StepStorage:
             for name in sorted(changed, key=lambda name: (name.endswith(".json"), name)):
                 try:
                     content = (folder / name).read_bytes()
-                except FileNotFoundError:  # replaced or removed meanwhile: the next call uploads it
+                except FileNotFoundError:  # replaced or removed in the meantime: the next call uploads it
                     del now[name]
                     continue
                 self._write(f"{self._root}/{folder.name}/{name}", content)
@@ -104,7 +104,7 @@ class StepStorage:
 
     @contextmanager
     def pushing(self, folders: Sequence[Path], seconds: float, say: Callable[[str], None]) -> Iterator[None]:
-        """Within this context changed files are uploaded every so many seconds, and once more at its end."""
+        """Within this context, changed files are uploaded every `seconds` seconds, and once more at its end."""
         ended = threading.Event()
 
         def repeat() -> None:

@@ -43,7 +43,7 @@ def _registered_phase(name: str) -> str:
 
 
 def plugin_field(namespace: str) -> Any:
-    """Type of a field that names a plugin of `namespace`; validation loads it if `load_model` is to load plugins."""
+    """Type of a field that names a plugin of `namespace`; validation loads it if `load_plugins` is set."""
 
     def check(plugin: Any, info: ValidationInfo) -> Any:
         if (info.context or {}).get("load_plugins"):
@@ -68,7 +68,7 @@ def _load(namespace: str, plugin: Any, field: str = "") -> None:
 Count = Annotated[int, Field(strict=True, ge=1)]
 BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
-# Not derived from Number: limits that follow the validator are missing from the JSON schema.
+# Not derived from Number, because limits after the validator are missing from the JSON schema.
 Positive = Annotated[float, Field(allow_inf_nan=False, gt=0), BeforeValidator(_no_boolean)]
 AtLeast0 = Annotated[float, Field(allow_inf_nan=False, ge=0), BeforeValidator(_no_boolean)]
 BelowOne = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1), BeforeValidator(_no_boolean)]

@@ -19,7 +19,7 @@ WIDTH = 100
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:
-    """Print each arm's accuracy after each phase, its outcome, and the headline, within 100 columns, never cut off."""
+    """Print each arm's accuracy after each phase, its outcome, and the headline, untruncated within 100 columns."""
     summary = Summary(results)
     width = min(console.width, WIDTH)
     searched = [budget_table(summary)] if summary.search_measures else []
@@ -38,7 +38,7 @@ def _columns(table: DataTable) -> list[list[str]]:
 
 
 def _broken(name: str) -> str:
-    """A numbered phase's name, or one of several words, on two lines: a dozen of them fit next to each other."""
+    """Break the name of a numbered phase, or a name of several words, into two lines, so that a dozen columns fit."""
     return "\n-".join(name.rsplit("-", 1)) if "-" in name else name.replace(" ", "\n", 1)
 
 

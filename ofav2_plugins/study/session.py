@@ -62,7 +62,7 @@ class SessionOptions:
 
 @dataclass(frozen=True)
 class Session:
-    """What is executed: everything that the results depend on, and texts for the report.
+    """The work of a session: all inputs of its results, and texts for the report.
 
     Args:
         kind: "train" or "ablate".
@@ -72,7 +72,7 @@ class Session:
         root: The folder of the dataset.
         baseline: The arm that the others are compared with.
         about: "description" of the study, and "factors" (arm -> its difference from the baseline), for the report.
-        search: How every run is searched after its last step; None searches none.
+        search: Settings for searching every run after its last step; None for no search.
     """
 
     kind: str
@@ -104,7 +104,7 @@ class Session:
         }
 
     def details(self, data: DataSplits, runs: Sequence[TrainingRun]) -> dict[str, Any]:
-        """For `open_run` and `ofav2 watch`, in addition to the identity: folders of data and steps, planned epochs."""
+        """Additional fields for `open_run` and `ofav2 watch`: data folder, step folders, planned epochs."""
         return {
             "root": str(self.root.resolve()) if self.root else None,
             "n_classes": data.n_classes,
@@ -119,8 +119,8 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     """Execute the runs of a session; returns their results, which are also written to results.json.
 
     Args:
-        session: What is executed.
-        options: Where and how it is executed.
+        session: The runs and their data.
+        options: The execution options.
         console: Shows the progress; only the first of several processes prints.
 
     Raises:
@@ -179,7 +179,7 @@ def _run(session: Session, options: SessionOptions, executor: Executor, console:
 
 
 def _check_processes(executor: Executor, fabric: Fabric) -> None:
-    """Raises UserError if each run has several processes already, and the executor starts workers of its own."""
+    """Raise UserError if there are several ranks and the executor starts workers of its own."""
     if fabric.world_size > 1 and not executor.in_process:
         raise UserError(
             f"--executor {executor.name} executes runs in parallel, torchrun executes one run in several processes: "
@@ -188,7 +188,7 @@ def _check_processes(executor: Executor, fabric: Fabric) -> None:
 
 
 def _provenance(setup: RunSetup, executor: Executor, fabric: Fabric) -> dict[str, str]:
-    """The provenance of the runs, whose device and precision are those of the workers."""
+    """The provenance of the runs, with the device and precision of the workers."""
     own = current_provenance(fabric)
     return {**own, "device": setup.device, "precision": setup.precision} if executor.remote else own
 

@@ -47,6 +47,6 @@ class RunContext:
     loggers: Loggers = NO_LOGGERS
 
     def for_run(self, first: bool) -> RunContext:
-        """This context with new loggers for one run, if this is the first of its processes."""
+        """A copy of this context with new loggers for one run; only the run's first process has loggers."""
         loggers = load_loggers(self.options.loggers) if first else []
         return replace(self, loggers=Loggers(loggers, self.reporter.line))

@@ -13,7 +13,7 @@ from ..utils.seeding import python_rng
 from .plan import PlannedStep
 
 TRAINING_COST = 3
-"""Cost of a forward and a backward pass in forward passes: the backward pass computes two gradients."""
+"""Cost of a forward plus a backward pass, in forward passes: the backward pass computes two gradients."""
 
 DRAWS = 12
 """Number of optimizer steps whose architectures represent those of all steps."""
@@ -33,11 +33,11 @@ def training_macs(
     Updates of the weights, by the optimizer or as a moving average, are not counted.
 
     Args:
-        net: The supernet; its weights do not matter, its active architecture changes.
+        net: The supernet; its weights do not matter; its active architecture is changed.
         planned: The step.
         recipe: The recipe, for its batch size.
         n_images: Training images.
-        resolutions: The resolutions, counted as the batches draw them.
+        resolutions: The resolutions, weighted by how often the batches draw them.
         seed: The run's seed.
     """
     epochs = planned.settings.epochs + planned.settings.warmup_epochs

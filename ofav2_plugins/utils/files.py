@@ -27,7 +27,7 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
     Args:
         path: The file; its folder is created if it is missing.
         content: The whole content.
-        previous: Where the old file is kept.
+        previous: The path under which the old file is kept.
 
     Raises:
         DiskError: The disk is full or cannot be written; the old file is unchanged and no partial file is left.
@@ -79,7 +79,7 @@ def read_record(path: Path, model: type[BaseModel] | None = None) -> dict[str, A
 
     Args:
         path: The file.
-        model: What the record must look like.
+        model: The schema of the record.
 
     Raises:
         RunError: The file is missing or damaged (one changed digit is enough), or does not fit the model; names the

@@ -12,7 +12,7 @@ import torch
 _PROC = Path("/proc/self")
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-"""Numbers of glibc's `mallopt`, from its malloc.h."""
+"""Parameter numbers of glibc's `mallopt`, from its malloc.h."""
 
 
 def keep_freed_memory() -> None:

@@ -16,7 +16,7 @@ from ..fashion_mnist import read_folder
 
 
 def first_of_each_class(split: Split, n: int) -> Split:
-    """The first `n` images of each class, one class after the other in turn."""
+    """The first `n` images of each class, interleaved by class."""
     by_class = [np.flatnonzero(split.labels == label)[:n] for label in np.unique(split.labels)]
     return split.take(np.stack(by_class, axis=1).reshape(-1))
 
