@@ -93,7 +93,7 @@ def _train(x: Tensor, norm: Any) -> Tensor:
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [C] and biased variance [C] of channels-last maps x [N, C, H, W], over all but the channels."""
+    """Mean [C] and biased variance [C] of channels-last maps x [N, C, H, W], over all other dimensions."""
     groups = _groups(x)
     means, variances = torch.batch_norm_update_stats(_grouped(x, groups), None, None, 0.0)
     between, mean = torch.var_mean(means.view(groups, -1), 0, correction=0)
@@ -162,6 +162,6 @@ class _GroupedBatchNorm(torch.autograd.Function):
         x, weight, mean, scale = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return (*gradients(grad, x, weight, mean, scale), None)
-        wanted = list(ctx.needs_input_grad[:3])  # to be differentiated again
+        wanted = list(ctx.needs_input_grad[:3])  # for double backward
         backward = torch.ops.aten.native_batch_norm_backward
         return (*backward(grad, x, weight, None, None, mean, scale, True, ctx.eps, wanted), None)
