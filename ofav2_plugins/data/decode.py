@@ -120,7 +120,7 @@ def _user() -> int:
 
 
 def _find(folder: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The cached array, if there is an intact one that only this user or root can change."""
+    """The cached array; None unless there is an intact one that only this user or root can change."""
     for path in _entries(folder, f"{key}-*.u8"):
         try:
             with open(path, "rb") as file:

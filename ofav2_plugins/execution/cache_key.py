@@ -83,5 +83,5 @@ def cache_key_inputs(
 
 
 def _only_chooses_source(policy: type[Teacher]) -> bool:
-    """Whether a policy differs from others only in the teacher step, which is a cache-key input of its own."""
+    """Whether a policy differs from others only in the teacher step, which is a separate cache-key input."""
     return all(getattr(policy, name) is getattr(Teacher, name) for name in ("bind", "logits", "after_step"))

@@ -66,7 +66,7 @@ class ActiveProcess(ActiveRun):
 
     Args:
         run: The run.
-        setup: What it needs.
+        setup: The inputs of the worker.
         device: The CUDA device that it uses; None without one.
     """
 
@@ -101,7 +101,7 @@ class ProcessBackend:
     """Starts and stops the processes.
 
     Args:
-        setup: What workers need.
+        setup: The inputs of the workers.
         workers: Largest number of processes.
         memory_gib: Limit for this process and all workers together. A worker is not started if it would exceed the
             limit, given the peaks so far; if the workers grow beyond it, the newest one saves and waits. None for no

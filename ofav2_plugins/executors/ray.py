@@ -1,6 +1,6 @@
 """Runs as actors of a Ray cluster (https://docs.ray.io), with CPU, GPU and memory requirements.
 
-A run whose worker or node dies is continued by another worker from its last checkpoint. Without a shared file system,
+If a worker or its node dies, another worker continues the run from its last checkpoint. Without a shared file system,
 checkpoints and finished steps are exchanged through the URL `storage`.
 """
 
@@ -211,7 +211,7 @@ class ActiveActor(ActiveRun):
         super().__init__(run)
         self.actor = actor
         self.started = False
-        """Whether the cluster has had the resources to start it."""
+        """Whether the cluster has started it."""
         self.finished = actor.run.remote()
         self.next_messages = actor.take.remote(POLL_SECONDS)
 
@@ -221,7 +221,7 @@ class RayBackend:
 
     Args:
         executor: The requirements of a run.
-        setup: What workers need.
+        setup: The inputs of the workers.
     """
 
     def __init__(self, executor: Ray, setup: RunSetup):

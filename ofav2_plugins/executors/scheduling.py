@@ -18,7 +18,7 @@ POLL_SECONDS = 0.5
 
 
 class ActiveRun:
-    """A run that a worker executes, as the first process sees it.
+    """The first process's view of a run that a worker executes.
 
     Args:
         run: The run.

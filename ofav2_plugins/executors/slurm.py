@@ -38,7 +38,7 @@ class Slurm(Executor):
         cluster: "slurm"; "local" executes the jobs on this machine, "debug" in this process.
         cpus: CPUs of each job (at least one for each thread), and by default its number of threads.
         gpus: GPUs of each job.
-        memory_gib: Memory of each job; None leaves it to Slurm.
+        memory_gib: Memory of each job; None for Slurm's default.
         hours: Time limit of each job; a longer run is queued again.
         partition: Slurm's partition; None for the default.
         account: Slurm's account; None for the default.
@@ -120,7 +120,7 @@ def _import_submitit() -> Any:
 
 
 class SlurmTask:
-    """What a job executes; submitit stores it in a file.
+    """The callable that a job executes; submitit stores it in a file.
 
     Args:
         task: The run.
@@ -186,7 +186,7 @@ class ActiveJob(ActiveRun):
 
     Args:
         run: The run.
-        task: What it executes.
+        task: The task of the job.
     """
 
     def __init__(self, run: TrainingRun, task: SlurmTask):
@@ -213,7 +213,7 @@ class SlurmBackend:
 
     Args:
         executor: The requirements of a job.
-        setup: What workers need.
+        setup: The inputs of the workers.
     """
 
     def __init__(self, executor: Slurm, setup: RunSetup):

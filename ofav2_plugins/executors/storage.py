@@ -76,8 +76,8 @@ class StepStorage:
     def push(self, folder: Path) -> None:
         """Upload the changed files of a local step folder, and remove the states of a step that is trained.
 
-        Records are uploaded after the weights that they describe. Files that are missing for another reason, such as a
-        lost disk, stay in the storage.
+        Records are uploaded after the weights that they describe. Other files that are missing locally, for example
+        after the loss of a disk, stay in the storage.
         """
         with self._lock, self._errors("written"):
             now, before = _versions(folder), self._pushed.get(folder.name, {})

@@ -190,7 +190,7 @@ def describe_arch(arch: dict[str, Any]) -> list[str]:
 
 
 def _compact(value: Any, stages: int) -> str:
-    """One word if all entries are equal, otherwise the entries, stage by stage."""
+    """A single value if all entries are equal, otherwise the entries of each stage."""
     if value is None:
         return ""
     if not isinstance(value, list):

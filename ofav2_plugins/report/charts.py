@@ -47,7 +47,7 @@ def _png(draw: Callable[..., None], data: dict[str, Any], *arguments: Any) -> by
     draw(axes, data, *arguments)
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the font lacks it; boxes are shown instead
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # characters missing from the font are drawn as boxes
         figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
     return content.getvalue()
 

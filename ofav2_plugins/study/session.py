@@ -42,10 +42,10 @@ class SessionOptions:
     Args:
         out: The run folder.
         resume: Continue the run in `out`.
-        accept_changes: Resume even if other code or another device started the run.
+        accept_changes: Resume even if the code or the device has changed.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "32-true", "bf16-mixed" or "16-mixed".
-        threads: CPU threads of torch in each worker; None leaves the choice to the executor.
+        threads: CPU threads of torch in each worker; None lets the executor choose.
         executor: A plugin of `ofav2.executors`.
         logging: Checkpoint interval, TensorBoard, energy.
     """

@@ -94,7 +94,7 @@ class Summary:
         results: The content of results.json.
 
     Raises:
-        UserError: The baseline is not one of the arms, or an arm and seed has two different rows.
+        UserError: The baseline is not one of the arms, or two rows with the same arm and seed differ.
     """
 
     def __init__(self, results: Mapping[str, Any]):
@@ -200,7 +200,7 @@ class Summary:
         return spread(values.get(measure.key) for (name, _), values in self.outcomes.items() if name == arm)
 
     def outcome_difference(self, arm: str, measure: Measure) -> PairedDifference:
-        """The arm minus the baseline in a measure, for the seeds that both have finished."""
+        """The arm minus the baseline in a measure, for the seeds with finished runs of both."""
         by_seed = {
             seed: values[measure.key] - base[measure.key]
             for (name, seed), values in self.outcomes.items()
