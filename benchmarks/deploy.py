@@ -31,7 +31,7 @@ from ofav2_plugins.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "deploy.json"
 IMAGES = {1: 256, 64: 1024}
-"""By batch size: how many test images are classified in a round."""
+"""Batch size -> number of test images that are classified in a round."""
 SHARES = (0.75, 0.5)
 """Targets for the mean cost of an image, as shares of the full network's."""
 

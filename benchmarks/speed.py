@@ -55,7 +55,7 @@ def upstream_net(backbone: str = "mobilenet_v3", width: float = 1.0) -> nn.Modul
 
 
 def our_net(name: str = "SE_B", backbone: str = "mobilenet_v3", width: float = 1.0) -> ofav2.Supernet:
-    """Ours, as the trainer has it."""
+    """This package's supernet, as the trainer uses it."""
     net = ofav2.build_supernet(name, n_classes=CLASSES, backbone=backbone, width_mult=width, dropout_rate=0)
     return net.to(memory_format=torch.channels_last)
 

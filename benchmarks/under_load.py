@@ -1,4 +1,4 @@
-"""Training speed next to other busy processes, by how the threads wait for each other.
+"""Training speed next to other busy processes, for different ways in which threads wait for each other.
 
     python benchmarks/under_load.py [--seconds 10] [--repeats 3]
 

@@ -1,4 +1,4 @@
-"""Bundles: reading one, checking its files, and running its network in any of its formats."""
+"""Reading bundles, checking their files, and running their networks in any of their formats."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class _Verification(BaseModel):
 
 
 EAGER = "torch"
-"""The format that needs no file but the weights: torch itself."""
+"""The format that needs only the weight file: torch itself."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on the disk.
+    """A bundle on disk.
 
     Args:
         folder: Its folder.
@@ -100,7 +100,7 @@ class BundleRunner:
     Args:
         bundle: The bundle.
         format: One of its formats.
-        threads: CPU threads, with torch those of the whole process; default: the runtime's own choice.
+        threads: CPU threads (for torch, of the whole process); default: the runtime's own choice.
     """
 
     def __init__(self, bundle: Bundle, format: str, threads: int | None = None):
@@ -115,7 +115,7 @@ class BundleRunner:
 
     @cached_property
     def chain(self) -> list[Segment]:
-        """The segments that answer; one if the network never leaves early."""
+        """The segments that answer; only one if the network has no early exits."""
         if self.format == EAGER:
             return [torch_runner(segment) for segment in self.bundle.network.chain()]
         model = self.bundle.config.models[self.format]
@@ -123,7 +123,7 @@ class BundleRunner:
 
     @cached_property
     def whole(self) -> Segment:
-        """The network that never leaves early."""
+        """The whole network, without leaving early."""
         if self.format == EAGER:
             return torch_runner(self.bundle.network.whole())
         return self._load(self.bundle.config.models[self.format].file)

@@ -41,7 +41,7 @@ class ModelFiles(_Part):
 
     Args:
         exporter: The plugin that wrote the files, with its settings.
-        file: The network as a whole: images to logits, never leaving early.
+        file: The whole network, without leaving early: images to logits.
         segments: For early-exit inference, the chain of its segments, one per exit.
         quantized: Whether it computes in int8.
     """

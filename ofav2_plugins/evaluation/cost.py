@@ -79,7 +79,8 @@ def cost(net: Supernet, arch: Arch, resolution: int) -> Cost:
         resolution: Height and width of the image in pixels.
 
     Raises:
-        ValueError: A wrong entry of the architecture; names it, the allowed values and the given one.
+        ValueError: An entry of the architecture is wrong; the message gives the entry, its value and the allowed
+            values.
     """
     model = _model(net)
     complete = arch if len(arch) == len(net.space.dims) else net.space.parse(arch, net.arch)
@@ -136,7 +137,7 @@ class CostModel:
         }
 
     def exit_macs(self, codes: np.ndarray, resolution: int) -> np.ndarray:
-        """MACs [N] of the exit alone at which each architecture ends."""
+        """MACs [N] of only the exit at which each architecture ends."""
         _, variant = self._index(codes, self.encoding.active(codes))
         macs: np.ndarray = self._table(resolution).flops[variant[:, -1]] // 2
         return macs
@@ -162,7 +163,7 @@ class CostModel:
 
 
 class _Table:
-    """What every variant of every part costs at one resolution: arrays [V] in the order of `PartTable.variants`."""
+    """The costs of every variant of every part at one resolution: arrays [V] in the order of `PartTable.variants`."""
 
     def __init__(self, parts: PartTable, skip: Skip):
         counted = {key: _count(part) for key, part in parts.distinct().items()}
