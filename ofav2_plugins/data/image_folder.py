@@ -37,12 +37,11 @@ class ImageFolder(Dataset):
     out. If there is no test/, val/ is the test set. Without train/, a fifth of each class is the test set.
 
     Images are decoded once into a cache of squares, or every time they are read if the cache would be too large
-    (streaming).
-    Evaluation gives the same numbers either way. In training, streaming takes the random crops from the whole
-    photograph instead of its centre square.
+    (streaming). Evaluation gives the same numbers either way. In training, streaming takes the random crops from the
+    whole photograph instead of its centre square.
 
     Args:
-        per_class: Number of training images of each class that are used, chosen at random by the seed of `load`;
+        per_class: Number of training images used per class, chosen at random with the seed of `load`;
             validation images are held out from them unless there is a validation folder. None: all.
         streaming: Whether to decode images whenever they are read. None: only if all decoded images would take more
             than 32 GiB.

@@ -18,7 +18,7 @@ from ..training.run_config import RunConfig
 def step_folder_names(
     config: RunConfig, plan: Sequence[PlannedStep], space: SearchSpace, data_fingerprint: str
 ) -> dict[str, str]:
-    """The folder name of each step of a plan: the step's name and its cache key.
+    """The folder name of each step of a plan, consisting of the step's name and cache key.
 
     Args:
         config: The run.

@@ -1,4 +1,4 @@
-"""Opening a finished or running training: its supernet with the weights of a step, its plan, its data."""
+"""Opens a finished or running training: its supernet with the weights of a step, its plan, its data."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def open_run_folder(
         kind: The command, "train" or "ablate".
         settings: The identity of the run: all inputs of its results.
         provenance: Versions, device and precision; see `current_provenance`.
-        resume: Whether the folder may contain this run already.
+        resume: Whether the folder may already contain this run.
         accept_changes: Continue even if the code or the device has changed, or if run.json is damaged.
         details: Additional fields for `open_run`; the values of the latest call are stored.
 
@@ -147,7 +147,7 @@ def locked(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _exclusive(path: Path, seconds: float, message: str) -> Iterator[None]:
-    """Hold a file's exclusive lock. Raises RunError with `message` if it is not free within `seconds`."""
+    """Hold an exclusive lock on a file. Raises RunError with `message` if it is not free within `seconds`."""
     lock = FileLock(path, timeout=seconds)
     try:
         lock.acquire(poll_interval=0.2)

@@ -101,7 +101,7 @@ class Executor(Plugin, abc.ABC):
         """Execute runs. A failed run is recorded in `results` and does not stop the others.
 
         Runs that share a step (the same folder) must not execute it at the same time: the second one waits for the
-        first one and then finds the step finished.
+        first one and then loads the finished step.
 
         Args:
             runs: The runs of the study. If there is only one and it fails in this process, its exception is raised.
@@ -117,7 +117,7 @@ class Executor(Plugin, abc.ABC):
     def map(
         self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
     ) -> Iterator[tuple[Item, Result]]:
-        """Apply a function to items in parallel; yields pairs of item and result as they are finished.
+        """Apply a function to items in parallel; yields (item, result) pairs as they finish.
 
         Args:
             make: Called once in each worker; returns the function. It must be picklable.

@@ -1,7 +1,7 @@
 """Several runs in parallel on this machine, each in its own process, within a memory limit.
 
-Only the first process writes results; workers write the folders of their steps. On a machine with several CUDA
-devices each worker gets the device with the fewest workers.
+Only the first process writes results; workers write their step folders. On a machine with several CUDA devices, each
+worker gets the device with the fewest workers.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ActiveProcess(ActiveRun):
         self.process = spawn.Process(target=_work, args=(connection, RunTask.of(run, setup)), daemon=True)
         variables = {"OMP_NUM_THREADS": str(setup.threads), **({"CUDA_VISIBLE_DEVICES": device} if device else {})}
         with _environment(variables), _ignored(signal.SIGINT):
-            self.process.start()  # Ctrl-C reaches the first process, which stops the worker by SIGTERM
+            self.process.start()  # Ctrl-C reaches the first process, which stops the worker with SIGTERM
         connection.close()
 
     def next_message(self) -> Message:

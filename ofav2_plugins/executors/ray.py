@@ -37,10 +37,10 @@ class Ray(Executor):
 
     Args:
         address: Address of the cluster, or "auto" to find a running one; None starts Ray on this machine.
-        cpus: CPUs that each run reserves (at least one for each thread), and by default its number of threads.
-        gpus: GPUs that each run reserves; a fraction shares one.
+        cpus: CPUs that each run reserves (at least one per thread); also its default number of threads.
+        gpus: GPUs that each run reserves; with a fraction, runs share a GPU.
         memory_gib: Memory that each run reserves; None reserves none.
-        workers: Largest number of runs at the same time; None for as many as the cluster has resources for.
+        workers: Largest number of runs at the same time; None for no limit other than the cluster's resources.
         storage: URL through which step folders are exchanged; None if all machines share the run folder.
         storage_seconds: Seconds between two uploads of new checkpoints.
         retries: How many times a run is continued after its worker or node has died.

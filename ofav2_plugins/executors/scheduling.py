@@ -117,7 +117,7 @@ class Schedule(Generic[Active]):
     """Executes runs with the workers of a backend.
 
     Runs that share an unfinished step are never executed at the same time: the second one waits until the first one
-    has finished the step, and then uses it.
+    has finished the step, and then loads it.
 
     Args:
         runs: The runs, in the order in which they start.

@@ -1,7 +1,7 @@
 """Runs as jobs of Slurm, submitted by submitit (https://github.com/facebookincubator/submitit).
 
-All machines must share the run folder: jobs write their messages into files in it, which the first process reads.
-Shortly before the time limit a job saves its state and is queued again.
+All machines must share the run folder: jobs write messages to files in it, which the first process reads. Shortly
+before the time limit, a job saves its state and is queued again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Slurm(Executor):
 
     Args:
         cluster: "slurm"; "local" executes the jobs on this machine, "debug" in this process.
-        cpus: CPUs of each job (at least one for each thread), and by default its number of threads.
+        cpus: CPUs of each job (at least one per thread); also its default number of threads.
         gpus: GPUs of each job.
         memory_gib: Memory of each job; None for Slurm's default.
         hours: Time limit of each job; a longer run is queued again.
@@ -165,7 +165,7 @@ class SlurmTask:
             finally:
                 signal.signal(signal.SIGUSR2, submitits_handler)
         if at_limit:
-            signal.raise_signal(signal.SIGUSR2)  # everything is saved: submitit queues the job again
+            signal.raise_signal(signal.SIGUSR2)  # the state is saved; submitit queues the job again
 
     def checkpoint(self) -> Any:
         """Called by submitit: returns the task of the restarted job."""
