@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """An error that the user can fix; its message is one line: the object, the allowed values, the given one, the fix.
+    """An error that the user can fix. Its message is one line: object, allowed values, given value, fix.
 
     The command line prints the message without a traceback (`--debug` shows the traceback).
     """

@@ -50,8 +50,8 @@ class Requirement:
 class ElasticDim:
     """One elastic dimension. Each entry takes one of its values; the largest value belongs to the maximal network.
 
-    A phase unlocks values ("kernel sizes {5, 7}"). An entry with values of its own takes, for each unlocked value,
-    its largest own value that is not above it (or its smallest own value).
+    A phase unlocks values ("kernel sizes {5, 7}"). For each unlocked value, an entry with `own_values` takes the
+    largest of these that does not exceed it (or the smallest of them).
 
     Args:
         name: The dimension's name in an architecture ("ks").
@@ -227,7 +227,7 @@ class SearchSpace:
         """An architecture drawn from `rng`, uniform over the unlocked choices of each entry.
 
         Each dimension draws from its own stream: two spaces that share a dimension draw the same values for it
-        from the same `rng`, so that the arms of a study stay paired although their plugins differ.
+        from the same `rng`, so that the arms of a study stay paired even if their plugins differ.
         """
         base = rng.getrandbits(64)
         arch = {}

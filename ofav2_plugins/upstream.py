@@ -80,7 +80,7 @@ __all__ = [
 
 @contextmanager
 def new_layers(dtype: torch.dtype) -> Iterator[None]:
-    """Within this context new layers have this dtype, and drawing their weights leaves torch's random state unchanged.
+    """Within this context, new layers have this dtype, and drawing their weights does not change torch's random state.
 
     Upstream draws weights even for layers whose weights are copied from the supernet afterwards.
     """

@@ -95,7 +95,7 @@ def plugin_option(text: str) -> Any:
     """A plugin given on the command line: `NAME`, `NAME,setting=value,...` or `{name: NAME, setting: value}`.
 
     Raises:
-        UserError: The text has another form.
+        UserError: The text has a different form.
     """
     if text.startswith("{"):
         return parse_yaml(text)

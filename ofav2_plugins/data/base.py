@@ -28,7 +28,7 @@ class Split:
     Args:
         images: uint8 [M, C, S, S] (C is 1 or 3; possibly memory-mapped), or image files that are decoded whenever they
             are read; shared between splits.
-        labels: int64 [N], of the split's own images.
+        labels: int64 [N], of the images of this split.
         rows: [N], indices of the split's images in `images`; None: all of them, in order.
     """
 
@@ -142,7 +142,7 @@ def make_splits(
     If `validation` is given, nothing is held out, and `validation_fraction` and `seed` are not used.
 
     Raises:
-        UserError: One class only, a label without a class, a class with fewer than 2 training images (1 if none are
+        UserError: Only one class, a label without a class, a class with fewer than 2 training images (1 if none are
             held out), no test or validation image.
     """
     _check(name, train, test, validation, class_names)
@@ -192,7 +192,7 @@ def _check(name: str, train: Split, test: Split, validation: Split | None, class
 
 
 def check_splits(data: object, name: str) -> DataSplits:
-    """Check the splits that plugin `name` has returned, and return them.
+    """Check and return the splits from plugin `name`.
 
     Raises:
         PluginError: They break the contract; names the plugin, the split, the rule and the value.

@@ -81,7 +81,7 @@ def train_batches(
 
 @dataclass(frozen=True)
 class _TrainBatch:
-    """Prepares the training batches of one epoch by their numbers; see `train_batches` for its fields."""
+    """Prepares the training batches of one epoch by batch number; see `train_batches` for its fields."""
 
     split: Split
     n_classes: int
@@ -163,7 +163,7 @@ def calibration_batches(
 
 @dataclass(frozen=True)
 class _CalibrationBatch:
-    """Prepares batches for the calibration of batch norms by their numbers; see `calibration_batches`."""
+    """Prepares batches for batch-norm calibration by batch number; see `calibration_batches`."""
 
     split: Split
     n_classes: int

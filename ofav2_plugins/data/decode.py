@@ -62,7 +62,7 @@ def decode(files: Sequence[Path], size: int) -> np.ndarray:
     no other user (except root) can change it. If the folder cannot be written, ~/.cache/ofav2 is used.
 
     Raises:
-        UserError: Files that cannot be decoded (the first ones by name, and how many there are), or a cache that
+        UserError: Some files cannot be decoded (the message has their number and the first names), or the cache
             cannot be written.
     """
     if not files:
@@ -120,7 +120,7 @@ def _user() -> int:
 
 
 def _find(folder: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The cached array, if there is an intact one that only this user or root can change."""
+    """The cached array; None unless there is an intact one that only this user or root can change."""
     for path in _entries(folder, f"{key}-*.u8"):
         try:
             with open(path, "rb") as file:
@@ -159,7 +159,7 @@ def _digest(key: str, images: np.ndarray) -> str:
 def _build(files: Sequence[Path], folder: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
     """Decode into a new entry of the cache; the caller holds its lock."""
     for obsolete in [*_entries(folder, f".{key}-{_user()}-*"), *_entries(folder, f"{key}-*-{_user()}.u8")]:
-        obsolete.unlink()  # left by a killed process, or damaged
+        obsolete.unlink()  # damaged, or left by a killed process
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{key}-{_user()}-")  # only this user can read and write it
     os.close(descriptor)
     building = Path(name)

@@ -73,8 +73,8 @@ def fetch(
         pause: Seconds between two attempts.
 
     Raises:
-        UserError: The address is malformed or does not answer, the file has another digest or is not a usable zip file,
-            or the disk is full.
+        UserError: The address is malformed, the server does not respond, the file has the wrong digest or is not a
+            usable zip file, or the disk is full.
     """
     check_url(archive.url)
     if not re.fullmatch("[0-9a-f]{64}", archive.sha256):

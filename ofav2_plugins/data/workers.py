@@ -43,7 +43,7 @@ def in_order(prepare: Callable[[int], Batch], numbers: range, n_workers: int) ->
     """`prepare(number)` of every number, in order.
 
     Args:
-        prepare: Gives tensors, or tuples of them, that depend on the number only. Must be picklable for platforms
+        prepare: Returns tensors, or tuples of them, that depend only on the number. Must be picklable for platforms
             that do not fork.
         numbers: The batch numbers.
         n_workers: Worker processes; 0 prepares each batch in this process when it is needed.

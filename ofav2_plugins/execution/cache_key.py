@@ -18,7 +18,7 @@ from ..training.run_config import RunConfig
 def step_folder_names(
     config: RunConfig, plan: Sequence[PlannedStep], space: SearchSpace, data_fingerprint: str
 ) -> dict[str, str]:
-    """The folder name of each step of a plan: the step's name and its cache key.
+    """The folder name of each step of a plan, consisting of the step's name and cache key.
 
     Args:
         config: The run.
@@ -83,5 +83,5 @@ def cache_key_inputs(
 
 
 def _only_chooses_source(policy: type[Teacher]) -> bool:
-    """Whether a policy differs from others only in the teacher step, which is a cache-key input of its own."""
+    """Whether a policy differs from others only in the teacher step, which is a separate cache-key input."""
     return all(getattr(policy, name) is getattr(Teacher, name) for name in ("bind", "logits", "after_step"))

@@ -36,7 +36,7 @@ class _Timing:
 
 
 def estimate_hours(arm: RunConfig, data: DataSplits, fabric: Fabric) -> dict[str, float]:
-    """Hours of each step of the plan, by name: training, selection of the best epoch, measurement.
+    """Step name -> estimated hours for training, selection of the best epoch, and measurement.
 
     Args:
         arm: The run.

@@ -20,8 +20,8 @@ from .records import read_measured
 def measured_candidates(config: RunConfig, planned: PlannedStep, evaluator: Evaluator, last: bool) -> list[Candidate]:
     """The networks measured after a step, or a seeded sample of them.
 
-    After the last step: the full uniform grid of everything unlocked. After the others: its extremes, with all values
-    of the step's own dimensions.
+    After the last step, this is the full uniform grid of the unlocked space. After other steps, it is the extremes of
+    that grid, with all values of the dimensions that the step unlocks.
     """
     settings, ensemble = config.recipe.evaluation, planned.phase.multi_exit_loss
     if last and not ensemble:
@@ -42,7 +42,7 @@ def measured_candidates(config: RunConfig, planned: PlannedStep, evaluator: Eval
 
 
 def measuring_settings(recipe: Recipe, n_exits: int) -> dict[str, Any]:
-    """The inputs of measured accuracies besides weights, data and architectures."""
+    """The inputs of measured accuracies other than weights, data and architectures."""
     return {
         **recipe.evaluation.model_dump(include={"batch_size", "bn_images", "latency_batch"}, exclude_none=True),
         "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],

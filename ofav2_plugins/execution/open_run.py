@@ -1,4 +1,4 @@
-"""Opening a finished or running training: its supernet with the weights of a step, its plan, its data."""
+"""Opens a finished or running training: its supernet with the weights of a step, its plan, its data."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class OpenRun:
         folder: The run folder.
         config: Supernet, recipe and seed of the training.
         dataset: The dataset plugin that it was trained on.
-        root: The folder that the dataset was in.
+        root: The folder of the dataset during training.
         fingerprint: Fingerprint of the data.
         n_classes: Number of classes.
         steps: Folder name of each step, in the order of the plan.
@@ -111,7 +111,7 @@ class OpenRun:
         """The dataset with the splits of the training.
 
         Args:
-            root: Where the dataset is now; default: where it was.
+            root: The current folder of the dataset; default: the folder during training.
 
         Raises:
             RunError: The images differ from those of the training.
@@ -169,7 +169,7 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
 
     Raises:
         RunError: It is not a run folder, or its run.json is damaged.
-        UserError: `arm` and `seed` do not name exactly one training; lists the trainings.
+        UserError: `arm` and `seed` do not select exactly one training; lists the trainings.
     """
     folder = Path(path)
     content = read_run_file(folder)

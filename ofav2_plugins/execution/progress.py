@@ -1,6 +1,6 @@
 """The progress of runs, read from the files of their folders. Does not import torch or write files.
 
-The process that trains writes its files atomically, so they can be read at any time, also on another machine that
+The training process writes its files atomically, so they can be read at any time, even from another machine that
 shares the folder.
 """
 

@@ -81,7 +81,7 @@ def write_trained(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_trained(folder: Path) -> dict[str, Any]:
-    """The record of a trained step. Raises RunError if it is missing, damaged, or of another step."""
+    """The record of a trained step. Raises RunError if it is missing, damaged, or belongs to another step."""
     return read_step_record(folder / TRAINED, folder.name, Trained)
 
 
@@ -91,7 +91,7 @@ def write_measured(folder: Path, content: Mapping[str, Any], name: str = MEASURE
 
 
 def read_measured(folder: Path, name: str = MEASURED) -> dict[str, Any]:
-    """The measurements made after a step. Raises RunError if they are missing, damaged, or of another step."""
+    """The measurements made after a step. Raises RunError if they are missing, damaged, or belong to another step."""
     return read_step_record(folder / name, folder.name, MeasuredStep)
 
 
@@ -104,7 +104,7 @@ def read_step_record(path: Path, step: str, model: type[BaseModel] | None = None
         model: The fields of the record.
 
     Raises:
-        RunError: The record is missing, damaged, or of another step.
+        RunError: The record is missing, damaged, or belongs to another step.
     """
     record = read_record(path, model)
     writer = record.pop("written_by", None)

@@ -31,7 +31,7 @@ class _RunFile(BaseModel):
 
 
 def read_run_file(out: Path) -> dict[str, Any]:
-    """The content of a run folder's run.json. Raises RunError if it is missing, damaged or something else."""
+    """The content of a run folder's run.json. Raises RunError if it is missing, damaged, or not a run file."""
     return read_record(out / RUN_FILE, _RunFile)
 
 
@@ -49,15 +49,15 @@ def open_run_folder(
     Args:
         out: The folder.
         kind: The command, "train" or "ablate".
-        settings: The identity of the run: everything that its results depend on.
+        settings: The identity of the run: all inputs of its results.
         provenance: Versions, device and precision; see `current_provenance`.
-        resume: Whether the folder may contain this run already.
-        accept_changes: Continue if other code or another device started the run, or if run.json is damaged.
+        resume: Whether the folder may already contain this run.
+        accept_changes: Continue even if the code or the device has changed, or if run.json is damaged.
         details: Additional fields for `open_run`; the values of the latest call are stored.
 
     Raises:
-        RunError: The folder contains something else, another run, this run started with other code, or this run
-            without `resume`; the folder is unchanged.
+        RunError: The folder contains other files, another run, or this run, started with other code or without
+            `resume`; the folder is unchanged.
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"--out must be a folder, but {out} is a file")
@@ -147,7 +147,7 @@ def locked(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _exclusive(path: Path, seconds: float, message: str) -> Iterator[None]:
-    """Hold a file's exclusive lock. Raises RunError with `message` if it is not free within `seconds`."""
+    """Hold an exclusive lock on a file. Raises RunError with `message` if it is not free within `seconds`."""
     lock = FileLock(path, timeout=seconds)
     try:
         lock.acquire(poll_interval=0.2)

@@ -53,11 +53,11 @@ from .records import (
 )
 
 SAVE_SECONDS = 10
-"""Measured subnets are written at most this often: thousands of them make a large file."""
+"""Minimum interval between two writes of measured subnets: thousands of them make a large file."""
 
 
 class TrainingRun:
-    """Trains and measures one run; finished steps are found in `steps_folder` and not computed again.
+    """Trains and measures one run; finished steps in `steps_folder` are not computed again.
 
     Args:
         config: The run.

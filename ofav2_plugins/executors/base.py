@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What a worker needs to execute a run, besides the run's configuration.
+    """The inputs of a worker, in addition to the configuration of its run.
 
     Args:
         dataset: A plugin of `ofav2.datasets`.
@@ -63,7 +63,7 @@ class ResultSink(Protocol):
 
 
 class Executor(Plugin, abc.ABC):
-    """Executes runs somewhere."""
+    """Executes the runs of a study."""
 
     in_process = False
     """Whether runs are executed in this process, which is required for several processes under `torchrun`."""
@@ -78,7 +78,7 @@ class Executor(Plugin, abc.ABC):
         """Acquire what the executor needs; called before anything is written.
 
         Raises:
-            UserError: The executor cannot work here; the message contains the remedy.
+            UserError: The executor cannot be used; the message contains the remedy.
         """
 
     def close(self) -> None:
@@ -101,13 +101,13 @@ class Executor(Plugin, abc.ABC):
         """Execute runs. A failed run is recorded in `results` and does not stop the others.
 
         Runs that share a step (the same folder) must not execute it at the same time: the second one waits for the
-        first one and then finds the step finished.
+        first one and then loads the finished step.
 
         Args:
             runs: The runs of the study. If there is only one and it fails in this process, its exception is raised.
             results: Receives the results as they arrive.
             context: Progress, stopping and logging.
-            setup: What workers need.
+            setup: The inputs of the workers.
 
         Raises:
             KeyboardInterrupt: The user stopped; every run has saved its state.
@@ -117,7 +117,7 @@ class Executor(Plugin, abc.ABC):
     def map(
         self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
     ) -> Iterator[tuple[Item, Result]]:
-        """Apply a function to items in parallel; yields pairs of item and result as they are finished.
+        """Apply a function to items in parallel; yields (item, result) pairs as they finish.
 
         Args:
             make: Called once in each worker; returns the function. It must be picklable.

@@ -1,4 +1,4 @@
-"""A function applied to items in several processes of this machine, which end with the first process."""
+"""Applies a function to items in several processes of this machine, which end with the first process."""
 
 from __future__ import annotations
 

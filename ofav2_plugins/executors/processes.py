@@ -1,7 +1,7 @@
 """Several runs in parallel on this machine, each in its own process, within a memory limit.
 
-Only the first process writes results; workers write the folders of their steps. On a machine with several CUDA
-devices each worker gets the device with the fewest workers.
+Only the first process writes results; workers write their step folders. On a machine with several CUDA devices, each
+worker gets the device with the fewest workers.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ActiveProcess(ActiveRun):
 
     Args:
         run: The run.
-        setup: What it needs.
+        setup: The inputs of the worker.
         device: The CUDA device that it uses; None without one.
     """
 
@@ -78,7 +78,7 @@ class ActiveProcess(ActiveRun):
         self.process = spawn.Process(target=_work, args=(connection, RunTask.of(run, setup)), daemon=True)
         variables = {"OMP_NUM_THREADS": str(setup.threads), **({"CUDA_VISIBLE_DEVICES": device} if device else {})}
         with _environment(variables), _ignored(signal.SIGINT):
-            self.process.start()  # Ctrl-C reaches the first process, which stops the worker by SIGTERM
+            self.process.start()  # Ctrl-C reaches the first process, which stops the worker with SIGTERM
         connection.close()
 
     def next_message(self) -> Message:
@@ -101,7 +101,7 @@ class ProcessBackend:
     """Starts and stops the processes.
 
     Args:
-        setup: What workers need.
+        setup: The inputs of the workers.
         workers: Largest number of processes.
         memory_gib: Limit for this process and all workers together. A worker is not started if it would exceed the
             limit, given the peaks so far; if the workers grow beyond it, the newest one saves and waits. None for no

@@ -1,6 +1,6 @@
 """Runs as actors of a Ray cluster (https://docs.ray.io), with CPU, GPU and memory requirements.
 
-A run whose worker or node dies is continued by another worker from its last checkpoint. Without a shared file system,
+If a worker or its node dies, another worker continues the run from its last checkpoint. Without a shared file system,
 checkpoints and finished steps are exchanged through the URL `storage`.
 """
 
@@ -37,10 +37,10 @@ class Ray(Executor):
 
     Args:
         address: Address of the cluster, or "auto" to find a running one; None starts Ray on this machine.
-        cpus: CPUs that each run reserves (at least one for each thread), and by default its number of threads.
-        gpus: GPUs that each run reserves; a fraction shares one.
+        cpus: CPUs that each run reserves (at least one per thread); also its default number of threads.
+        gpus: GPUs that each run reserves; with a fraction, runs share a GPU.
         memory_gib: Memory that each run reserves; None reserves none.
-        workers: Largest number of runs at the same time; None for as many as the cluster has resources for.
+        workers: Largest number of runs at the same time; None for no limit other than the cluster's resources.
         storage: URL through which step folders are exchanged; None if all machines share the run folder.
         storage_seconds: Seconds between two uploads of new checkpoints.
         retries: How many times a run is continued after its worker or node has died.
@@ -211,7 +211,7 @@ class ActiveActor(ActiveRun):
         super().__init__(run)
         self.actor = actor
         self.started = False
-        """Whether the cluster has had the resources to start it."""
+        """Whether the cluster has started it."""
         self.finished = actor.run.remote()
         self.next_messages = actor.take.remote(POLL_SECONDS)
 
@@ -221,7 +221,7 @@ class RayBackend:
 
     Args:
         executor: The requirements of a run.
-        setup: What workers need.
+        setup: The inputs of the workers.
     """
 
     def __init__(self, executor: Ray, setup: RunSetup):

@@ -1,4 +1,4 @@
-"""A function applied to items by actors of a Ray cluster."""
+"""Applies a function to items in actors of a Ray cluster."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ POLL_SECONDS = 0.5
 
 
 class ActiveRun:
-    """A run that a worker executes, as the first process sees it.
+    """The first process's view of a run that a worker executes.
 
     Args:
         run: The run.
@@ -117,7 +117,7 @@ class Schedule(Generic[Active]):
     """Executes runs with the workers of a backend.
 
     Runs that share an unfinished step are never executed at the same time: the second one waits until the first one
-    has finished the step, and then uses it.
+    has finished the step, and then loads it.
 
     Args:
         runs: The runs, in the order in which they start.

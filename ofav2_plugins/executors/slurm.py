@@ -1,7 +1,7 @@
 """Runs as jobs of Slurm, submitted by submitit (https://github.com/facebookincubator/submitit).
 
-All machines must share the run folder: jobs write their messages into files in it, which the first process reads.
-Shortly before the time limit a job saves its state and is queued again.
+All machines must share the run folder: jobs write messages to files in it, which the first process reads. Shortly
+before the time limit, a job saves its state and is queued again.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Slurm(Executor):
 
     Args:
         cluster: "slurm"; "local" executes the jobs on this machine, "debug" in this process.
-        cpus: CPUs of each job (at least one for each thread), and by default its number of threads.
+        cpus: CPUs of each job (at least one per thread); also its default number of threads.
         gpus: GPUs of each job.
-        memory_gib: Memory of each job; None leaves it to Slurm.
+        memory_gib: Memory of each job; None for Slurm's default.
         hours: Time limit of each job; a longer run is queued again.
         partition: Slurm's partition; None for the default.
         account: Slurm's account; None for the default.
@@ -120,7 +120,7 @@ def _import_submitit() -> Any:
 
 
 class SlurmTask:
-    """What a job executes; submitit stores it in a file.
+    """The callable that a job executes; submitit stores it in a file.
 
     Args:
         task: The run.
@@ -165,7 +165,7 @@ class SlurmTask:
             finally:
                 signal.signal(signal.SIGUSR2, submitits_handler)
         if at_limit:
-            signal.raise_signal(signal.SIGUSR2)  # everything is saved: submitit queues the job again
+            signal.raise_signal(signal.SIGUSR2)  # the state is saved; submitit queues the job again
 
     def checkpoint(self) -> Any:
         """Called by submitit: returns the task of the restarted job."""
@@ -186,7 +186,7 @@ class ActiveJob(ActiveRun):
 
     Args:
         run: The run.
-        task: What it executes.
+        task: The task of the job.
     """
 
     def __init__(self, run: TrainingRun, task: SlurmTask):
@@ -213,7 +213,7 @@ class SlurmBackend:
 
     Args:
         executor: The requirements of a job.
-        setup: What workers need.
+        setup: The inputs of the workers.
     """
 
     def __init__(self, executor: Slurm, setup: RunSetup):

@@ -1,7 +1,7 @@
 """Exchanges step folders through a URL, for clusters without a shared file system.
 
-Every machine keeps its own copy of the folders of the steps it works on; the copy under the URL is the reference. A
-folder is named by a hash of everything that its step depends on, so several studies can use one URL.
+Every machine keeps a copy of the folders of the steps it works on; the copy under the URL is the reference. The name
+of a folder contains a hash of all inputs of its step, so several studies can use one URL.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STATES = {"state.safetensors", "state.previous.safetensors"}
 
 
 def local_copy(url: str) -> Path:
-    """The folder in which this machine keeps its copies."""
+    """The folder of this machine's copies."""
     return Path(tempfile.gettempdir()) / f"ofav2-{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}"
 
 
@@ -76,8 +76,8 @@ class StepStorage:
     def push(self, folder: Path) -> None:
         """Upload the changed files of a local step folder, and remove the states of a step that is trained.
 
-        Records are uploaded after the weights that they describe. Files that are missing for another reason, such as a
-        lost disk, stay in the storage.
+        Records are uploaded after the weights that they describe. Other files that are missing locally, for example
+        after the loss of a disk, stay in the storage.
         """
         with self._lock, self._errors("written"):
             now, before = _versions(folder), self._pushed.get(folder.name, {})

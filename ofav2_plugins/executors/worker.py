@@ -28,7 +28,7 @@ from .messages import Advanced, DiskFailed, Ended, Failed, Line, Message, PhaseF
 CPU = torch.device("cpu")
 
 SEND_SECONDS = 0.5
-"""Progress is sent at most this often."""
+"""Minimum interval between two progress messages."""
 
 Send = Callable[[Message], None]
 

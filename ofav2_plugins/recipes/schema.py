@@ -109,7 +109,7 @@ def _phase_schema(schema: dict[str, Any]) -> None:
     """Add the short form, in which the fields of a single step are next to `settings`, to the JSON schema."""
     fields = StepRecipe.model_json_schema()["properties"]
     schema.update(properties={**schema["properties"], **fields}, additionalProperties=False)
-    schema["anyOf"] = [{"required": ["settings"]}, {"required": ["steps"]}]  # otherwise it is a step's mapping
+    schema["anyOf"] = [{"required": ["settings"]}, {"required": ["steps"]}]  # neither: the mapping of a step
 
 
 class PhaseRecipe(StrictModel):
@@ -194,7 +194,7 @@ OptimizerField: Any = Annotated[
 
 
 class Evaluation(StrictModel):
-    """How many subnets are measured, and how.
+    """Settings for measuring subnets.
 
     `max_subnets` limits the networks measured after each step, `final_trunks` those after the last one, where every
     height of a trunk is measured. `latency_batch` also measures the latency of each subnet on a batch of that size;

@@ -1,4 +1,4 @@
-"""The data of the report's charts, which the page and the pictures share."""
+"""The data of the report's charts, shared by the page and the images."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def describe_arch(arch: dict[str, Any]) -> list[str]:
 
 
 def _compact(value: Any, stages: int) -> str:
-    """One word if all entries are equal, otherwise the entries, stage by stage."""
+    """A single value if all entries are equal, otherwise the entries of each stage."""
     if value is None:
         return ""
     if not isinstance(value, list):
@@ -203,7 +203,7 @@ def _compact(value: Any, stages: int) -> str:
 
 
 def _subnets(summary: Summary) -> dict[str, Any]:
-    """All measured subnets as short rows, architectures as indices; and the fronts of the last phases."""
+    """All measured subnets as compact rows with indices of architectures, and the fronts of the last phases."""
     archs: dict[tuple[str, ...], int] = {}
     rows: list[list[Any]] = []
     groups: dict[tuple[int, int], tuple[list[int], list[Mapping[str, Any]]]] = {}

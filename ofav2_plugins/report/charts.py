@@ -1,4 +1,4 @@
-"""The report's charts as pictures: PNG, drawn by matplotlib."""
+"""The report's charts as PNG images, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _png(draw: Callable[..., None], data: dict[str, Any], *arguments: Any) -> by
     draw(axes, data, *arguments)
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the font lacks it; boxes are shown instead
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # characters missing from the font are drawn as boxes
         figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
     return content.getvalue()
 
@@ -67,7 +67,7 @@ def _legend(axes: Axes, arms: list[dict[str, Any]]) -> None:
         handles, ["arm"] * len(arms), loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8,
         handlelength=3.5,
     )  # fmt: skip
-    # set afterwards: matplotlib omits labels that start with "_", and reads "$" as the start of a formula
+    # set afterwards, because matplotlib omits labels that start with "_" and treats "$" as the start of a formula
     for text, arm in zip(legend.get_texts(), arms, strict=True):
         text.set_parse_math(False)
         text.set_text(_label(arm))
@@ -98,7 +98,7 @@ def _limit(axis: Callable[[float, float], Any], data: dict[str, Any], values: di
 
 
 def _lines(axes: Axes, data: dict[str, Any], xs: list[float], lines: dict[str, Any]) -> str:
-    """One line per arm, bridging missing values, with a bar from the lowest to the highest seed."""
+    """Draw one line per arm across missing values, with a bar from the lowest to the highest seed."""
     shown, values = [], {}
     for i, (arm, line) in enumerate(zip(data["arms"], lines["values"], strict=True)):
         points = [(x, value) for x, value in zip(xs, line, strict=True) if value]
@@ -132,7 +132,7 @@ def _over_seeds(data: dict[str, Any]) -> str:
 
 
 def thinned(rows: Sequence[Any], most: int = MAX_POINTS) -> Sequence[Any]:
-    """Evenly spaced rows, about `most` of them at most."""
+    """Evenly spaced rows, at most about `most` of them."""
     return rows[:: max(1, round(len(rows) / most))]
 
 

@@ -1,4 +1,4 @@
-"""The tables and the headline that a study prints at its end."""
+"""Prints the tables and the headline at the end of a study."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _groups_that_fit(columns: list[list[str]], room: int) -> list[list[list[str]
 def _print(console: Console, title: str, columns: list[list[str]], width: int) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for i, column in enumerate(columns):
-        # Text: a name such as "[red]" is not markup
+        # Text, so that a name such as "[red]" is not treated as markup
         table.add_column(Text(column[0]), justify="right" if i else "left", overflow="fold")
     for cells in list(zip(*columns, strict=True))[1:]:
         table.add_row(*map(Text, cells))

@@ -96,7 +96,7 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    r"""Text for a cell. After `\\` LaTeX would read a leading "[" or "*" as an argument of the line break."""
+    r"""Text for a cell. After `\\`, LaTeX would parse a leading "[" or "*" as an argument of the line break."""
     words = " ".join(text.split())
     guard = "{}" if words.startswith(("[", "*")) else ""
     return guard + "".join(_TEX.get(char, char) for char in words if char.isprintable())

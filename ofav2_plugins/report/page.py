@@ -24,7 +24,7 @@ def write_report(results: dict[str, Any], out: Path) -> Path:
     """Write `out/report.html`, `out/charts/*.png`, `out/tables/*.csv` and `*.tex`; returns the page's path.
 
     Raises:
-        UserError: The results are inconsistent (an unknown baseline, two different rows of one arm and seed).
+        UserError: The results are inconsistent (an unknown baseline, two different rows with the same arm and seed).
         RunError: A file cannot be written; each existing file is complete or unchanged.
     """
     summary = Summary(results)

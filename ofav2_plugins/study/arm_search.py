@@ -44,7 +44,7 @@ def check_search(settings: StudySearch, runs: Sequence[TrainingRun], baseline: s
     """Check the section on the untrained supernet of every arm, before any work starts.
 
     Raises:
-        UserError: A plugin cannot work here, or no architecture of an arm satisfies the limits; names the arm.
+        UserError: A plugin cannot be used, or no architecture of an arm satisfies the limits; names the arm.
     """
     arms: dict[str, TrainingRun] = {}
     for run in runs:
@@ -72,7 +72,7 @@ def search_runs(call: SearchCall, checked: CheckedSearch, results: StudyResults,
     Args:
         call: The search options; `run` is the study folder.
         checked: The checked search section.
-        results: Where the results go.
+        results: Receives the results.
         console: Shows the progress.
 
     Raises:

@@ -16,7 +16,7 @@ _State = tuple[float, str, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """One run minus another of the same seed, for several seeds.
+    """The differences between two arms' runs with the same seed, for several seeds.
 
     Args:
         by_seed: Seed -> difference.
@@ -26,7 +26,7 @@ class Difference:
 
     @property
     def n(self) -> int:
-        """The number of seeds that both have."""
+        """The number of shared seeds."""
         return len(self.by_seed)
 
     @property

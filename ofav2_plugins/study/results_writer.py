@@ -20,7 +20,7 @@ from ..utils.progress import Reporter, duration
 from .results import FORMAT, RESULTS, FormatError, joined_environments, load_results
 
 WRITING_SHARE = 0.1
-"""Maximum fraction of the time spent writing intermediate results."""
+"""Maximum fraction of the total time for writing intermediate results."""
 
 
 class StudyResults:

@@ -73,7 +73,7 @@ def distinct_rows(rows: Iterable[Row]) -> list[Row]:
     """The rows without duplicates: a run that is listed twice counts as one seed.
 
     Raises:
-        UserError: Two rows of one arm and seed differ.
+        UserError: Two rows with the same arm and seed differ.
     """
     distinct: dict[tuple[str, str], Row] = {}
     for row in rows:

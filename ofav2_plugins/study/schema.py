@@ -63,7 +63,7 @@ class ArmSpec(StrictModel):
 
 
 class StudySearch(SearchSettings):
-    """How every arm is searched after its last step: settings of `ofav2 search`.
+    """Settings of `ofav2 search` for searching every arm after its last step.
 
     The default `budgets` are 25 %, 50 % and 100 % of the baseline's largest cost.
     """
@@ -93,9 +93,9 @@ class Study(StrictModel):
     baseline: str
     """Name of the arm that the others are compared with."""
     arms: list[ArmSpec] = Field(min_length=1)
-    """The trainings to compare."""
+    """The arms to compare."""
     search: StudySearch | None = None
-    """If given, every arm is searched after its last step."""
+    """Settings for searching every arm after its last step; None for no search."""
 
     @property
     def about(self) -> dict[str, Any]:

@@ -42,10 +42,10 @@ class SessionOptions:
     Args:
         out: The run folder.
         resume: Continue the run in `out`.
-        accept_changes: Resume even if other code or another device started the run.
+        accept_changes: Resume even if the code or the device has changed.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "32-true", "bf16-mixed" or "16-mixed".
-        threads: CPU threads of torch in each worker; None leaves the choice to the executor.
+        threads: CPU threads of torch in each worker; None lets the executor choose.
         executor: A plugin of `ofav2.executors`.
         logging: Checkpoint interval, TensorBoard, energy.
     """
@@ -124,7 +124,7 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
         console: Shows the progress; only the first of several processes prints.
 
     Raises:
-        UserError: The options are wrong, the data are missing or damaged, or the folder contains something else.
+        UserError: The options are wrong, the data are missing or damaged, or the folder contains other files.
         KeyboardInterrupt: The user stopped the session; all finished work is saved.
     """
     keep_freed_memory()
@@ -139,7 +139,7 @@ def _run(session: Session, options: SessionOptions, executor: Executor, console:
         torch.set_num_threads(options.threads or executor.threads(torch.get_num_threads()))
     options.logging.check()
     setup = _run_setup(session, options, executor)
-    # A remote executor only plans here: the runs' device and precision need not exist on this machine.
+    # With a remote executor, this process only plans: the runs' device and precision need not exist on this machine.
     fabric = make_fabric("cpu") if executor.remote else make_fabric(setup.device, setup.precision)
     _check_processes(executor, fabric)
     first, out = fabric.is_global_zero, options.out

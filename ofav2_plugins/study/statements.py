@@ -1,8 +1,8 @@
 """The paper's five statements about OFAv2 (arXiv 2302.01888, experiments), checked against a study's results.
 
 Arms are recognised by their supernet and teacher. Two arms are compared if their recipes are otherwise equal, by the
-test accuracy of the subnet best on validation, seed by seed. A claim is decided by direction alone: the size of an
-effect depends on dataset and training.
+test accuracy of the subnet best on validation, seed by seed. A claim is decided by direction alone, because the
+size of an effect depends on the dataset and the training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .rows import Row, accuracies, is_finished, phase_order, plan_end, plan_of
 CONFIRMED, CONTRADICTED, UNDECIDED = "confirmed", "contradicted", "undecided"
 
 MARGIN = 1.0
-"""Points of accuracy that count as "about nothing": the paper's values are read off a chart to +-0.5 each."""
+"""Points of accuracy that count as "about nothing": the paper's values are read from a chart to within +-0.5."""
 
 PUBLISHED = {
     "fixed": {"SE_B": 39.8, "SE_D": 40.9, "SE_P": 37.9, "SE_DP": 39.0,
@@ -77,7 +77,7 @@ class Statement:
 
     @property
     def verdict(self) -> str:
-        """Contradicted if any claim is, confirmed if all are, otherwise undecided."""
+        """Contradicted if any claim is contradicted, confirmed if all are confirmed, otherwise undecided."""
         return _combine(claim.verdict for claim in self.claims)
 
 

@@ -105,6 +105,6 @@ def spread(values: Iterable[Any]) -> Spread | None:
     finite = [value for value in map(number, values) if value is not None]
     if not finite:
         return None
-    # fsum and the clamp: the mean of equal values must be exactly that value
+    # fsum and the clamp ensure that the mean of equal values is exactly that value
     mean = min(max(math.fsum(finite) / len(finite), min(finite)), max(finite))
     return Spread(mean, min(finite), max(finite), len(finite))

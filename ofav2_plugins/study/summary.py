@@ -94,7 +94,7 @@ class Summary:
         results: The content of results.json.
 
     Raises:
-        UserError: The baseline is not one of the arms, or an arm and seed has two different rows.
+        UserError: The baseline is not one of the arms, or two rows with the same arm and seed differ.
     """
 
     def __init__(self, results: Mapping[str, Any]):
@@ -119,7 +119,7 @@ class Summary:
         return [row for row in self.rows if row["arm"] == arm]
 
     def over_seeds(self, arm: str, phase: str, key: str) -> Spread | None:
-        """A number of a phase over the arm's seeds."""
+        """A field of a phase's results over the arm's seeds."""
         entries = [entry for row in self.runs(arm) for entry in phase_entries(row) if entry["name"] == phase]
         return spread(entry.get(key) for entry in entries)
 
@@ -150,17 +150,17 @@ class Summary:
 
     @cached_property
     def differences(self) -> list[PairedDifference]:
-        """Every arm that can be compared with the baseline, at the end of both or at the last shared phase."""
+        """Comparisons with the baseline after the last phases, or after the last shared phase."""
         return [found for found in paired_differences(self.rows, self.baseline) if found.n]
 
     @cached_property
     def equal_compute_differences(self) -> list[PairedDifference]:
-        """Every arm at the baseline's training compute or less; empty if the compute is not recorded."""
+        """Comparisons within the baseline's training compute; empty if the compute is not recorded."""
         return equal_compute_differences(self.rows, self.baseline)
 
     @cached_property
     def final_differences(self) -> list[PairedDifference]:
-        """The arms that are compared with the baseline at the end of both, the largest mean difference first."""
+        """Comparisons of final results with the baseline, the largest mean difference first."""
         goals = {state.arm: state.goal for state in self.states if state.finished}
         found = [
             difference
@@ -200,7 +200,7 @@ class Summary:
         return spread(values.get(measure.key) for (name, _), values in self.outcomes.items() if name == arm)
 
     def outcome_difference(self, arm: str, measure: Measure) -> PairedDifference:
-        """The arm minus the baseline in a measure, for the seeds that both have finished."""
+        """The arm minus the baseline in a measure, for the seeds with finished runs of both."""
         by_seed = {
             seed: values[measure.key] - base[measure.key]
             for (name, seed), values in self.outcomes.items()
@@ -348,7 +348,7 @@ class Summary:
 
 
 def _spread_by_height(runs: Iterable[Mapping[int, float]]) -> dict[int, Spread]:
-    """Accuracies by height, one mapping per seed, as spreads."""
+    """The spreads over seeds of accuracies by height; each run is one mapping."""
     listed = list(runs)
     heights = sorted({height for found in listed for height in found})
     return {height: s for height in heights if (s := spread(found.get(height) for found in listed))}

@@ -35,7 +35,7 @@ RECIPE: dict[str, Any] = {
 
 @dataclass
 class _Results:
-    """Collects what an executor reports."""
+    """Collects the reports of an executor."""
 
     out: Path
     phases: dict[str, list[str]] = field(default_factory=dict)

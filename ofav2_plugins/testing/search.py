@@ -45,9 +45,9 @@ def _fitted(plugin: Predictor, codes: np.ndarray, scores: np.ndarray) -> Predict
 def check_searcher(plugin: Searcher) -> None:
     """Check that it proposes feasible, canonical architectures of the space, reproducibly for a seed."""
     problem = example_problem()
-    told = [_search(copy.deepcopy(plugin), problem, seed) for seed in (0, 0, 1)]
-    assert np.array_equal(told[0], told[1]), f"{plugin.name}: equal seeds must propose equal architectures"
-    assert not np.array_equal(told[0], told[2]), f"{plugin.name}: another seed must propose other architectures"
+    found = [_search(copy.deepcopy(plugin), problem, seed) for seed in (0, 0, 1)]
+    assert np.array_equal(found[0], found[1]), f"{plugin.name}: equal seeds must propose equal architectures"
+    assert not np.array_equal(found[0], found[2]), f"{plugin.name}: another seed must propose other architectures"
 
 
 def _search(plugin: Searcher, problem: Problem, seed: int) -> np.ndarray:

@@ -115,8 +115,8 @@ class TrainingState:
         self.net.load_state_dict(_with_prefix("net.", tensors))
         self.teacher.load_state_dict(_with_prefix("teacher.", tensors))
         for name, parameter in self.net.named_parameters():
-            # The value does not matter, because the next optimizer step zeroes it: with `idle_parameters: momentum` a
-            # parameter that has a gradient keeps moving.
+            # Only the presence of a gradient matters: with `idle_parameters: momentum`, a parameter that has one keeps
+            # moving. The next optimizer step zeroes its value.
             parameter.grad = torch.zeros_like(parameter) if name in meta["with_gradient"] else None
         self._load_optimizer(_with_prefix("optimizer.", tensors), meta["optimizer"])
         self.scheduler.load_state_dict(meta["scheduler"])

@@ -25,7 +25,7 @@ class LoggingOptions:
     loggers: tuple[Any, ...] = ()
 
     def check(self) -> None:
-        """Raises UserError if a logger is unknown or cannot work here; called before any work starts."""
+        """Raise UserError if a logger is unknown or cannot be used; called before any work starts."""
         for logger in load_loggers(self.loggers):
             logger.check()
 

@@ -1,4 +1,4 @@
-"""Training compute in multiply-accumulates (MACs), by which the arms of a study are compared."""
+"""Training compute in multiply-accumulates (MACs), for comparing the arms of a study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAINING_COST = 3
 """Cost of a forward plus a backward pass, in forward passes: the backward pass computes two gradients."""
 
 DRAWS = 12
-"""Number of optimizer steps whose architectures represent those of all steps."""
+"""Number of optimizer steps whose architectures are used to estimate those of all steps."""
 
 
 def training_macs(
@@ -59,7 +59,7 @@ def training_macs(
                 student = net.get_multi_exit_subnet if every_exit else net.get_active_subnet
                 known[key] = count_macs(student(preserve_weight=False).eval(), middle)
             students += known[key]
-    # The MACs of all networks grow with the resolution at nearly the same rate, that of the largest one.
+    # The MACs of all networks grow with the resolution at nearly the same rate as those of the largest network.
     per_image = TRAINING_COST * students / len(counted) * largest_of_all / largest[middle]
     teacher_logits = largest_of_all if planned.teacher is not None else 0
     return round((per_image + teacher_logits) * min(recipe.batch_size, n_images))

@@ -205,7 +205,7 @@ class StepTrainer:
                 loggers.emit("epoch_finished", MappingProxyType(self.progress.history[-1]))
         finally:
             loggers.emit("step_finished")
-        synchronize(self.fabric)  # one rank has written the best weights, all ranks read them
+        synchronize(self.fabric)  # rank 0 has written the best weights; all ranks read them
         self.net.load_state_dict(self.files.load_best()[0])
         return self.progress
 

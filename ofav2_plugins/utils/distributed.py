@@ -4,7 +4,7 @@ Every rank draws the same subnets and takes its own part of each batch. Gradient
 step, after all sampled subnets, not once per subnet.
 
 Ranks wait for each other only in the functions of this module and in synchronized batch norms. The functions first
-exchange whether a rank has failed (`synchronize`), so that a failure on one rank ends the work of all of them at the
+exchange whether a rank has failed (`synchronize`), so that a failure on one rank stops all of them at the
 same point (`failing_together`). Doing that for each batch norm would be slow: there, a failure ends all processes
 (`ending_on_failure`).
 """
@@ -87,7 +87,7 @@ def average(fabric: Fabric, value: Tensor) -> Tensor:
 
 
 def any_rank(fabric: Fabric, flag: bool) -> bool:
-    """Whether the flag is set on any rank: the same answer on all of them."""
+    """Whether the flag is set on any rank; the result is the same on all ranks."""
     return synchronize(fabric, flag)
 
 

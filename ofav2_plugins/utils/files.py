@@ -69,7 +69,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON object that results are built from, atomically, with a digest of its content under `digest`."""
+    """Write a JSON object atomically, with a digest of its content under `digest`."""
     content = json.loads(json.dumps({key: value for key, value in record.items() if key != DIGEST}))
     write_json(path, {**content, DIGEST: content_digest(content)})
 
@@ -99,7 +99,7 @@ def read_record(path: Path, model: type[BaseModel] | None = None) -> dict[str, A
 
 
 def check_fields(path: Path, record: Any, model: type[BaseModel]) -> None:
-    """Raises RunError, naming the file and the field, if a record read from `path` does not fit a model."""
+    """Raise RunError, naming the file and the field, if a record read from `path` does not fit a model."""
     try:
         model.model_validate(record)
     except ValidationError as error:

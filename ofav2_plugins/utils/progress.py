@@ -69,7 +69,7 @@ class Reporter:
             self.line(f"{description}: {note}{self.eta()}")
 
     def skip(self, work: float) -> None:
-        """Count work of an earlier session, which is not part of the speed of this one."""
+        """Count work of an earlier session, which does not affect the measured speed."""
         self.done += work
         self._skipped += work
 

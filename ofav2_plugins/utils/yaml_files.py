@@ -47,7 +47,7 @@ class StrictModel(BaseModel):
 
 
 def find_data_file(kind: str, name: str, folder: Path) -> Path:
-    """The file that `name` refers to: a path to a .yaml file, or the name of one that ships in `folder`.
+    """The file that `name` refers to: a path to a .yaml file, or the name of a file that ships in `folder`.
 
     Raises:
         UserError: Neither exists; lists the names that ship.
