@@ -1,9 +1,9 @@
-"""The precision of float32 gradients of this package and of upstream `ofa`, against upstream's in float64.
+"""The precision of float32 gradients of this package and of upstream `ofa`, compared with upstream's in float64.
 
     python benchmarks/gradients.py [--sizes 64 48 32] [--seeds 0 1 2] [--threads 1]
 
-For each parameter tensor the norm of the error relative to the norm of the gradient: maximal network and a random
-subnet of SE_B at width 1.0, batch 64, new weights and noise from each seed. Tensors whose gradient is zero up to
+For each parameter tensor, the norm of the error relative to the norm of the gradient, for the maximal network and a
+random subnet of SE_B at width 1.0, batch 64, new weights and noise from each seed. Tensors whose gradient is zero up to
 rounding (below 1e-7 of the largest norm) are omitted. Precision does not depend on the machine's load. Writes
 benchmarks/results/gradients.json.
 """

@@ -20,7 +20,7 @@ class Training:
         backbone: The backbone.
         width: Width multiplier.
         batch: Images per step.
-        threads: Number of threads; None for that of the command line.
+        threads: Number of threads; None for the number on the command line.
         against: Mode of upstream: "plain", "channels-last" or "torch.compile".
     """
 

@@ -1,4 +1,4 @@
-"""Latency of a bundle on this machine: the full network, up to each exit, and with early exits on given images."""
+"""Latency of a bundle on this machine: of the full network, up to each exit, and with early exits on given images."""
 
 from __future__ import annotations
 

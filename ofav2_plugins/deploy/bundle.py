@@ -59,7 +59,7 @@ class Bundle:
         return [*self.config.models, EAGER]
 
     def checked(self, name: str) -> Path:
-        """The path of one of its files. Raises RunError if it is missing or not the file that was verified."""
+        """The path of one of its files. Raises RunError if the file is missing or differs from the verified one."""
         return _checked(self.folder, name, self.sha256)
 
     @cached_property
@@ -115,7 +115,7 @@ class BundleRunner:
 
     @cached_property
     def chain(self) -> list[Segment]:
-        """The segments that answer; only one if the network has no early exits."""
+        """The segments to run; only one if the network has no early exits."""
         if self.format == EAGER:
             return [torch_runner(segment) for segment in self.bundle.network.chain()]
         model = self.bundle.config.models[self.format]
@@ -165,7 +165,7 @@ def open_bundle(folder: str | Path) -> Bundle:
     """Open a bundle that `ofav2 export` wrote.
 
     Raises:
-        RunError: It is not a bundle, is incomplete, or its configuration is damaged.
+        RunError: The folder is not a bundle, is incomplete, or its configuration is damaged.
     """
     folder = Path(folder)
     if not (folder / VERIFICATION).is_file():
@@ -190,6 +190,6 @@ def load_bundle(folder: str | Path) -> DeployedNetwork:
     The module has `class_names` and `preprocess(path)`, which converts an image file to the network's input.
 
     Raises:
-        RunError: It is not a bundle, or a file is missing or damaged.
+        RunError: The folder is not a bundle, or a file is missing or damaged.
     """
     return open_bundle(folder).network

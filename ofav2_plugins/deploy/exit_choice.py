@@ -1,6 +1,6 @@
 """Choosing exits of a multi-exit network, and the confidence at which a sample leaves. No torch here.
 
-Everything is computed from the logits of all exits on the validation images, which are computed once.
+All results follow from the logits of all exits on the validation images, which are computed only once.
 Sources: exit pruning, AEP (arXiv 2301.12168); a shared threshold on calibrated confidences, MSDNet (arXiv 1703.09844).
 """
 
@@ -63,7 +63,7 @@ def ensembles(
     Args:
         logits: Of each exit, [N, n_classes].
         labels: [N].
-        weights: Of each exit in the ensemble of all; those of a set are scaled to sum to 1.
+        weights: Weight of each exit in the ensemble of all exits; weights of a subset are scaled to sum to 1.
         costs: Of the exits.
     """
     found = []

@@ -1,4 +1,4 @@
-"""Export: a trained subnet as a bundle that is verified before it appears under its name."""
+"""Export of a trained subnet as a bundle, which gets its final name only after it is verified."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def export_bundle(
     options: ExportOptions,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
-    """Export a subnet; the bundle appears under its name when it is complete and verified.
+    """Export a subnet; the bundle gets its final name when it is complete and verified.
 
     Args:
         source_options: The subnet.
@@ -196,7 +196,7 @@ def _with_model(config: BundleConfig, name: str, files: ModelFiles) -> BundleCon
 
 
 def export_model(network: DeployedNetwork, exporter: Exporter, folder: Path) -> ModelFiles:
-    """Write a network, batch norms folded, in one format: whole, and as a chain if it can leave early."""
+    """Write a network, batch norms folded, in one format: as a whole and, with early exits, as a chain."""
     size = network.config.resolution
     example = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     name = f"model.{exporter.suffix}"

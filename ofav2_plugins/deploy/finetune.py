@@ -56,8 +56,8 @@ class FineTuneOptions:
         all_exits: Train all exits up to the architecture's, with equal weights (AEP), instead of the last one.
         from_scratch: Start from fresh weights, with the optimizer, rate and epochs of the recipe's full phase.
         distill: Also distill from the maximal network of the run (one exit only).
-        epochs: Epochs of the first stage; default: 20, from scratch those of the full phase.
-        lr: Learning rate at the start of the cosine; default: 1e-4, from scratch that of the full phase.
+        epochs: Epochs of the first stage; default: 20, or those of the full phase if from scratch.
+        lr: Learning rate at the start of the cosine; default: 1e-4, or that of the full phase if from scratch.
         seed: Seed of batches and, from scratch, of the weights; default: the run's.
         resume: Continue the fine-tuning in `out`.
         accept_changes: Continue even if it was started by other code.
@@ -186,7 +186,7 @@ class FineTuning:
         return FixedNetwork(_copy(net)).to(self.fabric.device)
 
     def train(self, context: RunContext) -> dict[str, Any]:
-        """Both stages, and the accuracy on the test images; finished stages are loaded."""
+        """Run both stages and measure the test accuracy; finished stages are loaded."""
         folders = self.details()["steps"][0]
         tuned = self._stage(TUNE, folders[TUNE], self.data, None, context)
         epochs = tuned["best_epoch"] + 1

@@ -1,4 +1,4 @@
-"""Accuracy and latency of the files of a bundle, as its card states them."""
+"""Accuracy and latency of the files of a bundle, for its card."""
 
 from __future__ import annotations
 

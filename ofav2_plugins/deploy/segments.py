@@ -58,7 +58,7 @@ def split_at_exits(net: Subnet) -> list[Segment]:
 
 
 def keep_exits(net: Subnet, numbers: Sequence[int], multi_exit: bool = True) -> Subnet:
-    """A copy of a multi-exit network with only these exits, cut after the last of them."""
+    """A copy of a multi-exit network with only these exits, truncated after the last one."""
     config = net.config
     config["stages"] = config["stages"][: max(numbers)]
     config["exits"] = {str(number): config["exits"][str(number)] for number in sorted(numbers)}

@@ -86,7 +86,7 @@ class Source:
         return exit_logits(self.net, self.data, self.data.test, self.resolution)
 
     def validation_logits(self) -> list[np.ndarray]:
-        """The logits [N, n_classes] of each exit on the validation images, by weights that have not seen them."""
+        """The logits [N, n_classes] of each exit on the validation images, by weights that were not trained on them."""
         return exit_logits(self.selection_net, self.data, self.data.validation, self.resolution)
 
 
@@ -149,7 +149,7 @@ def open_subnet(options: SourceOptions, multi_exit: bool) -> OpenSubnet:
 
 
 def open_source(options: SourceOptions, multi_exit: bool) -> Source:
-    """The network that the options name, of a run or of a fine-tuning, with recalibrated batch norms.
+    """The network selected by the options, from a run or a fine-tuning, with recalibrated batch norms.
 
     Args:
         options: The options of the subnet.

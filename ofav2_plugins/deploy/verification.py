@@ -18,7 +18,7 @@ from .bundle import EAGER, Bundle, BundleRunner
 from .bundle_config import CONFIG, BundleConfig
 
 TOLERANCE = 1e-4
-"""Largest difference of a logit, relative to the largest logit if that is above 1."""
+"""Largest allowed difference of a logit, relative to the largest logit if that is above 1."""
 
 IMAGES = 64
 """Test images on which logits are compared."""
@@ -127,7 +127,7 @@ def _check_preprocessing(config: BundleConfig, data: DataSplits, images: np.ndar
 
 
 def _all_exits(runner: BundleRunner, images: np.ndarray) -> np.ndarray:
-    """The logits of every exit of the chain, and of the network that never leaves early, [exits + 1, N, n_classes]."""
+    """The logits of every exit of the chain, and of the whole network, [exits + 1, N, n_classes]."""
     x, logits = images, []
     for segment in runner.chain:
         *features, exit_logits = segment(x)

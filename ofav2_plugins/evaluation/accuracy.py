@@ -1,4 +1,4 @@
-"""Accuracy of subnets: extract one, recalibrate its batch norms on training images, evaluate it."""
+"""Accuracy of subnets: extraction, batch-norm recalibration on training images, evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running a static network or a part of one for timing: by torch, or by ONNX Runtime."""
+"""Running a static network or a part of one for timing, with torch or ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _image(net: nn.Module, resolution: int) -> torch.Tensor:
 
 
 def _flops(net: nn.Module, image: torch.Tensor) -> int:
-    # The fast layers skip filter taps that only meet padding; the cost is that of the exported network.
+    # The fast layers skip filter taps that only overlap padding; the cost is that of the exported network.
     with reference_layers(), FlopCounterMode(display=False) as counter:
         net(image)
     flops: int = counter.get_total_flops()

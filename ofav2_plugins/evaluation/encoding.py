@@ -1,8 +1,8 @@
 """Architectures as integer arrays, for cost formulas, predictors and searchers. No torch here.
 
 Entries that are not part of the network (blocks beyond the depth, stages beyond the exit, kernel sizes of an absent MB
-block) do not distinguish architectures: `canonical` sets them to one fixed value. The
-dimensions declare which entries these are (`ElasticDim.requires`).
+block) do not distinguish architectures: `canonical` sets them to a fixed value. The dimensions declare which entries
+these are (`ElasticDim.requires`).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Encoding:
     def _depth(self) -> int:
         """Length of the longest chain of requirements."""
         columns = self._conditions.columns
-        depth = np.zeros(len(self.genes) + 1, dtype=np.int64)  # the last one stands for column -1
+        depth = np.zeros(len(self.genes) + 1, dtype=np.int64)  # the last entry is for column -1
         for _ in range(len(self.genes) + 1):
             longer = np.append(np.where(columns >= 0, depth[columns] + 1, 0).max(axis=1), 0)
             if (longer == depth).all():

@@ -1,9 +1,9 @@
 """Peak activation memory: the most memory that the activations of one image use while a network runs.
 
-Defined on the operations that torch executes, in their order. An activation is live from the operation that produces it
-to the last one that reads it. An elementwise operation (activation, addition, batch norm) writes its result into the
-memory of an input that is read for the last time, if there is one of that size, as deployed networks do. Weights do
-not count; the input image does. The peak is the largest sum of live bytes over all operations.
+It is defined on the operations that torch executes, in order. An activation is live from the operation that produces it
+to the last one that reads it. An elementwise operation (activation, addition, batch norm) reuses the memory of an input
+of the same size that is read for the last time, as in deployed networks. Weights are not counted; the input image is.
+The peak is the largest sum of live bytes over all operations.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _wiring_steps(skip: Skip, n: int) -> list[_WiringStep]:
     with recorder:
         output = skip.run([block(number) for number in range(n)], x)
     needed = recorder.numbers([output])
-    sizes = [1 if i == 0 else 1000 for i in range(len(recorder.sizes))]  # counted separately by division
+    sizes = [1 if i == 0 else 1000 for i in range(len(recorder.sizes))]  # separable by divmod
     steps = []
     for i, live in enumerate(live_bytes(recorder.operations, sizes, given, needed)):
         operation, frees = recorder.operations[i], False

@@ -42,7 +42,7 @@ class PartSpec:
     by_first: Mapping[Any, tuple[Gene, ...]] = field(default_factory=dict)
 
     def variants(self, choices: Sequence[Sequence[Any]]) -> list[list[tuple[int, tuple[Any, ...]]]]:
-        """The variants (number, picked choices) of this part, in groups that are built alike."""
+        """The variants (number, picked choices) of this part, in groups that are built in the same way."""
         groups: dict[Any, list[tuple[int, tuple[Any, ...]]]] = {}
         for number, picked in enumerate(itertools.product(*choices)):
             key: Any = number

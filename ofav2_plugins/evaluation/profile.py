@@ -1,4 +1,4 @@
-"""Measuring a latency table: every distinct part of a space, then whole networks that check the sums."""
+"""Measurement of a latency table: every distinct part of a space, then whole networks to check the sums."""
 
 from __future__ import annotations
 

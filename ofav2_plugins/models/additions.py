@@ -63,7 +63,7 @@ class Additions:
         dropout: Dropout before each classifier.
 
     Raises:
-        UserError: A plugin does not load, or a branch has the name of the backbone's own block.
+        UserError: A plugin cannot be loaded, or a branch has the name of the backbone's own block.
     """
 
     def __init__(self, spec: SupernetSpec, backbone: Backbone, widths: Sequence[int], n_classes: int, dropout: float):

@@ -55,7 +55,7 @@ class InitialWeights:
         return {name: values for name, values in found.items() if values}
 
     def put_into(self, net: Supernet) -> list[str]:
-        """Load into a new supernet; returns notes on the parts that only the file or only the supernet has.
+        """Load into a new supernet; returns notes on parts that are only in the file or only in the supernet.
 
         Raises:
             UserError: Weights of the backbone are missing or have another shape, or the file has unknown ones.

@@ -65,7 +65,7 @@ class SupernetSpec:
         """Names and all settings of the plugins, including defaults; loads every plugin.
 
         Raises:
-            PluginError: A plugin does not load.
+            PluginError: A plugin cannot be loaded.
         """
         return {
             "backbone": registry.config_of(registry.BACKBONES, self.backbone),

@@ -204,7 +204,7 @@ def _built(entry: str, build: Callable[[dict[str, Any]], nn.Module], config: Any
 
 
 def set_batch_norm(net: nn.Module, momentum: float | None, eps: float) -> None:
-    """Set momentum and eps of every batch norm in `net`, subclasses of BatchNorm2d included."""
+    """Set momentum and eps of every batch norm in `net`, including subclasses of BatchNorm2d."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum, module.eps = momentum, eps

@@ -1,4 +1,4 @@
-"""The supernet: a backbone's network plus the plugins that a spec names. One class for every variant and backbone."""
+"""The supernet: a backbone's network plus the plugins of a spec. One class for every variant and backbone."""
 
 from __future__ import annotations
 

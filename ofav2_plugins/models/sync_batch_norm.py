@@ -1,7 +1,7 @@
 """Batch norms that use the statistics of the whole batch, over all processes, in training.
 
-torch's `SyncBatchNorm` replaces the layers, which upstream's elastic batch norms do not allow, and runs on GPUs only.
-This module replaces the calls of `torch.nn.functional.batch_norm`, which also covers the layers of plugins.
+torch's `SyncBatchNorm` replaces the layers, which is not possible for upstream's elastic batch norms, and runs only on
+GPUs. This module replaces the calls of `torch.nn.functional.batch_norm`, which also covers the layers of plugins.
 """
 
 from __future__ import annotations

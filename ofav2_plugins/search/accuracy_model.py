@@ -1,4 +1,4 @@
-"""Accuracy prediction: features of an architecture, cross-validation, and the ceiling that measurement noise sets."""
+"""Accuracy prediction: features of an architecture, cross-validation, and the ceiling imposed by measurement noise."""
 
 from __future__ import annotations
 

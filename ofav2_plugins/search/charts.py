@@ -1,4 +1,4 @@
-"""front.png: the front against samples and random search, predicted against measured, and the networks as a grid."""
+"""front.png: the front with samples and random search, predicted and measured accuracy, and a grid of the networks."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def plan_trunks(encoding: Encoding, costs: Costs, n_samples: int, seed: int) -> 
 
 
 def _pool(encoding: Encoding, n: int, full_height: bool, rng: np.random.Generator) -> np.ndarray:
-    """Distinct codes: the smallest and the largest, then half uniform and half with a bias to small or large values.
+    """Distinct codes: the smallest and the largest, then half uniform and half biased to small or large values.
 
     Uniform samples alone have nearly equal costs, because a cost is a sum over many independent entries.
     """
@@ -73,12 +73,12 @@ def _pool(encoding: Encoding, n: int, full_height: bool, rng: np.random.Generato
 
 
 def _stratified(pool: np.ndarray, costs: Costs, n: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` codes of the pool, the first two always, the others evenly over bins of cost."""
+    """`n` codes of the pool: the first two, and others evenly distributed over cost bins."""
     cost = np.log(costs(pool)["macs"].astype(float))
     edges = np.linspace(cost.min(), cost.max(), BINS + 1)[1:-1]
     bins = np.digitize(cost, edges)
     order = rng.permutation(np.arange(2, len(pool)))
-    # The k-th member of each bin comes before the (k+1)-th of any.
+    # Each k-th member of a bin precedes all (k+1)-th members.
     turn = np.zeros(len(pool), dtype=np.int64)
     for number in range(BINS):
         members = order[bins[order] == number]

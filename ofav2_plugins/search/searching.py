@@ -23,7 +23,7 @@ class Found:
     Args:
         codes: [N, G].
         metrics: Metric -> predicted or exact values [N].
-        evaluations: Architectures that the searcher asked for, including repeated and infeasible ones.
+        evaluations: Architectures that the searcher proposed, including repeated and infeasible ones.
         seconds: Time of the search.
         closest: Code [1, G] of the evaluated architecture that is closest to the limits.
     """

@@ -164,7 +164,7 @@ class Search(SearchModel):
         return self.measured_candidates(best, context)
 
     def measured_front(self, samples: Sequence[dict[str, Any]]) -> np.ndarray:
-        """Indices of the samples that satisfy the limits and are not dominated, measured on validation images."""
+        """Indices of the samples that satisfy the limits and are not dominated on validation images."""
         metrics = self.measured(samples)
         feasible = np.flatnonzero(self.problem.violation(metrics) == 0)
         values = self.problem.minimised(metrics)[feasible]
