@@ -153,11 +153,11 @@ class CostModel:
         """The largest live bytes [N] over all parts, in the order in which they run."""
         stem = len(self._layout.stem)
         sequential = np.maximum(table.freed[variant[:, :stem]].max(axis=1), table.freed[variant[:, -1]])
-        here, of = present[:, self._places] & self._exists, variant[:, self._places]  # [N, S, B, M]
-        outputs = table.outputs[of]
-        frees, keeps = side_by_side(here, table.freed[of], table.kept[of], outputs)
-        depth = here.any(axis=3).sum(axis=2)
-        stages = table.wiring.peak(depth, frees, keeps, table.inputs[of[:, :, 0, 0]], outputs[:, :, 0, 0])
+        exists, variants = present[:, self._places] & self._exists, variant[:, self._places]  # [N, S, B, M]
+        outputs = table.outputs[variants]
+        frees, keeps = side_by_side(exists, table.freed[variants], table.kept[variants], outputs)
+        depth = exists.any(axis=3).sum(axis=2)
+        stages = table.wiring.peak(depth, frees, keeps, table.inputs[variants[:, :, 0, 0]], outputs[:, :, 0, 0])
         peak: np.ndarray = np.maximum(sequential, stages.max(axis=1))
         return peak
 

@@ -111,14 +111,14 @@ class Search(SearchModel):
     def _measure(self, file: SampleFile, jobs: list[Job], description: str, context: SearchContext) -> None:
         evaluator, reporter = self.meter.evaluator, context.reporter
         images = {"validation": len(evaluator.data.validation), "test": len(evaluator.data.test)}
-        left = [job for job in jobs if job.trunk not in file]
+        pending = [job for job in jobs if job.trunk not in file]
 
         def work(job: Job) -> float:
             return evaluator.recipe.evaluation.bn_images + sum(images[split] for split in job.splits)
 
-        reporter.skip(sum(work(job) for job in jobs) - sum(work(job) for job in left))
-        done = len(jobs) - len(left)
-        for job, samples in run_jobs(self.source, self.meter, left, context.executor, context.stop):
+        reporter.skip(sum(work(job) for job in jobs) - sum(work(job) for job in pending))
+        done = len(jobs) - len(pending)
+        for job, samples in run_jobs(self.source, self.meter, pending, context.executor, context.stop):
             file.add(job.trunk, samples)
             done += 1
             reporter.advance(work(job), description, f"network {done}/{len(jobs)}")
