@@ -84,7 +84,7 @@ class Backbone(Plugin, ABC):
     def dependencies(self, part: Part) -> tuple[Entry, ...]:
         """The entries of an architecture on which a part depends; other entries do not change its static form.
 
-        Few entries per part make it possible to tabulate costs. `level` and `height` are not among them.
+        Costs can be tabulated because a part depends on few entries. `level` and `height` are not included.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Parallel block `transform` (OFAv2 section 3.2): only what the shapes require, then BN and activation."""
+"""Parallel block `transform` (OFAv2 section 3.2): only the layers that the shapes require, then BN and activation."""
 
 from __future__ import annotations
 

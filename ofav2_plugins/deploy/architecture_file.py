@@ -16,7 +16,7 @@ def read_architecture(path: Path, entry: int | None = None) -> tuple[Arch, int |
 
     Args:
         path: `{"ks": ..., "e": ...}`, `{"arch": {...}, "resolution": ...}`, or the search.json of a search.
-        entry: Which entry of the search's front, from 0.
+        entry: Number of an entry of the search's front, from 0.
 
     Raises:
         RunError: The file is missing or is not JSON.

@@ -187,7 +187,7 @@ def open_bundle(folder: str | Path) -> Bundle:
 def load_bundle(folder: str | Path) -> DeployedNetwork:
     """The network of a bundle as a torch module in evaluation mode: images [N, 3, r, r] to logits [N, n_classes].
 
-    The module has `class_names` and `preprocess(path)`, which makes an image file the network's input.
+    The module has `class_names` and `preprocess(path)`, which converts an image file to the network's input.
 
     Raises:
         RunError: It is not a bundle, or a file is missing or damaged.

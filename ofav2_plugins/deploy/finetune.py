@@ -291,7 +291,7 @@ def _copy(net: Subnet) -> Subnet:
 
 
 def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) -> dict[str, Any]:
-    """Fine-tune an architecture into a folder that `ofav2 export` takes in place of a run.
+    """Fine-tune an architecture; writes a folder that `ofav2 export` accepts in place of a run.
 
     Raises:
         UserError, RunError: Wrong options, an unfinished run, an unrelated folder.
@@ -320,7 +320,7 @@ def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) 
 
 
 def finetuned_networks(folder: Path) -> tuple[Subnet, Subnet, dict[str, Any]]:
-    """The final network of a finished fine-tuning, the one that has not seen validation images, and its identity.
+    """The final network of a finished fine-tuning, the network not trained on validation images, and its identity.
 
     Raises:
         RunError: It is not finished, or damaged.

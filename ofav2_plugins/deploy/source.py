@@ -33,10 +33,10 @@ class SourceOptions:
     Args:
         run: The folder of a run or of a fine-tuned network.
         arch: A JSON file; see `read_architecture`. A fine-tuned network needs none.
-        entry: Which entry of a search's front.
+        entry: Number of an entry of a search's front, from 0.
         resolution: Width and height of the input in pixels; default: the file's, else the run's largest.
-        arm: Which arm of a study.
-        seed: Which seed of a study.
+        arm: For a study: the arm.
+        seed: For a study: the seed.
         step: The step of the plan with the weights; default: the last one, which must be finished.
         root: The dataset's current folder; default: the folder at training.
     """

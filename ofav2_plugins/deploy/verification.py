@@ -1,4 +1,4 @@
-"""Verification of a bundle in a fresh process, from its files alone: every format, the preprocessing, the accuracy."""
+"""Verification of a bundle in a fresh process, from its files only: every format, the preprocessing, the accuracy."""
 
 from __future__ import annotations
 

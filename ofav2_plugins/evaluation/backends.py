@@ -55,7 +55,7 @@ def prepared(net: nn.Module, shape: Sequence[int], backend: str, device: torch.d
         net: A static network or a part, in evaluation mode; modified in place.
         shape: Of the input, the batch included.
         backend: One of `BACKENDS`.
-        device: Where torch runs it.
+        device: Device of torch.
         threads: CPU threads of ONNX Runtime; the caller sets those of torch.
     """
     if backend == "torch":

@@ -1,7 +1,7 @@
 """The distinct parts that the static networks of a supernet consist of: each is built once and counted or timed once.
 
 A part is one possible entry in the list of a network's modules: the stem, an MB block or a branch at a position, an
-exit. A few genes decide its shape, so all networks of a space are made of a few hundred distinct parts.
+exit. A few genes decide its shape, so all networks of a space consist of a few hundred distinct parts.
 """
 
 from __future__ import annotations

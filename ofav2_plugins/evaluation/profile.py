@@ -46,7 +46,7 @@ class Profiler:
         encoding: The encoding of the architectures.
         resolutions: In pixels.
         backend: "torch" or "onnxruntime".
-        device: Where torch runs.
+        device: Device of torch.
         threads: CPU threads.
         seed: Chooses the whole networks.
         rounds: Number of times that each part and network is timed.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Exits(Plugin, ABC):
-    """Which stages have an early exit, in addition to the backbone's own tail after the last stage."""
+    """The stages with an early exit, in addition to the backbone's own tail after the last stage."""
 
     @functools.cached_property
     def backbone(self) -> Backbone:
@@ -32,7 +32,7 @@ class Exits(Plugin, ABC):
     def heads(self, stage_widths: Sequence[int], n_classes: int, dropout: float) -> nn.ModuleDict:
         """The early exits by the 1-based number of the stage they follow ("1", "2", ...), smallest first.
 
-        The last stage has the backbone's own tail and is never among them. An exit maps its stage's output
+        The last stage has the backbone's own tail and never has an early exit. An exit maps its stage's output
         [N, stage_widths[i-1], H, W] to logits [N, n_classes] and has a JSON-able `config`, from which
         `head_from_config` rebuilds it. If there are exits, the network has the elastic dimension `height`; its values
         are the numbers of the exits and of the last stage.

@@ -51,10 +51,10 @@ class Exporter(Plugin, ABC):
 
         Args:
             net: A network of plain torch layers in evaluation mode with one input.
-            example: An input [N, ...] with N > 1; the file takes any N of at least 1.
+            example: An input [N, ...] with N > 1; the exported network accepts any N of at least 1.
             path: The file.
             input_name: Name of the input in the file, if the format has names.
-            output_names: Names of the outputs in the file, in the order in which the network gives them.
+            output_names: Names of the outputs in the file, in the order in which the network returns them.
         """
 
     @abstractmethod

@@ -13,7 +13,7 @@ from ..errors import DiskError, UserError, error_message
 from ..plugin import Plugin
 
 ALWAYS = ("jsonl",)
-"""Loggers of every run: `ofav2 watch` reads what they write."""
+"""Loggers of every run: `ofav2 watch` reads their output."""
 
 
 @dataclass(frozen=True)

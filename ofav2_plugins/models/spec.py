@@ -22,8 +22,8 @@ class SupernetSpec:
         backbone: The network that is extended (`ofav2.backbones`).
         branches: Blocks in parallel with the backbone's own block at every position (`ofav2.branches`); without any,
             there is no `level` dimension.
-        skip: How the blocks of a stage are wired (`ofav2.skips`).
-        exits: Where the network can end (`ofav2.exits`).
+        skip: The wiring of the blocks of a stage (`ofav2.skips`).
+        exits: The stages after which the network can end (`ofav2.exits`).
 
     Raises:
         UserError: `branches` is not a list of plugins with distinct names, or another part is not a plugin.

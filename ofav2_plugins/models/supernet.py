@@ -127,8 +127,7 @@ class Supernet(nn.Module):
         """Activate an architecture; scalars broadcast, and omitted or None dimensions stay unchanged.
 
         Raises:
-            ValueError: An entry is wrong; the message gives the entry, its value and the allowed values. Nothing is
-                changed.
+            ValueError: An entry is wrong; the message names it and its allowed values. Nothing is changed.
         """
         self._arch = arch = self.space.parse(settings, current=self._arch)
         self.backbone.activate(self, arch)

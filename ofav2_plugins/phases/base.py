@@ -36,7 +36,7 @@ class StepSettings:
 
 @dataclass(frozen=True)
 class PhaseStep:
-    """One step of a phase: the values it unlocks of its own dimensions, and its defaults (the paper's values)."""
+    """One step of a phase: the values that it unlocks in its dimensions, and its defaults (the paper's values)."""
 
     unlocks: Mapping[str, tuple[float, ...]]
     defaults: StepSettings

@@ -36,7 +36,7 @@ from .workers import MeterSource
 
 @dataclass(frozen=True)
 class SearchCall:
-    """Where and how a search is computed.
+    """Execution settings of a search.
 
     Args:
         run: The folder of a training or a study.

@@ -43,9 +43,9 @@ class Trunk:
 
 
 def plan_trunks(encoding: Encoding, costs: Costs, n_samples: int, seed: int) -> list[Trunk]:
-    """The trunks that give `n_samples` samples or a few more, spread evenly over the logarithm of the MACs.
+    """Trunks with at least `n_samples` samples in total, spread evenly over the logarithm of the MACs.
 
-    The smallest and the largest architecture are among them. A longer plan does not start with the trunks of a shorter
+    The smallest and the largest architecture are included. A longer plan does not start with the trunks of a shorter
     one, because a plan is stratified as a whole.
     """
     rng = np.random.default_rng(seed)

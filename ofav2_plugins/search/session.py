@@ -148,7 +148,7 @@ class Search(SearchModel):
     def _measured_front(
         self, found: Found, samples: list[dict[str, Any]], context: SearchContext
     ) -> list[dict[str, Any]]:
-        """Candidates measured on validation and test images; the measured front is among them.
+        """Candidates, including the measured front, measured on validation and test images.
 
         First measures a part of the predicted front, then the front of these and the samples, for its test accuracy.
         """
@@ -183,7 +183,7 @@ class SearchResult:
         quality: Quality of the predictor.
         found: The evaluations of the searcher.
         baseline: The evaluations of a random search of the same size.
-        candidates: Architectures measured on validation and test images, the measured front among them.
+        candidates: Architectures measured on validation and test images, including the measured front.
     """
 
     search: Search

@@ -18,7 +18,7 @@ class Evolution(Searcher):
     Args:
         population: Architectures of one generation.
         parent_ratio: Number of parents of the next generation, as a share of the population.
-        mutation_ratio: Share of the children made by mutation; the others by crossover.
+        mutation_ratio: Share of the children created by mutation; crossover creates the others.
         mutate_prob: Probability that a mutation redraws a gene.
         budgets: Number of limits on the second objective between which the generations alternate.
     """
