@@ -1,4 +1,4 @@
-"""The application to which every command adds itself."""
+"""The application with which every command registers."""
 
 from __future__ import annotations
 

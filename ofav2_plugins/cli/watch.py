@@ -59,7 +59,7 @@ def _view(folder: Path, runs: list[RunProgress]) -> Group | Text:
     if not runs:
         return Text(f"{folder} contains no run yet")
     table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("run", overflow="fold")  # the only one that wraps on a narrow terminal
+    table.add_column("run", overflow="fold")  # the only column that wraps on a narrow terminal
     for column in ("steps", "step", "epoch", "val", "test", "left", "state"):
         table.add_column(column, no_wrap=True)
     for run in runs:

@@ -26,7 +26,7 @@ class Split:
     """A view of labelled images; memory maps and files are read from disk only when `pixels` is called.
 
     Args:
-        images: uint8 [M, C, S, S] (C is 1 or 3; possibly memory-mapped), or image files that are decoded whenever they
+        images: uint8 [M, C, S, S] (C is 1 or 3; possibly memory-mapped), or image files that are decoded each time they
             are read; shared between splits.
         labels: int64 [N], of the images of this split.
         rows: [N], indices of the split's images in `images`; None: all of them, in order.
@@ -74,7 +74,7 @@ class DataSplits:
 
     Args:
         name: The plugin's name.
-        train: Training images; batch norms are re-calibrated on them only.
+        train: Training images; only these are used for batch-norm recalibration.
         validation: For selecting epochs and subnets; usually held out from the training images.
         test: For reported accuracies only.
         class_names: One per label.
@@ -114,13 +114,13 @@ class Dataset(Plugin, ABC):
         """The splits.
 
         Args:
-            root: The dataset's folder; None if it needs none or has a default place.
+            root: The dataset's folder; None if it needs none or has a default folder.
             validation_fraction: Fraction of each class's training images held out for validation; not used if the
                 dataset has validation images of its own.
             seed: Seed for choosing the held-out images.
 
         Raises:
-            UserError: Missing, damaged or unusable data; names the file and the remedy.
+            UserError: The data are missing, damaged or unusable; names the file and the remedy.
         """
 
 
@@ -142,8 +142,8 @@ def make_splits(
     If `validation` is given, nothing is held out, and `validation_fraction` and `seed` are not used.
 
     Raises:
-        UserError: Only one class, a label without a class, a class with fewer than 2 training images (1 if none are
-            held out), no test or validation image.
+        UserError: There is only one class, a label has no class, a class has fewer than 2 training images (1 if none
+            are held out), or there are no test or validation images.
     """
     _check(name, train, test, validation, class_names)
     if validation is None:

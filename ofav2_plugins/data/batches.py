@@ -1,4 +1,4 @@
-"""Batches of images: elastic resolution and augmentation on whole batches, by (seed, phase, epoch, step).
+"""Batches of images: elastic resolution and augmentation of whole batches, seeded by (seed, phase, epoch, step).
 
 Images in memory or in the cache are read when a batch is needed; image files are decoded ahead by worker processes.
 
@@ -34,7 +34,7 @@ def sample_resolution(resolutions: Sequence[int], seed: int, phase: str, epoch: 
 
 
 def steps_per_epoch(n_images: int, batch_size: int) -> int:
-    """Batches of an epoch: the last partial one is dropped, unless it is the only one."""
+    """Number of batches per epoch: a partial last batch is dropped unless it is the only one."""
     return max(1, n_images // batch_size)
 
 
@@ -53,9 +53,9 @@ def train_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of augmented training batches: images [B, 3, r, r] and labels [B], r drawn per batch.
 
-    Labels are probabilities [B, n_classes] if an augmentation mixes them. Every batch depends on (seed, phase, epoch,
-    step) only, so an epoch may start at any step. With several ranks each takes its part of the global batch, with the
-    crops that a single process would have drawn.
+    Labels are probabilities [B, n_classes] if an augmentation mixes them. Every batch depends only on (seed, phase,
+    epoch, step), so an epoch may start at any step. Each rank takes its part of the global batch, with the crops that
+    a single process would have drawn.
 
     Args:
         data: The splits.

@@ -227,7 +227,7 @@ def crop_image(path: Path, crop: np.ndarray, resolution: int) -> np.ndarray:
     """
     with Image.open(path) as opened:
         sides = np.array(opened.size[::-1] if _lies_on_its_side(opened) else opened.size)
-        corner, size = (crop[2:4] * sides).round(), (crop[:2] * sides).round()  # whole pixels of the file's image
+        corner, size = (crop[2:4] * sides).round(), (crop[:2] * sides).round()  # rounded to pixels of the file
         shrink = (resolution / size).max()
         if shrink < 1:
             opened.draft(None, (math.ceil(shrink * opened.width), math.ceil(shrink * opened.height)))
@@ -246,7 +246,7 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 
 def _converted(opened: Image.Image, mode: str) -> Image.Image:
-    """The pixels of an open image, upright, in a mode of 8 bits."""
+    """The pixels of an open image, upright, in an 8-bit mode."""
     image = _upright(opened)
     if image.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))

@@ -1,4 +1,4 @@
-"""The plan of a training: the phases that a supernet supports, in order, and their steps. Imports no torch."""
+"""The plan of a training: the phases that a supernet supports, in order, and their steps. Does not import torch."""
 
 from __future__ import annotations
 

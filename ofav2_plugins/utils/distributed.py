@@ -4,8 +4,8 @@ Every rank draws the same subnets and takes its own part of each batch. Gradient
 step, after all sampled subnets, not once per subnet.
 
 Ranks wait for each other only in the functions of this module and in synchronized batch norms. The functions first
-exchange whether a rank has failed (`synchronize`), so that a failure on one rank stops all of them at the
-same point (`failing_together`). Doing that for each batch norm would be slow: there, a failure ends all processes
+exchange whether a rank has failed (`synchronize`), so that a failure on one rank stops all ranks at the same point
+(`failing_together`). This would be too slow for every batch norm; there, a failure ends all processes
 (`ending_on_failure`).
 """
 

@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar with an ETA on a terminal, plain lines elsewhere."""
+"""Progress of long-running work: a live bar with an ETA on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 

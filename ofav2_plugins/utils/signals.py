@@ -1,4 +1,4 @@
-"""Graceful stops: Ctrl-C and SIGTERM set a flag; the loop saves and exits after the current batch. Imports no torch."""
+"""Graceful stops: Ctrl-C and SIGTERM set a flag; the loop saves and exits after the batch. Does not import torch."""
 
 from __future__ import annotations
 

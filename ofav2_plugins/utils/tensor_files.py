@@ -1,4 +1,4 @@
-"""Tensors with JSON metadata in a safetensors file, with a digest over both. Nothing in a file is executed."""
+"""Tensors with JSON metadata in a safetensors file, with a digest over both. Loading a file never executes code."""
 
 from __future__ import annotations
 

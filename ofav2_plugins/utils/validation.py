@@ -1,4 +1,4 @@
-"""Checks of values from the user, and their form in messages."""
+"""Checks user-supplied values and formats them for messages."""
 
 from __future__ import annotations
 

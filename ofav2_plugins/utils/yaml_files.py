@@ -1,4 +1,4 @@
-"""Validated YAML files: read into a pydantic model; an error names the file, the line and the field."""
+"""Validated YAML files: loaded into a pydantic model; errors name the file, the line and the field."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def find_data_file(kind: str, name: str, folder: Path) -> Path:
     """The file that `name` refers to: a path to a .yaml file, or the name of a file that ships in `folder`.
 
     Raises:
-        UserError: Neither exists; lists the names that ship.
+        UserError: Neither exists; lists the available names.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
@@ -67,7 +67,7 @@ def parse_yaml(text: str) -> Any:
     """A YAML value as plain Python objects.
 
     Raises:
-        UserError: Not valid YAML.
+        UserError: The text is not valid YAML.
     """
     try:
         return _plain(YAML(typ="rt").load(text), {})
