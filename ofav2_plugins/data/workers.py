@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .. import registry
 from ..errors import RunError, UserError
 
 Batch = TypeVar("Batch")
@@ -88,11 +89,13 @@ class _Prepared(Dataset[Any], Generic[Batch]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index: int) -> Batch | UserError:
+    def __getitem__(self, index: int) -> Batch | Exception:
         try:
             return self.prepare(self.numbers[index])
         except UserError as error:  # if raised here, its message would include a traceback
             return error
+        except Exception as error:  # the traceback, which shows whose code failed, does not reach the other process
+            return RunError(registry.explain(error))
 
 
 def _leave_signals(_worker: int) -> None:

@@ -105,7 +105,7 @@ class TrainingState:
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         meta = {
             "optimizer": {"groups": groups, "values": values},
-            "scheduler": self.scheduler.state_dict(),
+            "scheduler": _to_json(self.scheduler.state_dict()),
             "with_gradient": [name for name, p in self.net.named_parameters() if p.grad is not None],
         }
         return tensors, meta
@@ -119,7 +119,7 @@ class TrainingState:
             # moving. The next optimizer step zeroes its value.
             parameter.grad = torch.zeros_like(parameter) if name in meta["with_gradient"] else None
         self._load_optimizer(_with_prefix("optimizer.", tensors), meta["optimizer"])
-        self.scheduler.load_state_dict(meta["scheduler"])
+        self.scheduler.load_state_dict(_from_json(meta["scheduler"]))
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Like `torch.optim.Optimizer.load_state_dict`, but every tensor gets its parameter's layout.
@@ -140,6 +140,27 @@ class TrainingState:
             self.optimizer.state[parameters[name]].update(values)
         for group, values in zip(self.optimizer.param_groups, meta["groups"], strict=True):
             group.update({k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+_PAIRS = "__pairs__"
+
+
+def _to_json(value: Any) -> Any:
+    """Replace mappings whose keys are not strings, such as the milestones of `MultiStepLR`, by lists of pairs."""
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {key: _to_json(entry) for key, entry in value.items()}
+        return {_PAIRS: [[key, _to_json(entry)] for key, entry in value.items()]}
+    return [_to_json(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _from_json(value: Any) -> Any:
+    """The inverse of `_to_json`, except that tuples become lists."""
+    if isinstance(value, Mapping):
+        if set(value) == {_PAIRS}:
+            return {key: _from_json(entry) for key, entry in value[_PAIRS]}
+        return {key: _from_json(entry) for key, entry in value.items()}
+    return [_from_json(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
