@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,7 +75,7 @@ class StepStorage:
         If both contain the same trained step, its other files are complete and only its records can be newer. Files
         that are equal are not replaced, because other runs of this machine may be reading them.
         """
-        self._retried("read", lambda: self._fetch(folder))
+        self._retried("read", partial(self._fetch, folder))
 
     def _fetch(self, folder: Path) -> None:
         remote = self._remote_files(folder.name)
@@ -107,7 +108,7 @@ class StepStorage:
         Other files that are missing locally, for example after the loss of a disk, stay in the storage.
         """
         with self._lock:
-            self._retried("written", lambda: self._push(folder))
+            self._retried("written", partial(self._push, folder))
 
     def _push(self, folder: Path) -> None:
         now, before = dict[str, tuple[int, int]](), self._pushed.get(folder.name, {})
@@ -129,7 +130,7 @@ class StepStorage:
     def offer(self, folders: Sequence[Path]) -> None:
         """Upload local step folders that the storage does not contain."""
         for folder in folders:
-            if not self._retried("read", lambda name=folder.name: self._remote_files(name)):
+            if not self._retried("read", partial(self._remote_files, folder.name)):
                 self.push(folder)
 
     @contextmanager
