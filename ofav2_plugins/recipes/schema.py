@@ -71,6 +71,7 @@ Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolea
 # Not derived from Number, because limits after the validator are missing from the JSON schema.
 Positive = Annotated[float, Field(allow_inf_nan=False, gt=0), BeforeValidator(_no_boolean)]
 AtLeast0 = Annotated[float, Field(allow_inf_nan=False, ge=0), BeforeValidator(_no_boolean)]
+WidthMult = Annotated[float, Field(allow_inf_nan=False, gt=0, le=100), BeforeValidator(_no_boolean)]
 BelowOne = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1), BeforeValidator(_no_boolean)]
 Fraction = Annotated[float, Field(allow_inf_nan=False, gt=0, lt=1), BeforeValidator(_no_boolean)]
 PhaseName = Annotated[str, AfterValidator(_registered_phase)]
@@ -227,7 +228,7 @@ class Recipe(StrictModel):
 
     description: str = ""
     """One sentence for lists and reports."""
-    width_mult: Annotated[Number, Field(gt=0, le=100)] = 1.0
+    width_mult: WidthMult = 1.0
     """Multiplier of all channels."""
     resolutions: list[Count] | None = Field(default=None, min_length=1)
     """Widths of the training images in pixels, drawn per batch; empty: those of the dataset."""

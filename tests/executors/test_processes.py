@@ -195,8 +195,9 @@ def test_a_worker_process_sees_only_its_device(study, data, tmp_path):
     run = TrainingRun(study_arms(load_study(str(study)))[0], data, tmp_path / "steps", make_fabric("cpu"))
     process = ActiveProcess(run, setup_of(tmp_path), "GPU-b")
     try:
-        variables = Path(f"/proc/{process.process.pid}/environ").read_bytes().split(b"\0")
-        assert b"CUDA_VISIBLE_DEVICES=GPU-b" in variables
+        environment = Path(f"/proc/{process.process.pid}/environ")  # empty until the new program has started
+        wait_for(lambda: environment.read_bytes())
+        assert b"CUDA_VISIBLE_DEVICES=GPU-b" in environment.read_bytes().split(b"\0")
     finally:
         process.process.kill()
         process.process.join()
