@@ -1,12 +1,11 @@
-"""The measured time of early exits against the full network, at several operating points, batch 1 and batch 64.
+"""Measured time of early exits compared with the full network, at several operating points, batch 1 and batch 64.
 
     python benchmarks/deploy.py RUN [--root DATA] [--arch ARCH.json] [--threads 1] [--rounds 5]
 
 RUN is a finished training of a supernet with early exits. The architecture (default: the largest one) is exported with
 early exits, for the accuracy of the full network ("equal accuracy") and for shares of its cost. Both networks then
-classify the same test images, alternating batch by batch; the medians of the rounds are compared. Accuracies are those
-on the test images.
-Writes benchmarks/results/deploy.json and prints it as a table.
+classify the same test images, alternating batch by batch; the medians of the rounds are compared. Accuracies are on the
+test images. Writes benchmarks/results/deploy.json and prints it as a table.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from ofav2_plugins.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "deploy.json"
 IMAGES = {1: 256, 64: 1024}
-"""By batch size: how many test images are classified in a round."""
+"""Batch size -> number of test images that are classified in a round."""
 SHARES = (0.75, 0.5)
 """Targets for the mean cost of an image, as shares of the full network's."""
 

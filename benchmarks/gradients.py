@@ -1,10 +1,10 @@
-"""The precision of float32 gradients of this package and of upstream `ofa`, against upstream's in float64.
+"""The precision of float32 gradients of this package and of upstream `ofa`, compared with upstream's in float64.
 
     python benchmarks/gradients.py [--sizes 64 48 32] [--seeds 0 1 2] [--threads 1]
 
-For each parameter tensor the norm of the error relative to the norm of the gradient: maximal network and a random
-subnet of SE_B at width 1.0, batch 64, new weights and noise from each seed. Tensors whose gradient is zero but for
-rounding (below 1e-7 of the largest norm) are left out. Precision does not depend on the machine's load. Writes
+For each parameter tensor, the norm of the error relative to the norm of the gradient, for the maximal network and a
+random subnet of SE_B at width 1.0, batch 64, new weights and noise from each seed. Tensors whose gradient is zero up to
+rounding (below 1e-7 of the largest norm) are omitted. Precision does not depend on the machine's load. Writes
 benchmarks/results/gradients.json.
 """
 
@@ -27,7 +27,7 @@ from ofav2_plugins.execution.provenance import environment
 from ofav2_plugins.utils.distributed import make_fabric
 
 ZERO = 1e-7
-"""Norm of a gradient, relative to the largest, below which it is rounding only."""
+"""Norm of a gradient, relative to the largest, below which it is only rounding error."""
 
 
 def gradients(net: nn.Module, arch: dict[str, Any], x: Tensor, y: Tensor) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.seeding import python_rng
 
 STEPS = 40
-MIN_SCALE = 0.08  # of the crops whose throughput is measured, as is usual for ImageNet
+MIN_SCALE = 0.08  # of the crops in the throughput benchmark, as usual for ImageNet
 
 
 def noise(folder: Path) -> DataSplits:

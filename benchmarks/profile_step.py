@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and how long convolutions and products would take at the machine's peak.
+"""Time of a training step by operation, and the time of convolutions and products at the machine's peak.
 
     python benchmarks/profile_step.py [--size 64] [--threads 2]
 

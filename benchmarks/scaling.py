@@ -1,4 +1,4 @@
-"""How studies scale over workers: overhead of the executors, and the `paper` study on 1 to 64 workers.
+"""Scaling of studies over workers: overhead of the executors, and the `paper` study on 1 to 64 workers.
 
     python benchmarks/scaling.py overhead     # on an otherwise idle machine; about three minutes
     python benchmarks/scaling.py simulate     # any machine; about two minutes
@@ -102,7 +102,7 @@ def tiny_imagenet() -> DataSplits:
 
 @dataclass
 class PlannedRun:
-    """What the scheduling knows of a run: its configuration and the folders of its steps."""
+    """The scheduling data of a run: its configuration and the folders of its steps."""
 
     config: RunConfig
     folders: dict[str, Path]
@@ -131,8 +131,8 @@ def plan_runs(data: DataSplits) -> tuple[list[PlannedRun], dict[Path, float]]:
 def step_macs(net: Supernet, config: RunConfig, planned: PlannedStep, evaluator: Evaluator, last: bool) -> float:
     """MACs of a step: training, teacher, selection of the best epoch and measuring, at the middle resolution.
 
-    Trained networks count with the mean of `DRAWS` optimizer steps, evaluated ones with the mean of the largest and the
-    smallest network of the step.
+    Trained networks are counted by the mean of `DRAWS` optimizer steps, evaluated ones by the mean of the largest and
+    the smallest network of the step.
     """
     recipe, data, settings = config.recipe, evaluator.data, planned.settings
     size, epochs = sorted(evaluator.resolutions)[len(evaluator.resolutions) // 2], settings.epochs
@@ -152,12 +152,12 @@ def step_macs(net: Supernet, config: RunConfig, planned: PlannedStep, evaluator:
 
 
 class VirtualRun(ActiveRun):
-    """A run in virtual time; finished steps take none.
+    """A run in virtual time; finished steps take no time.
 
     Args:
         run: The run.
-        now: When it starts.
-        seconds: Of each step by its folder.
+        now: Its start time.
+        seconds: Duration of each step by its folder.
         finished: The folders of the steps that are finished.
     """
 
@@ -170,11 +170,11 @@ class VirtualRun(ActiveRun):
 
 
 class VirtualWorkers:
-    """A backend whose workers only let virtual time pass.
+    """A backend whose workers only advance virtual time.
 
     Args:
-        workers: Their number.
-        seconds: Of each step by its folder.
+        workers: Number of workers.
+        seconds: Duration of each step by its folder.
     """
 
     def __init__(self, workers: int, seconds: Mapping[Path, float]):
@@ -215,7 +215,7 @@ class NoResults:
 
 
 def makespan(runs: Sequence[PlannedRun], workers: int, seconds: Mapping[Path, float]) -> float:
-    """When the last run ends, in seconds of virtual time."""
+    """The end of the last run, in seconds of virtual time."""
     backend = VirtualWorkers(workers, seconds)
     context = RunContext(Reporter(Console(file=io.StringIO()), 1), StopRequest(), LoggingOptions())
     Schedule(runs, NoResults(), context, backend).execute()

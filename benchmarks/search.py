@@ -1,4 +1,4 @@
-"""How well the parts of a search work on a trained supernet: predictors, searchers, and the cost formula.
+"""Quality of the parts of a search on a trained supernet: predictors, searchers, and the cost formula.
 
     python benchmarks/search.py proxy-EE_D runs/ee_d [--step depth] [--samples 300] [--evaluations 5000] [--seeds 5]
 
@@ -7,7 +7,7 @@
 - Searchers: hypervolume with equal predicted evaluations, without and with a limit, for several seeds; seconds.
 - Cost formula: milliseconds per architecture for thousands at once.
 
-Measured samples are kept in runs/benchmark-search-NAME; the next call continues. Prints tables and writes
+Measured samples are stored in runs/benchmark-search-NAME; the next call continues. Prints tables and writes
 benchmarks/results/search/NAME.json. Timings need an idle machine; the load average is recorded.
 """
 

@@ -4,10 +4,10 @@
 
 Each figure is a ratio measured in one run: upstream and this package alternate, each in its own process, and the
 medians of the pairs are compared. Unless the row says otherwise: batch 64, fp32, width multiplier 1.0, 200 classes;
-both get the same noise as input. Rows "against channels-last" and "against torch.compile" compare with what a careful
-user of upstream would do. The table is printed again at the end, slowest ratio first, and written to
-benchmarks/results/speed.json. `--quick` uses fewer pairs and subnets, to check a change; `--rows TEXT` measures only
-the rows whose name contains the text. Neither writes the file.
+both get the same noise as input. Rows "against channels-last" and "against torch.compile" compare with optimized use of
+upstream. The table is printed again at the end, slowest ratio first, and written to benchmarks/results/speed.json.
+`--quick` uses fewer pairs and subnets, to check a change; `--rows TEXT` measures only the rows whose name contains the
+text. Neither writes the file.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def upstream_net(backbone: str = "mobilenet_v3", width: float = 1.0) -> nn.Modul
 
 
 def our_net(name: str = "SE_B", backbone: str = "mobilenet_v3", width: float = 1.0) -> ofav2.Supernet:
-    """Ours, as the trainer has it."""
+    """This package's supernet, as the trainer uses it."""
     net = ofav2.build_supernet(name, n_classes=CLASSES, backbone=backbone, width_mult=width, dropout_rate=0)
     return net.to(memory_format=torch.channels_last)
 
@@ -218,7 +218,7 @@ def all_exits_of_ee_dp(plain: bool) -> Callable[[], None]:
 
 
 def peak_of(whose: str) -> float:
-    """Peak memory in MiB of three training steps of the maximal network at 64 px, minus the memory used before."""
+    """Peak memory in MiB of three training steps of the maximal network at 64 px, minus the memory before them."""
     net, (x, y) = upstream_net() if whose == "upstream" else our_net(), noise(64)
     cpu = torch.device("cpu")
     reset_peak_memory(cpu)

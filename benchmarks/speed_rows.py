@@ -14,14 +14,14 @@ class Training:
 
     Args:
         target: The ratio to reach.
-        floor: The ratio that must not be missed.
+        floor: The lowest acceptable ratio.
         size: Height and width of the images in pixels.
         random: Whether random subnets are trained, one step each, instead of the maximal network.
         backbone: The backbone.
         width: Width multiplier.
         batch: Images per step.
-        threads: Number of threads; None for that of the command line.
-        against: How upstream computes: "plain", "channels-last" or "torch.compile".
+        threads: Number of threads; None for the number on the command line.
+        against: Mode of upstream: "plain", "channels-last" or "torch.compile".
     """
 
     target: float = 3.0

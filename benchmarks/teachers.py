@@ -1,4 +1,4 @@
-"""Accuracy and confidence of the teachers of a finished study: of the maximal network of each step.
+"""Accuracy and confidence of the teachers of a finished study: the maximal network of each step.
 
     python benchmarks/teachers.py proxy runs/proxy --root DATA [--arms SE_B SE_B-pet]
 

@@ -1,10 +1,10 @@
-"""Training speed next to other busy processes, by how the threads wait for each other.
+"""Training speed next to other busy processes, for different ways in which threads wait for each other.
 
     python benchmarks/under_load.py [--seconds 10] [--repeats 3]
 
 OpenMP threads that wait for each other spin by default: next to other busy processes they spend their time slices
 waiting for threads that are not scheduled. Each figure is images per second of training random subnets (SE_B, width
-multiplier 0.5, 40 px, batch 64) in a process of its own, median of the repeats, alternating; `busy` is the number of
+multiplier 0.5, 40 px, batch 64) in a separate process, median of the repeats, alternating; `busy` is the number of
 other processes that keep a core busy. Writes benchmarks/results/under-load.json.
 """
 

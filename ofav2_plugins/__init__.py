@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .plugin import PluginError
     from .space import SearchSpace
 
-# Loaded at first use: `ofav2 --help` and whoever needs only the search space do without torch.
+# Loaded at first use, so that `ofav2 --help` and users of only the search space do not import torch.
 _WHERE = {
     "UserError": "errors",
     "load_bundle": "deploy.bundle",

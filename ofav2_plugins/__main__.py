@@ -1,4 +1,4 @@
-"""`python -m ofav2_plugins` is `ofav2`."""
+"""`python -m ofav2_plugins` runs `ofav2`."""
 
 from .cli.main import main
 

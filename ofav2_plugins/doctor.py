@@ -1,4 +1,4 @@
-"""What is wrong with an environment, a dataset or a run folder, and how to fix it."""
+"""Finds problems of an environment, a dataset or a run folder, and describes how to fix them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from .training.checkpoints import StepFiles
 from .utils.tensor_files import load_checkpoint
 
 OWN = "ofav2-plugins"
-"""Our distribution."""
+"""The distribution of this package."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check; `problem` is what is wrong and how to fix it, or None."""
+    """One check; `problem` describes the problem and its fix, or is None."""
 
     what: str
     found: str
@@ -42,7 +42,7 @@ def examine(dataset: str | None, root: Path | None, run: Path | None, fabric: Fa
 
     Args:
         dataset: A plugin of `ofav2.datasets`.
-        root: Where it is.
+        root: Its folder.
         run: The folder of a run.
         fabric: The device.
     """
@@ -71,7 +71,7 @@ def _device(fabric: Fabric) -> Finding:
 
 
 def _requirements() -> Iterator[Finding]:
-    """Every declared requirement, compared with what is installed."""
+    """Every declared requirement, compared with the installed version."""
     for text in importlib.metadata.requires(OWN) or []:
         needed = Requirement(text)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
@@ -135,7 +135,7 @@ def _dataset(dataset: str, root: Path | None) -> str:
 
 
 def _run(run: Path, fabric: Fabric) -> Iterator[Finding]:
-    """The run file, the files of every step, the results, and partial files that a killed process has left."""
+    """The run file, the files of every step, the results, and partial files left by a killed process."""
     try:
         file = read_run_file(run)
     except RunError as error:
@@ -200,7 +200,7 @@ def _step(folder: Path) -> Finding:
 
 
 def _metrics(folder: Path) -> None:
-    """Raises RunError if metrics.jsonl is damaged or differs from the record of a finished step."""
+    """Raise RunError if metrics.jsonl is damaged or differs from the record of a finished step."""
     metrics = read_metrics(folder / METRICS)
     different = (folder / TRAINED).exists() and metrics_differ(folder, read_trained(folder)["history"])
     if metrics is None or different:

@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """An error that the user can fix; its message is one line: the object, the allowed values, the given one, the fix.
+    """An error that the user can fix. Its message is one line: object, allowed values, given value, fix.
 
     The command line prints the message without a traceback (`--debug` shows the traceback).
     """
@@ -21,11 +21,11 @@ class RankError(RunError):
 
 
 class ProcessGroupError(RunError):
-    """This process has failed while others waited for its numbers: all of them must end."""
+    """This process has failed while others waited for its results; all processes must end."""
 
 
 def error_message(error: BaseException) -> str:
-    """An exception as one line: what a `UserError` says, of others the type too."""
+    """An exception as one line: the message of a `UserError`; the type and the message of other exceptions."""
     try:
         message = " ".join(str(error).split())
     except Exception:  # the exception of a plugin may itself be broken

@@ -75,7 +75,7 @@ def setting_parameters(plugin_class: type) -> dict[str, inspect.Parameter]:
     """
     parameters = list(inspect.signature(plugin_class).parameters.values())
     try:
-        hints = typing.get_type_hints(getattr(plugin_class, "__init__"))  # noqa: B009 - mypy wants no attribute here
+        hints = typing.get_type_hints(getattr(plugin_class, "__init__"))  # noqa: B009 - mypy rejects the attribute
     except NameError:  # a name that is imported for type checkers only
         hints = {}
     for parameter in parameters:

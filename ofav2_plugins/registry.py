@@ -145,16 +145,16 @@ def calling(namespace: str, name: str, method: str, passing: type[Exception] = P
 
 @functools.cache  # listing entry points is slow
 def title(namespace: str, name: str) -> str:
-    """A loaded plugin as messages name it: with its distribution, its class and its file."""
+    """The title of a loaded plugin in messages, with its distribution, class and file."""
     points = [point for point in _entry_points(namespace) if point.name == name]
     return f"plugin {name!r} of {namespace}" + (f" ({_origin(points[0])})" if len(points) == 1 else "")
 
 
 def explain(error: BaseException) -> str:
-    """An exception as one line that names the plugin whose code raised it, if it is a plugin's.
+    """An exception as one line; if the code of a plugin raised it, the line names the plugin.
 
-    The innermost call into this package, `ofa` or a plugin's module decides: libraries may have raised the exception,
-    but they were called from there.
+    The innermost call into this package, `ofa` or a plugin's module decides, because an exception from a library is
+    attributed to its caller.
     """
     if isinstance(error, UserError):
         return error_message(error)

@@ -1,7 +1,7 @@
 """The search space: elastic dimensions, architectures, sampling, grids. Does not import torch.
 
 Every dimension is declared by the part that adds it (the backbone: for example ks, e, d; branches: level; exits:
-height). Sampling, grids, encodings and phases iterate over the declared dimensions and never ask for a plugin's name.
+height). Sampling, grids, encodings and phases iterate over the declared dimensions and never depend on plugin names.
 Source: OFA (arXiv 1908.09791) section 3; OFAv2 (arXiv 2302.01888) section 3 for level and height.
 """
 
@@ -50,8 +50,8 @@ class Requirement:
 class ElasticDim:
     """One elastic dimension. Each entry takes one of its values; the largest value belongs to the maximal network.
 
-    A phase unlocks values ("kernel sizes {5, 7}"). An entry with values of its own takes, for each unlocked value,
-    its largest own value that is not above it (or its smallest own value).
+    A phase unlocks values ("kernel sizes {5, 7}"). For each unlocked value, an entry with `own_values` takes the
+    largest of these that does not exceed it (or the smallest of them).
 
     Args:
         name: The dimension's name in an architecture ("ks").
@@ -80,11 +80,11 @@ class ElasticDim:
                 )
 
     def choices(self, values: Sequence[float] | None = None) -> list[Any]:
-        """What an entry can be if `values` are unlocked (default: all values), smallest first."""
+        """The choices of an entry if `values` are unlocked (default: all values), smallest first."""
         return list(self.values if values is None else values)
 
     def entry_choices(self, index: int, values: Sequence[float] | None = None) -> list[Any]:
-        """What entry `index` can be if `values` are unlocked (default: all values), smallest first."""
+        """The choices of entry `index` if `values` are unlocked (default: all values), smallest first."""
         choices = self.choices(values)
         if index not in self.own_values:
             return choices
@@ -98,7 +98,7 @@ class ElasticDim:
         return max((value for value in own if value <= choice), default=own[0])
 
     def includes(self, choice: Any, part: Any) -> bool:
-        """Whether a choice of one entry includes `part`: a value of at least that."""
+        """Whether a choice of one entry includes `part`, that is, whether it is at least that value."""
         included: bool = choice >= part
         return included
 
@@ -156,7 +156,7 @@ class SubsetDim(ElasticDim):
         return [list(c) for size in sizes for c in itertools.combinations(self.members, int(size))]
 
     def includes(self, choice: Any, part: Any) -> bool:
-        """Whether a choice of one entry includes `part`: a subset with that member."""
+        """Whether a choice of one entry includes `part`, that is, whether the subset has that member."""
         return part in choice
 
     def features(self, choice: Any) -> list[int]:
@@ -227,7 +227,7 @@ class SearchSpace:
         """An architecture drawn from `rng`, uniform over the unlocked choices of each entry.
 
         Each dimension draws from its own stream: two spaces that share a dimension draw the same values for it
-        from the same `rng`, so that the arms of a study stay paired although their plugins differ.
+        from the same `rng`, so that the arms of a study stay paired even if their plugins differ.
         """
         base = rng.getrandbits(64)
         arch = {}

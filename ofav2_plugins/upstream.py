@@ -80,7 +80,7 @@ __all__ = [
 
 @contextmanager
 def new_layers(dtype: torch.dtype) -> Iterator[None]:
-    """Within this context new layers have this dtype, and drawing their weights leaves torch's random state unchanged.
+    """Within this context, new layers have this dtype, and drawing their weights does not change torch's random state.
 
     Upstream draws weights even for layers whose weights are copied from the supernet afterwards.
     """
@@ -102,9 +102,9 @@ _EXTENDED: dict[tuple[type, type], Any] = {}
 
 
 def extended(mixin: type, base: type) -> Any:
-    """The class that has `mixin` in front of `base`, made once: upstream's class with the mixin's methods.
+    """A cached class with the bases (`mixin`, `base`): upstream's class with the mixin's methods.
 
-    Its objects can be pickled, although no module has the class under a name.
+    Its instances can be pickled, although the class is not an attribute of any module.
     """
     if (mixin, base) not in _EXTENDED:
         members = {"__module__": mixin.__module__, "__doc__": mixin.__doc__, "__reduce__": _reduce}

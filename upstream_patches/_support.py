@@ -88,7 +88,7 @@ def when_imported(module: str, change: Change) -> None:
 
 
 def replace(owner: ModuleType | type, name: str, make: Callable[[Any], Any]) -> None:
-    """Replace function `name` of a class or module by `make(old)`.
+    """Replace function `name` of a class or module with `make(old)`.
 
     If `owner` is a module, modules that have copied the function with `from ... import` get the new one too.
     """

@@ -1,7 +1,7 @@
 """Top-5 accuracy crashes on networks with fewer than five classes.
 
 Symptom: RuntimeError "selected index k out of range" in validation and training, because the run managers
-    always ask for top-1 and top-5.
+    always request top-1 and top-5.
 Upstream: ofa/utils/common_tools.py, line 170 (`accuracy`).
 Affects: ofa 0.1.0.post202307202001, every torch.
 Drop when: `accuracy` limits the k of `topk` to the number of classes.

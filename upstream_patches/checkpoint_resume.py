@@ -6,7 +6,7 @@ Symptom: `RunManager.load_model` prints "fail to load checkpoint", returns {} an
 Upstream: ofa/imagenet_classification/run_manager/run_manager.py, lines 167-175 and 414;
     ofa/imagenet_classification/elastic_nn/training/progressive_shrinking.py, line 282 (`load_models`).
 Affects: ofa 0.1.0.post202307202001 with torch >= 2.6; the hidden errors with every torch.
-Drop when: `best_acc` is saved as a float and `load_model` raises the error of loading.
+Drop when: `best_acc` is saved as a float and `load_model` raises loading errors.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _repair_manager(module: ModuleType) -> None:
 
 
 def _numpy_scalars() -> AbstractContextManager[Any]:
-    """Lets `torch.load` accept the numpy scalar in checkpoints that were saved without this patch."""
+    """Let `torch.load` accept the numpy scalar in checkpoints that were saved without this patch."""
     import numpy
     import torch
 

@@ -1,4 +1,4 @@
-"""The tutorial's search asks for a valid constraint type, then looks up the invalid one.
+"""The tutorial's search prompts for a valid constraint type, then looks up the invalid one.
 
 Symptom: KeyError in `EvolutionFinder("wrong", ...)` after the user has typed a valid type at the prompt.
 Upstream: ofa/tutorial/evolution_finder.py, lines 72-73.

@@ -52,7 +52,7 @@ def _reporting(original: Callable[..., None]) -> Callable[..., Any]:
         given = {id(value) for value in state_dict.values()}
         missing: list[str] = []
 
-        # Upstream passes the merged dictionary to nn.Module; values that are not among the given objects were missing.
+        # Upstream passes the merged dictionary to nn.Module; a value that is not one of the given objects was missing.
         def find_missing(merged: Any, prefix: str, metadata: Any, *lists: Any) -> None:
             absent = (key for key, value in merged.items() if id(value) not in given)
             missing.extend(key for key in absent if not key.endswith(_MAY_BE_MISSING))

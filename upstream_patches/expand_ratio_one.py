@@ -5,7 +5,7 @@ Symptom: with `expand_ratio_list=[1, 3]` and active ratio 1, the outputs of the 
 Upstream: ofa/imagenet_classification/elastic_nn/modules/dynamic_layers.py, line 341: the dynamic layer has
     an expanding convolution unless its largest ratio is 1; MBConvLayer has none if its ratio is 1.
 Affects: ofa 0.1.0.post202307202001, every torch.
-Drop when: the configuration of the static layer says whether it has an expanding convolution.
+Drop when: the configuration of the static layer records whether it has an expanding convolution.
 """
 
 from collections.abc import Callable

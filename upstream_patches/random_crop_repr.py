@@ -3,7 +3,7 @@
 Symptom: with a list of image sizes, KeyError <InterpolationMode.BILINEAR> from
     `repr(MyRandomResizedCrop(...))`, and therefore from RunManager, which writes the transforms to net_info.txt.
 Upstream: ofa/utils/my_dataloader/my_random_resize_crop.py, line 86: torchvision converts PIL's constant to
-    its own enumeration, which is missing in the table of names.
+    its own enumeration, which is missing from the table of names.
 Affects: ofa 0.1.0.post202307202001 with torchvision >= 0.9.
 Drop when: `MyRandomResizedCrop.__repr__` accepts InterpolationMode.
 """

@@ -23,6 +23,6 @@ def apply() -> None:
 
 
 def _copy(self: Any) -> Any:
-    twin = copy.copy(self)
-    twin.__dict__.pop("_data_provider", None)  # cached; it depends on the values of the original
-    return twin
+    copied = copy.copy(self)
+    copied.__dict__.pop("_data_provider", None)  # cached; it depends on the values of the original
+    return copied

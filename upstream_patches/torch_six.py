@@ -28,7 +28,7 @@ def apply() -> None:
 
 
 def _provide(package: ModuleType) -> None:
-    """Replace upstream's module, which cannot be imported, by one with a working MyDataLoader."""
+    """Replace upstream's module, which cannot be imported, with one that has a working MyDataLoader."""
     from ._sized_loader import MyDataLoader
 
     module = ModuleType(_NAME, "Replaces a module that can no longer be imported.")

@@ -1,4 +1,4 @@
-"""A third-party plugin package: a backbone, a branch, a distillation and a phase, found by their entry points alone."""
+"""A third-party plugin package: a backbone, a branch, a distillation and a phase, found through entry points."""
 
 from setuptools import setup
 

@@ -24,7 +24,7 @@ class BatchContext:
         resolution: The resolution of the batch in pixels.
         n_classes: Number of classes.
         seed_parts: The seed of all random numbers (see `utils.seeding`), so that a batch is the same in every run with
-            the same seed, also in a run that resumes within an epoch.
+            the same seed, including runs that resume within an epoch.
     """
 
     n_images: int
@@ -38,15 +38,15 @@ class Augmentation(Plugin, ABC):
     """A training transform of a batch of images and labels."""
 
     geometric: bool = False
-    """Whether batch norms are re-calibrated with this augmentation too: it changes position, scale and orientation
-    only, not colours or labels."""
+    """Whether batch-norm recalibration also uses this augmentation: true if it changes only position, scale and
+    orientation, not colours or labels."""
 
     @abstractmethod
     def apply(self, images: Tensor, labels: Tensor, context: BatchContext) -> tuple[Tensor, Tensor]:
         """The transformed images and labels.
 
         With several ranks, each image must be transformed as in a single process (draw for all `n_images`, apply to
-        `part`), except if images of a batch are mixed.
+        `part`), except when images of a batch are mixed.
 
         Args:
             images: float [N, C, S, S] in 0..255, this rank's part of the batch; S is the stored size or `resolution`.
@@ -59,10 +59,10 @@ class Augmentation(Plugin, ABC):
         """
 
     def crops(self, sizes: np.ndarray, context: BatchContext) -> Tensor | None:
-        """The crops that replace `apply` for image files that are decoded for each batch.
+        """Crops that replace `apply` for image files that are decoded for each batch.
 
-        Called for the first augmentation only: decoding becomes faster, and crops come from the whole photograph. By
-        default (None) there are no crops, and `apply` gets the images' centre squares.
+        Called only for the first augmentation. Decoding is faster, and crops come from the whole photograph. By default
+        (None) there are no crops, and `apply` receives the centre squares of the images.
 
         Args:
             sizes: int64 [N, 2], width and height of the images of this rank, in pixels.
@@ -82,9 +82,9 @@ def augment(
     Args:
         images: float [N, C, S, S] in 0..255.
         labels: int64 [N].
-        augmentations: In order; each but the first draws from its own seed.
+        augmentations: In order; each one after the first uses its own seed.
         context: Resolution, number of classes, seeds, the rank's part.
-        first: Number of the augmentation to begin with; those before it have been applied already.
+        first: Index of the first augmentation to apply; earlier ones have already been applied.
     """
     for number, augmentation in list(enumerate(augmentations))[first:]:
         seed_parts = (*context.seed_parts, number) if number else context.seed_parts

@@ -1,4 +1,4 @@
-"""Augmentation `crop_flip`: random resized crop and horizontal flip, of all images of a batch at once.
+"""Augmentation `crop_flip`: random resized crop and horizontal flip, for all images of a batch at once.
 
 Source: the authors' augmentation for Tiny ImageNet; torchvision's RandomResizedCrop and RandomHorizontalFlip.
 """
@@ -35,7 +35,7 @@ class CropFlip(Augmentation):
         self.min_scale, self.flip = min_scale, flip
 
     def apply(self, images: Tensor, labels: Tensor, context: BatchContext) -> tuple[Tensor, Tensor]:
-        """Images [N, C, S, S] to [N, C, resolution, resolution]; the labels stay."""
+        """Images [N, C, S, S] to [N, C, resolution, resolution]; the labels are unchanged."""
         generator = torch_rng(*context.seed_parts)
         crops = crop_parameters(context.n_images, images.shape[-1], self.min_scale, self.flip, generator)
         return random_crop(images, crops[context.part], context.resolution, self.min_scale), labels
@@ -55,16 +55,17 @@ def crop_parameters(
 
     Draws from the same distribution as torchvision's `RandomResizedCrop.get_params`, for all images at once: area
     uniform in [min_scale, 1], log aspect ratio uniform in log [3/4, 4/3], sizes rounded to pixels; the first of 10
-    attempts that fits, or else the largest centred part whose ratio is allowed (of square images: the whole).
+    attempts that fits is used, otherwise the largest centred crop with an allowed ratio (for square images: the whole
+    image).
 
     Args:
         n: Number of images.
         sides: Width and height in pixels, [n, 2], or one number for all.
         min_scale: Smallest fraction of the area that a crop keeps.
         flip: Whether to mirror half of the images.
-        generator: The source of all draws; their number does not depend on the sizes.
+        generator: The random generator; the number of draws does not depend on the sizes.
     """
-    # In numpy: on arrays of this size, its operations take a third of the time of torch's.
+    # NumPy is three times as fast as torch on arrays of this size.
     draws = torch.rand(n, 2 * ATTEMPTS + 3, generator=generator).double().numpy()
     wide, high = whole = np.broadcast_to(sides, (n, 2)).T.astype(np.float64)  # [2, n]
     area = (wide * high)[:, None] * (min_scale + (1 - min_scale) * draws[:, :ATTEMPTS])  # [n, ATTEMPTS]
@@ -82,16 +83,16 @@ def crop_parameters(
 
 
 def random_crop(images: Tensor, crops: Tensor, resolution: int, min_scale: float) -> Tensor:
-    """Crop and resize a batch [N, C, S, S] to [N, C, resolution, resolution] by `crop_parameters` of `min_scale`."""
-    # Sampling a much larger image bilinearly would alias: first shrink it (antialiased), all images alike for speed,
-    # but only so far that the shortest side of any crop keeps `resolution` pixels. That side is sqrt(area / ratio)
-    # with the largest ratio that fits, min(1 / area, 4 / 3): sqrt(area * max(area, 3 / 4)).
+    """Crop and resize a batch [N, C, S, S] to [N, C, resolution, resolution] with crops from `crop_parameters`."""
+    # Bilinear sampling of a much larger image would alias. First shrink all images by the same factor (antialiased),
+    # but only until the shortest side of any crop has `resolution` pixels. That side is sqrt(area / ratio) with the
+    # largest ratio that fits, min(1 / area, 4 / 3): sqrt(area * max(area, 3 / 4)).
     size = math.ceil(resolution / math.sqrt(min_scale * max(min_scale, 3 / 4)))
     if images.shape[-1] > max(1.5 * resolution, size):
         images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     # If crops may be small, the large ones still have too many pixels: average `finer` x `finer` samples of them.
     finer = math.ceil(images.shape[-1] / (1.5 * resolution))
-    # The sampling points in grid_sample's range -1..1, x and y separately: affine_grid would take ten times as long.
+    # The sampling points in grid_sample's range -1..1, x and y separately: affine_grid is ten times slower.
     centres = (2 * torch.arange(finer * resolution) + 1) / (finer * resolution) - 1
     width, height, left, top, mirrored = crops.T.unsqueeze(-1)
     x = width * mirrored * centres + 2 * left + width - 1

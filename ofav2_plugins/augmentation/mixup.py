@@ -13,7 +13,7 @@ class MixUp(Augmentation):
     """mixup: weighted sums of pairs of images and of their labels.
 
     The weight is drawn once for each batch, as in torchvision. With several ranks, images are mixed with others of the
-    same rank; the weight is the same for all.
+    same rank; all ranks use the same weight.
 
     Args:
         alpha: Both parameters of the beta distribution of the weight.

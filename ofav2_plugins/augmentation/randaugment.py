@@ -28,7 +28,7 @@ class RandAugment(Augmentation):
         self.num_ops, self.magnitude, self.num_magnitude_bins = num_ops, magnitude, num_magnitude_bins
 
     def apply(self, images: Tensor, labels: Tensor, context: BatchContext) -> tuple[Tensor, Tensor]:
-        """Every image on its own; the labels stay."""
+        """Transform each image separately; the labels are unchanged."""
         transform = v2.RandAugment(
             num_ops=self.num_ops, magnitude=self.magnitude, num_magnitude_bins=self.num_magnitude_bins
         )

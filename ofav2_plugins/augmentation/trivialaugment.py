@@ -22,6 +22,6 @@ class TrivialAugment(Augmentation):
         self.num_magnitude_bins = num_magnitude_bins
 
     def apply(self, images: Tensor, labels: Tensor, context: BatchContext) -> tuple[Tensor, Tensor]:
-        """Every image on its own; the labels stay."""
+        """Transform each image separately; the labels are unchanged."""
         transform = v2.TrivialAugmentWide(num_magnitude_bins=self.num_magnitude_bins)
         return transform_each(images, transform, context), labels

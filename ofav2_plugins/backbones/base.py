@@ -1,7 +1,7 @@
 """Contract of `ofav2.backbones`: the network that a supernet extends (OFA, arXiv 1908.09791, section 3).
 
-`models.supernet.Supernet` is put in front of the network's class. It adds branches, skips and exits, and knows
-the network only through the methods below, which all receive it as `net`.
+`models.supernet.Supernet` is a mixin for the network's class. It adds branches, skips and exits, and accesses the
+network only through the methods below, which receive it as `net`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ any branch in parallel with it, and ("depth", stage) the number of active blocks
 class Backbone(Plugin, ABC):
     """A network with a stem, stages of blocks and a tail.
 
-    Layers and blocks have a `config`. The forward of a block calls its layers by name: branches are added to the
-    block, and an nn.Sequential would run them too. Elastic layers take the number of input channels from their input,
-    and have `get_active_subnet(in_channels, preserve_weight)` that gives their active part as plain layers
+    Layers and blocks have a `config`. The `forward` of a block must call its layers by name: branches are added as
+    submodules, and an nn.Sequential would run them too. Elastic layers infer the number of input channels from their
+    input; their `get_active_subnet(in_channels, preserve_weight)` returns the active part as plain layers
     (`models.layers.static`). The settings of a backbone are its own options, such as the values of its elastic
     dimensions.
     """
 
     network: type[nn.Module]
-    """The class that is extended."""
+    """The network class that is extended."""
     main_block: str
-    """The name that `level` has for the backbone's own block."""
+    """The name of the backbone's own block in `level`."""
     bn_param: tuple[float, float] = (0.1, 1e-5)
     """Default momentum and eps of the batch norms."""
 
@@ -82,9 +82,9 @@ class Backbone(Plugin, ABC):
 
     @abstractmethod
     def dependencies(self, part: Part) -> tuple[Entry, ...]:
-        """The entries of an architecture on which a part depends: the others do not change its static form.
+        """The entries of an architecture on which a part depends; other entries do not change its static form.
 
-        Few entries per part make it possible to tabulate costs. `level` and `height` are not among them.
+        Costs can be tabulated because a part depends on few entries. `level` and `height` are not included.
         """
 
     @abstractmethod
@@ -109,22 +109,22 @@ class Backbone(Plugin, ABC):
         return []
 
     def reorder_channels(self, net: Any, stage: int) -> None:
-        """Sort the channels that the width steps remove by importance, so that a smaller network has the best ones.
+        """Sort the channels that the width steps remove by importance, so that a smaller network keeps the best ones.
 
         The default calls the network's own `re_organize_middle_weights`, if it has one.
 
         Args:
             net: The supernet; the maximal network's output does not change.
-            stage: The number of width steps done before; the groups of channels that these have trained stay.
+            stage: The number of completed width steps; the channel groups that they trained are kept.
         """
         sort = getattr(self.network, "re_organize_middle_weights", None)
         if sort is not None:
             sort(net, expand_ratio_stage=stage)
 
     def build_layer(self, config: Mapping[str, Any]) -> nn.Module:
-        """A layer of a static network from its `config`. A backbone with layers of its own overrides this."""
+        """Build a layer of a static network from its `config`. Backbones with custom layers override this."""
         return build_layer(config)
 
     def layers_from_config(self, config: Mapping[str, dict[str, Any]]) -> Layers:
-        """A stem or a head from its `config`."""
+        """Build a stem or a head from its `config`."""
         return Layers.from_config(config, self.build_layer)

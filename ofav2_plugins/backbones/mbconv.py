@@ -1,4 +1,4 @@
-"""What OFA's backbones of inverted residual blocks (MBConv) have in common (OFA, arXiv 1908.09791, section 3.2)."""
+"""Base class of OFA's backbones with inverted residual blocks (MBConv; OFA, arXiv 1908.09791, section 3.2)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class MBConvBackbone(Backbone):
         depth_list: Numbers of blocks that a stage may have.
 
     Raises:
-        UserError: A list has no, repeated or wrong values.
+        UserError: A list is empty, or has repeated or invalid values.
     """
 
     main_block = "mbconv"
     single_block_stages: int = 0
-    """How many stages at the end have exactly one block."""
+    """Number of stages at the end that have exactly one block."""
     elastic_stages: int = 5
-    """How many stages have an elastic depth."""
+    """Number of stages with an elastic depth."""
 
     def __init__(
         self,

@@ -15,15 +15,15 @@ from ..utils.validation import is_integer, is_number
 from .base import Backbone, Entry, Part
 
 BASE_DEPTHS = tuple(OFAResNets.BASE_DEPTH_LIST)
-"""Blocks of each stage that are always there."""
+"""Number of blocks of each stage that are always active."""
 
 
 class ResNet50(Backbone):
     """OFA's ResNet-50: four stages of bottleneck blocks, elastic in depth (`d`), expand ratio (`e`) and width (`w`).
 
-    `d` has five entries: the stem, which has its residual layer only at the largest value, and the number of blocks
-    of each stage in addition to its base depth. `w` has six entries, which number the width multipliers: two of the
-    stem and one of each stage.
+    `d` has five entries: one for the stem, whose residual layer is active only at the largest value, and one for each
+    stage, the number of blocks in addition to its base depth. `w` has six entries, which are indices of width
+    multipliers: two for the stem and one for each stage.
 
     Args:
         depth_list: Numbers of additional blocks that a stage may have.
@@ -31,7 +31,7 @@ class ResNet50(Backbone):
         width_mult_list: Width multipliers of the stages.
 
     Raises:
-        UserError: A list has no, repeated or wrong values.
+        UserError: A list is empty, or has repeated or invalid values.
     """
 
     network = OFAResNets
@@ -118,7 +118,7 @@ class ResNet50(Backbone):
         return (("e", number), *widths) if kind == "block" else widths
 
     def _place(self, position: int) -> tuple[int, int]:
-        """Stage and number within the stage of a position."""
+        """Stage of a position, and its index within the stage."""
         for stage, base in enumerate(BASE_DEPTHS):
             if position < base + self.depth_list[-1]:
                 return stage, position

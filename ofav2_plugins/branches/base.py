@@ -18,7 +18,7 @@ class Branch(Plugin, ABC):
         """A module of plain torch layers: [N, in_channels, H, W] -> [N, out_channels, ceil(H/stride), ceil(W/stride)].
 
         The module has an attribute `config`: a JSON-able dictionary of this method's arguments, from which
-        `build(**config)` makes the same module again.
+        `build(**config)` rebuilds the same module.
 
         Args:
             in_channels: Channels of the position's input.
@@ -29,7 +29,7 @@ class Branch(Plugin, ABC):
 
 
 class BranchBlock(nn.Sequential):
-    """A branch made of layers in a row, which remembers the arguments it was built from."""
+    """A branch of sequential layers that stores the arguments it was built from."""
 
     def __init__(self, config: dict[str, Any], **layers: nn.Module):
         super().__init__()

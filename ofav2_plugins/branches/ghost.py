@@ -31,7 +31,7 @@ class GhostChannels(nn.Module):
 
 
 class Ghost(Branch):
-    """1x1 convolution to a part of the channels; the others are cheap depthwise convolutions of these.
+    """1x1 convolution to some of the channels; cheap depthwise convolutions of these compute the others.
 
     Args:
         ratio: Output channels per channel of the 1x1 convolution.

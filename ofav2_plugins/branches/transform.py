@@ -1,4 +1,4 @@
-"""Parallel block `transform` (OFAv2 section 3.2): only what the shapes require, then BN and activation."""
+"""Parallel block `transform` (OFAv2 section 3.2): only the layers that the shapes require, then BN and activation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Transform(Branch):
     def build(self, in_channels: int, out_channels: int, stride: int, act_func: str) -> nn.Module:
         layers: dict[str, nn.Module] = {}
         if stride > 1:
-            # ceil_mode: an odd map must shrink as the MB block's padded convolution shrinks it.
+            # ceil_mode: odd sizes must shrink as in the MB block's padded convolution.
             layers["pool"] = nn.MaxPool2d(kernel_size=stride, stride=stride, ceil_mode=True)
         if in_channels != out_channels:
             layers["conv"] = nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=True)

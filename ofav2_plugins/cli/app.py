@@ -1,4 +1,4 @@
-"""The application to which every command adds itself."""
+"""The application with which every command registers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Download a dataset.")
 app.add_typer(data_app, name="data")
-console = Console(markup=False, emoji=False, highlight=False)  # paths and names are text, whatever they contain
+console = Console(markup=False, emoji=False, highlight=False)  # paths and names are printed literally
 
 
 @app.callback(invoke_without_command=True)

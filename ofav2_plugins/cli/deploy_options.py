@@ -30,14 +30,14 @@ SettingsOption = Annotated[
 
 
 def plugins_with_settings(plugins: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """References to plugins by the option that names them, with the settings that `--set OPTION...=value` gives.
+    """Plugin references by option, with the settings from `--set OPTION.setting=value`.
 
     Args:
-        plugins: By option, a plugin as given, or the list of several.
-        overrides: What `--set` sets.
+        plugins: Option -> the given plugin, or a list of plugins.
+        overrides: All values of `--set`.
 
     Raises:
-        UserError: `--set` addresses something else.
+        UserError: `--set` addresses anything else.
     """
     check_addressed(overrides, plugins)
     return {field: with_settings(plugin, field, overrides) for field, plugin in plugins.items()}

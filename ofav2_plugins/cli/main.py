@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.console import Console
@@ -30,7 +31,9 @@ from .app import app
 
 
 def main() -> None:
-    """The console script: errors are one line and a non-zero exit code; --debug shows where they came from."""
+    """The console script: errors are printed as one line with a non-zero exit code; --debug shows the traceback."""
+    # Before torch is imported: OpenMP threads that spin while they wait are many times slower next to other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     errors = Console(stderr=True)

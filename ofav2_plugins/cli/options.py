@@ -95,11 +95,11 @@ def plugin_option(text: str) -> Any:
     """A plugin given on the command line: `NAME`, `NAME,setting=value,...` or `{name: NAME, setting: value}`.
 
     Raises:
-        UserError: It has another form.
+        UserError: The text has a different form.
     """
     if text.startswith("{"):
         return parse_yaml(text)
-    name, *settings = re.split(r",(?=\s*\w+=)", text)  # a comma within a value, [1, 2], separates no settings
+    name, *settings = re.split(r",(?=\s*\w+=)", text)  # not at a comma within a value: [1, 2]
     keys = [override_key(setting).strip() for setting in settings]
     if len(set(keys)) < len(keys):
         raise UserError(f"each setting of a plugin may be given once, but got {text!r}")
@@ -112,7 +112,7 @@ def plugin_option(text: str) -> Any:
 def logging_options(
     save_every: float, loggers: Sequence[str] | None = None, tensorboard: bool = False, energy: str | None = None
 ) -> LoggingOptions:
-    """Checkpoints and loggers from their options; `--tensorboard` and `--energy` are short for loggers."""
+    """Checkpoints and loggers from their options; `--tensorboard` and `--energy` are shorthands for loggers."""
     from ..training.context import LoggingOptions
 
     given = [plugin_option(text) for text in loggers or []]
@@ -147,7 +147,7 @@ def executor_option(executor: str | None, overrides: Sequence[str], **settings: 
     """The executor of an option, with settings from named options and from `--set executor.setting=value`.
 
     Args:
-        executor: The name; None chooses by the settings.
+        executor: The name; None chooses it from the settings.
         overrides: All values of `--set`.
         settings: Settings from named options; None if the option is not given.
     """
@@ -160,7 +160,7 @@ def executor_option(executor: str | None, overrides: Sequence[str], **settings: 
 
 
 def check_addressed(overrides: Sequence[str], fields: Collection[str]) -> None:
-    """Raise UserError if `--set` addresses something else than a setting of the plugins in these fields."""
+    """Raise UserError if `--set` addresses anything other than a setting of the plugins in these fields."""
     for override in overrides:
         if override_key(override).partition(".")[0] not in fields:
             raise UserError(f"--set must address a setting of {' or '.join(fields)}, but got {override!r}")
@@ -212,7 +212,7 @@ def run_from_options(
 
 @contextmanager
 def stopped(out: Path) -> Iterator[None]:
-    """On Ctrl-C, print where the finished work is kept."""
+    """On Ctrl-C, print the folder of the finished work."""
     try:
         yield
     except KeyboardInterrupt:

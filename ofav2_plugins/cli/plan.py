@@ -94,7 +94,7 @@ def _arms(study: str, overrides: Sequence[str]) -> list[RunConfig]:
 def _planned(
     arm: RunConfig, dataset: Any, root: Path | None, device: str
 ) -> tuple[list[PlannedStep], dict[str, float]]:
-    """The steps of a run, after all checks that `train` makes, and their hours if a dataset is given."""
+    """The steps of a run, after all checks that `train` performs, and their hours if a dataset is given."""
     from ..execution.estimate import estimate_hours
     from ..execution.training_run import TrainingRun, load_data
     from ..execution.trial import noise_data, try_plugins

@@ -70,7 +70,7 @@ def _describe(name: str, width: float, resolution: int, as_json: bool) -> None:
 
 
 def _lines(description: Description) -> list[str]:
-    """A description for people."""
+    """A description as readable lines."""
     plugin = description.plugin
     lines = [f"{plugin.name} ({plugin.namespace}; {plugin.distribution} {plugin.version}, {plugin.target})", ""]
     lines += [*description.documentation.splitlines(), ""]

@@ -1,4 +1,4 @@
-"""What `train` and `ablate` share: run a session, print its table, write its report."""
+"""Shared by `train` and `ablate`: runs a session, prints its table, writes its report."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COLORS = {"finished": "green", "failed": "red", "damaged": "red", "training": "cyan", "measuring": "cyan"}
 WORKING = ("training", "measuring")
 SILENT_SECONDS = 300
-"""A working run that writes no file for that long is named below the table."""
+"""An active run that has written no file for this long is listed below the table."""
 
 
 @app.command(epilog="Example: ofav2 watch runs")
@@ -59,7 +59,7 @@ def _view(folder: Path, runs: list[RunProgress]) -> Group | Text:
     if not runs:
         return Text(f"{folder} contains no run yet")
     table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("run", overflow="fold")  # the only one that wraps on a narrow terminal
+    table.add_column("run", overflow="fold")  # the only column that wraps on a narrow terminal
     for column in ("steps", "step", "epoch", "val", "test", "left", "state"):
         table.add_column(column, no_wrap=True)
     for run in runs:
@@ -82,7 +82,7 @@ def _name(run: RunProgress) -> str:
 
 
 def _notes(runs: list[RunProgress]) -> Iterator[Text]:
-    """Lines below the table: failures, runs that write nothing any more, a summary."""
+    """Lines below the table: failures, runs that no longer write files, a summary."""
     for run in runs:
         if run.problem:
             yield Text(f"{_name(run)}: {run.problem}", "red")

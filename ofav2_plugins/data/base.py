@@ -23,12 +23,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images: a view that leaves a memory map, or files, on the disk until `pixels` are read.
+    """A view of labelled images; memory maps and files are read from disk only when `pixels` is called.
 
     Args:
-        images: uint8 [M, C, S, S] (C is 1 or 3; possibly memory-mapped), or image files that are decoded whenever they
+        images: uint8 [M, C, S, S] (C is 1 or 3; possibly memory-mapped), or image files that are decoded each time they
             are read; shared between splits.
-        labels: int64 [N], of the split's own images.
+        labels: int64 [N], of the images of this split.
         rows: [N], indices of the split's images in `images`; None: all of them, in order.
     """
 
@@ -49,7 +49,7 @@ class Split:
         return Split(self.images, self.labels[indices], self.stored(indices))
 
     def stored(self, indices: np.ndarray) -> np.ndarray:
-        """The indices in `images` of the split's images with these indices."""
+        """Convert indices of the split to indices of `images`."""
         return indices if self.rows is None else self.rows[indices]
 
     def pixels(self, indices: np.ndarray) -> np.ndarray:
@@ -74,13 +74,13 @@ class DataSplits:
 
     Args:
         name: The plugin's name.
-        train: Training images; batch norms are re-calibrated on them only.
-        validation: Chooses epochs and subnets; usually held out of the training images.
+        train: Training images; only these are used for batch-norm recalibration.
+        validation: For selecting epochs and subnets; usually held out from the training images.
         test: For reported accuracies only.
         class_names: One per label.
         resolutions: Default elastic resolutions in pixels.
-        mean: Of the three channels, for pixels in 0..1 (three equal values for grayscale images).
-        std: Of the three channels.
+        mean: Mean of the three channels, for pixels in 0..1 (three equal values for grayscale images).
+        std: Standard deviation of the three channels.
         fingerprint: Hash over all images (of streamed ones: names, sizes and a sample of the contents), labels, class
             names, mean and std, and the split.
     """
@@ -114,13 +114,13 @@ class Dataset(Plugin, ABC):
         """The splits.
 
         Args:
-            root: The dataset's folder; None if it needs none or has a default place.
+            root: The dataset's folder; None if it needs none or has a default folder.
             validation_fraction: Fraction of each class's training images held out for validation; not used if the
                 dataset has validation images of its own.
-            seed: Chooses the images held out.
+            seed: Seed for choosing the held-out images.
 
         Raises:
-            UserError: Missing, damaged or unusable data; names the file and the remedy.
+            UserError: The data are missing, damaged or unusable; names the file and the remedy.
         """
 
 
@@ -137,13 +137,13 @@ def make_splits(
     seed: int,
     validation: Split | None = None,
 ) -> DataSplits:
-    """Hold validation images out of `train`, check classes and labels, and compute the fingerprint.
+    """Hold out validation images from `train`, check classes and labels, and compute the fingerprint.
 
     If `validation` is given, nothing is held out, and `validation_fraction` and `seed` are not used.
 
     Raises:
-        UserError: One class only, a label without a class, a class with fewer than 2 training images (1 if none are
-            held out), no test or validation image.
+        UserError: There is only one class, a label has no class, a class has fewer than 2 training images (1 if none
+            are held out), or there are no test or validation images.
     """
     _check(name, train, test, validation, class_names)
     if validation is None:
@@ -192,7 +192,7 @@ def _check(name: str, train: Split, test: Split, validation: Split | None, class
 
 
 def check_splits(data: object, name: str) -> DataSplits:
-    """Check the splits that plugin `name` has returned, and return them.
+    """Check and return the splits from plugin `name`.
 
     Raises:
         PluginError: They break the contract; names the plugin, the split, the rule and the value.
@@ -269,12 +269,12 @@ def _contents(split: Split) -> Iterator[Any]:
     if isinstance(split.images, StreamedImages):
         yield from split.images.content(split.stored(np.arange(len(split))))
         return
-    for indices in np.split(np.arange(len(split)), range(256, len(split), 256)):  # a memory map is not read at once
+    for indices in np.split(np.arange(len(split)), range(256, len(split), 256)):  # without reading a whole memory map
         yield split.pixels(indices).data
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and indices held out, both ascending: the same fraction of each class, at least one image."""
+    """Kept and held-out indices, both ascending: the same fraction of each class, at least one image."""
     rng = np.random.default_rng(derive_seed(seed, "split"))
     held_out = []
     for label in np.unique(labels):
@@ -287,9 +287,9 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
 def choose_per_class(
     files: Sequence[tuple[Path, int]], per_class: int | None, class_names: Sequence[str], seed: int
 ) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
-    """Divide (file, label) pairs into `per_class` random ones of each class and all others, both in the given order.
+    """Split (file, label) pairs into `per_class` random ones per class and the rest, both in the given order.
 
-    With the same seed, a smaller number chooses a subset of what a larger one chooses. None chooses all.
+    With the same seed, a smaller number chooses a subset of a larger number's choice. None chooses all.
 
     Raises:
         UserError: A class has fewer images.

@@ -1,4 +1,4 @@
-"""Batches of images: elastic resolution and augmentation on whole batches, by (seed, phase, epoch, step).
+"""Batches of images: elastic resolution and augmentation of whole batches, seeded by (seed, phase, epoch, step).
 
 Images in memory or in the cache are read when a batch is needed; image files are decoded ahead by worker processes.
 
@@ -34,7 +34,7 @@ def sample_resolution(resolutions: Sequence[int], seed: int, phase: str, epoch: 
 
 
 def steps_per_epoch(n_images: int, batch_size: int) -> int:
-    """Batches of an epoch: the last partial one is dropped, unless it is the only one."""
+    """Number of batches per epoch: a partial last batch is dropped unless it is the only one."""
     return max(1, n_images // batch_size)
 
 
@@ -53,18 +53,18 @@ def train_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of augmented training batches: images [B, 3, r, r] and labels [B], r drawn per batch.
 
-    Labels are probabilities [B, n_classes] if an augmentation mixes them. Every batch depends on (seed, phase, epoch,
-    step) only, so an epoch may start at any step. With several ranks each takes its part of the global batch, with the
-    crops that a single process would have drawn.
+    Labels are probabilities [B, n_classes] if an augmentation mixes them. Every batch depends only on (seed, phase,
+    epoch, step), so an epoch may start at any step. Each rank takes its part of the global batch, with the crops that
+    a single process would have drawn.
 
     Args:
         data: The splits.
-        batch_size: Of all ranks together.
+        batch_size: Total over all ranks.
         resolutions: Elastic resolutions in pixels.
         seed: The run's seed.
         phase: Name of the step of the plan.
         epoch: From 0.
-        start_step: The first batch to give.
+        start_step: The first batch to yield.
         rank: This process.
         world_size: Number of processes.
         augmentations: Applied in order.
@@ -81,7 +81,7 @@ def train_batches(
 
 @dataclass(frozen=True)
 class _TrainBatch:
-    """Prepares the training batches of one epoch by their numbers; see `train_batches` for its fields."""
+    """Prepares the training batches of one epoch by batch number; see `train_batches` for its fields."""
 
     split: Split
     n_classes: int
@@ -119,7 +119,7 @@ def augmented(
         if crops is not None:
             images = torch.from_numpy(split.images.crops(stored, crops.double().numpy(), context.resolution))
             if len(augmentations) == 1:
-                return images, labels  # as uint8: worker processes pass a quarter of the bytes on
+                return images, labels  # as uint8: a quarter of the bytes to transfer
             return augment(images.float(), labels, augmentations, context, first=1)
     return augment(pixels(split, indices), labels, augmentations, context)
 
@@ -151,8 +151,8 @@ def calibration_batches(
 ) -> list[Tensor]:
     """Augmented training images [B, 3, r, r] for batch norms, at most `n_images` in total, `batch_size` per batch.
 
-    Only the geometric ones of `augmentations` are applied. The batches are of equal size up to one image, so each has
-    the same weight in the mean of their statistics.
+    Only the geometric ones of `augmentations` are applied. Batch sizes differ by at most one image, so each batch
+    has the same weight in the mean of the statistics.
     """
     order = np.random.default_rng(derive_seed(seed, "calibration")).permutation(len(data.train))[:n_images]
     geometric = [augmentation for augmentation in augmentations if augmentation.geometric]
@@ -163,7 +163,7 @@ def calibration_batches(
 
 @dataclass(frozen=True)
 class _CalibrationBatch:
-    """Prepares batches for the calibration of batch norms by their numbers; see `calibration_batches`."""
+    """Prepares batches for batch-norm calibration by batch number; see `calibration_batches`."""
 
     split: Split
     n_classes: int
@@ -196,7 +196,7 @@ def labels_of(split: Split, indices: np.ndarray) -> Tensor:
 
 
 def normalise(images: Tensor, data: DataSplits) -> Tensor:
-    """Images [N, C, r, r] in 0..255, float or uint8, to three channels with the dataset's mean and deviation."""
+    """Normalise images [N, C, r, r] in 0..255, float or uint8, to three channels by the dataset's mean and std."""
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
     images = (images * (1 / (255 * std))).add_(-mean / std)  # (images / 255 - mean) / std in two passes
     return images.contiguous(memory_format=torch.channels_last)  # the layout in which convolutions are fast

@@ -1,4 +1,4 @@
-"""Decodes image files into one memory-mapped uint8 array, once: the result is kept in a cache that notices changes."""
+"""Decodes image files once into a memory-mapped uint8 array, which is kept in a cache that detects changed files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from PIL import ExifTags, Image, ImageOps
 from ..errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for damage
-FORMAT = 4  # increase it when the same files decode to other pixels or are stored in another form
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # raised for damaged files
+FORMAT = 4  # increase it when the decoded pixels or the storage format change
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -36,7 +36,7 @@ def image_files(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             found = {entry.name: entry.is_file() for entry in entries if entry.name.lower().endswith(SUFFIXES)}
-    except OSError as error:  # a link to itself too
+    except OSError as error:  # also for a link to itself
         raise UserError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
     for name in sorted(found):
         if not found[name]:
@@ -53,16 +53,16 @@ def image_files(folder: Path) -> list[Path]:
 def decode(files: Sequence[Path], size: int) -> np.ndarray:
     """The images of `files` as uint8 [N, 3, size, size], memory-mapped from the cache.
 
-    Grayscale, CMYK, palette and transparent images become RGB; photographs are rotated as their EXIF orientation says;
-    the shorter side is resized to `size` (antialiased) and the centre cropped.
+    Grayscale, CMYK, palette and transparent images become RGB. The EXIF orientation is applied, the shorter side is
+    resized to `size` (antialiased), and the centre is cropped.
 
     The cache (`$OFAV2_CACHE`, or ~/.cache/ofav2) has one file for each list of images. Its name consists of a hash of
-    every image's path, size and time of change, a hash of its own content, and the user's number. So a changed image
-    is decoded again and a changed entry is not used. Several users can share a cache folder: an entry is used only if
+    the images' paths, sizes and modification times, a hash of its own content, and the user ID. So a changed image is
+    decoded again, and a changed entry is not used. Several users can share a cache folder: an entry is used only if
     no other user (except root) can change it. If the folder cannot be written, ~/.cache/ofav2 is used.
 
     Raises:
-        UserError: Files that cannot be decoded (the first ones by name, and how many there are), or a cache that
+        UserError: Some files cannot be decoded (the message has their number and the first names), or the cache
             cannot be written.
     """
     if not files:
@@ -116,11 +116,11 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def _user() -> int:
-    return os.geteuid() if hasattr(os, "geteuid") else 0  # Windows has no user numbers
+    return os.geteuid() if hasattr(os, "geteuid") else 0  # Windows has no user IDs
 
 
 def _find(folder: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The cached array, if there is an intact one that only this user or root can change."""
+    """The cached array; None unless there is an intact one that only this user or root can change."""
     for path in _entries(folder, f"{key}-*.u8"):
         try:
             with open(path, "rb") as file:
@@ -136,7 +136,7 @@ def _find(folder: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _entries(folder: Path, pattern: str) -> Iterator[Path]:
-    """Regular files in a folder: opening a named pipe would never return."""
+    """Regular files in a folder: opening a named pipe would block forever."""
     try:
         yield from sorted(path for path in folder.glob(pattern) if path.is_file() and not path.is_symlink())
     except OSError:
@@ -159,7 +159,7 @@ def _digest(key: str, images: np.ndarray) -> str:
 def _build(files: Sequence[Path], folder: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
     """Decode into a new entry of the cache; the caller holds its lock."""
     for obsolete in [*_entries(folder, f".{key}-{_user()}-*"), *_entries(folder, f"{key}-*-{_user()}.u8")]:
-        obsolete.unlink()  # left by a killed process, or damaged
+        obsolete.unlink()  # damaged, or left by a killed process
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{key}-{_user()}-")  # only this user can read and write it
     os.close(descriptor)
     building = Path(name)
@@ -176,7 +176,7 @@ def _build(files: Sequence[Path], folder: Path, key: str, shape: tuple[int, ...]
 
 
 def _allocate(path: Path, n_bytes: int) -> None:
-    """Reserve space on the disk: writing to a mapped file without it, on a full disk, would kill the process."""
+    """Reserve disk space, because writing to a memory map on a full disk would kill the process."""
     with open(path, "wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, n_bytes)
@@ -227,7 +227,7 @@ def crop_image(path: Path, crop: np.ndarray, resolution: int) -> np.ndarray:
     """
     with Image.open(path) as opened:
         sides = np.array(opened.size[::-1] if _lies_on_its_side(opened) else opened.size)
-        corner, size = (crop[2:4] * sides).round(), (crop[:2] * sides).round()  # whole pixels of the file's image
+        corner, size = (crop[2:4] * sides).round(), (crop[:2] * sides).round()  # rounded to pixels of the file
         shrink = (resolution / size).max()
         if shrink < 1:
             opened.draft(None, (math.ceil(shrink * opened.width), math.ceil(shrink * opened.height)))
@@ -240,13 +240,13 @@ def crop_image(path: Path, crop: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file in pixels, rotated as its EXIF orientation says; its pixels are not read."""
+    """Width and height of an image file in pixels, with its EXIF orientation applied; the pixels are not read."""
     with Image.open(path) as opened:
         return (opened.height, opened.width) if _lies_on_its_side(opened) else opened.size
 
 
 def _converted(opened: Image.Image, mode: str) -> Image.Image:
-    """The pixels of an open image, upright, in a mode of 8 bits."""
+    """The pixels of an open image, upright, in an 8-bit mode."""
     image = _upright(opened)
     if image.mode.startswith("I"):  # 16 bits of gray: Pillow would clip them to 8
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
@@ -254,7 +254,7 @@ def _converted(opened: Image.Image, mode: str) -> Image.Image:
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
-    """Whether the image's EXIF orientation exchanges width and height."""
+    """Whether the image's EXIF orientation swaps width and height."""
     try:
         return bool(5 <= image.getexif().get(ExifTags.Base.Orientation, 1) <= 8)
     except Exception:  # as in `_upright`
@@ -262,11 +262,11 @@ def _lies_on_its_side(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image rotated and mirrored as its EXIF orientation says; unchanged if its EXIF data are damaged."""
-    image.load()  # raises for damaged pixels, outside of the try
+    """The image with its EXIF orientation applied; unchanged if its EXIF data are damaged."""
+    image.load()  # raises for damaged pixels, outside the try
     try:
-        image.getexif()  # now the image keeps it, so that
-        image.info.pop("exif", None)  # exif_transpose need not write it again, which fails for unknown tags
+        image.getexif()  # cached by the image, so that
+        image.info.pop("exif", None)  # exif_transpose does not write it again, which fails for unknown tags
         return ImageOps.exif_transpose(image)
     except Exception:  # for damaged EXIF data, Pillow raises exceptions of any kind
         return image

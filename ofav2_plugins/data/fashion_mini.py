@@ -33,6 +33,6 @@ def read_embedded(path: Path) -> tuple[Split, Split]:
                 Split(arrays[f"{part}_images"][:, None], arrays[f"{part}_labels"].astype("int64"))
                 for part in ("train", "test")
             ]
-    except Exception as error:  # zipfile, zlib, numpy and tokenize raise different ones for damage
+    except Exception as error:  # zipfile, zlib, numpy and tokenize raise different ones if it is damaged
         raise UserError(f"{path} is missing or damaged ({error}); install ofav2-plugins again") from error
     return parts[0], parts[1]

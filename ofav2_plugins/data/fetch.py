@@ -67,14 +67,14 @@ def fetch(
     Args:
         archive: The archive.
         target: The folder that will contain the dataset.
-        progress: Called with the number of bytes downloaded so far and in total (None if the server does not say).
-        timeout: Seconds without a byte after which an attempt has failed.
-        attempts: Consecutive attempts without any new byte after which the download has failed.
+        progress: Called with the number of bytes downloaded so far and in total (None if unknown).
+        timeout: An attempt fails after this many seconds without a byte.
+        attempts: The download fails after this many consecutive attempts without a new byte.
         pause: Seconds between two attempts.
 
     Raises:
-        UserError: The address is malformed or does not answer, the file has another digest or is not a usable zip file,
-            or the disk is full.
+        UserError: The address is malformed, the server does not respond, the file has the wrong digest or is not a
+            usable zip file, or the disk is full.
     """
     check_url(archive.url)
     if not re.fullmatch("[0-9a-f]{64}", archive.sha256):
@@ -151,7 +151,7 @@ def _continue(url: str, part: Path, before: int, progress: Callable[[int, int | 
     try:
         response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and before:  # complete, or the part of another file: the digest decides
+        if error.code == 416 and before:  # complete, or part of another file: the digest decides
             return
         raise
     with response:

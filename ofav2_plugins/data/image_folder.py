@@ -27,24 +27,24 @@ from .streamed import StreamedImages
 TEST_FRACTION = 0.2
 LARGEST = 256
 CACHED_BYTES = 32 * 2**30
-"""The most bytes of decoded images that are cached unless the user asks for it."""
+"""Maximum size of decoded images in bytes that is cached by default."""
 
 
 class ImageFolder(Dataset):
     """Your own images: ROOT/<class>/*, or ROOT/train/<class>/* together with ROOT/test, ROOT/val or both.
 
-    Next to train/, test/ is the test set and val/ (or validation/) the validation set, so that no training image is
-    held out; val/ without test/ is the test set. Without train/, a fifth of each class is the test set.
+    With train/, the test set is test/ and the validation set is val/ (or validation/), so no training images are held
+    out. If there is no test/, val/ is the test set. Without train/, a fifth of each class is the test set.
 
-    Images are decoded once into a cache of squares, or, if that would be too large, whenever they are read (streaming).
-    Evaluation gives the same numbers either way. In training, streaming takes the random crops from the whole
-    photograph instead of its centre square.
+    Images are decoded once into a cache of squares, or every time they are read if the cache would be too large
+    (streaming). Evaluation gives the same numbers either way. In training, streaming takes the random crops from the
+    whole photograph instead of its centre square.
 
     Args:
-        per_class: Number of training images of each class that are used, chosen at random by the seed of `load`;
-            validation images are held out of them unless they have a folder of their own. None: all.
-        streaming: Whether to decode images whenever they are read. None: if all of them together, decoded, would take
-            more than 32 GiB.
+        per_class: Number of training images used per class, chosen at random with the seed of `load`;
+            validation images are held out from them unless there is a validation folder. None: all.
+        streaming: Whether to decode images whenever they are read. None: only if all decoded images would take more
+            than 32 GiB.
     """
 
     def __init__(self, per_class: int | None = None, streaming: bool | None = None):

@@ -1,4 +1,4 @@
-"""Image files that are decoded each time they are read, for datasets whose decoded images are too many to keep."""
+"""Image files that are decoded each time they are read, for datasets whose decoded images are too large to cache."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..errors import UserError
 from .decode import BROKEN, crop_image, decode_image, upright_size
 
 SAMPLES = 512
-"""Files whose content is part of the fingerprint."""
+"""Number of files whose content is part of the fingerprint."""
 
 
 class StreamedImages:
-    """Image files that are read like the array uint8 [N, 3, side, side] which `decode` returns: the same values.
+    """Image files with the interface and the values of the array uint8 [N, 3, side, side] that `decode` returns.
 
     The paths are one array of bytes, which worker processes share with the process that started them.
 
@@ -96,7 +96,7 @@ class StreamedImages:
 
 
 class _naming:
-    """Turns a failure to read an image file into a UserError that names the file."""
+    """Converts a failure to read an image file into a UserError that names the file."""
 
     def __init__(self, path: Path):
         self.path = path

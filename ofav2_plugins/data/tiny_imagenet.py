@@ -18,10 +18,10 @@ class TinyImageNet(Dataset):
     """Tiny ImageNet: 200 classes of 500 images of 64 pixels (or as many of the classes as there are).
 
     Args:
-        per_class: Number of images of each class for training and validation, chosen at random by the seed of
-            `load`; None: all of the training folder.
-        test: "official": the official validation set is the test set (OFAv2 section 4). "rest": the test
-            set also has the images of the training folder that `per_class` does not choose.
+        per_class: Number of images per class for training and validation, chosen at random with the seed of `load`;
+            None: all images of the training folder.
+        test: "official": the official validation set is the test set (OFAv2 section 4). "rest": the test set also
+            includes the images of the training folder that `per_class` does not choose.
     """
 
     def __init__(self, per_class: int | None = None, test: Literal["official", "rest"] = "official"):
@@ -91,7 +91,7 @@ def _lines(path: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     """The content of a file. Raises UserError, naming it, if it cannot be read or is not UTF-8."""
-    if path.exists() and not path.is_file():  # reading a named pipe would never return
+    if path.exists() and not path.is_file():  # reading a named pipe would block forever
         raise UserError(f"{path} cannot be read: it is not a regular file; fetch it again")
     try:
         return path.read_text(encoding="utf-8")

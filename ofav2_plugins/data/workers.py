@@ -11,17 +11,18 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .. import registry
 from ..errors import RunError, UserError
 
 Batch = TypeVar("Batch")
 
 VARIABLE = "OFAV2_DATA_WORKERS"
 MOST = 16
-"""The most worker processes that are started unless the user asks for more."""
+"""Default maximum number of worker processes."""
 
 
 def worker_count() -> int:
-    """Worker processes of each training process: `$OFAV2_DATA_WORKERS`, or the processors it has, at most 16.
+    """Number of worker processes per training process: `$OFAV2_DATA_WORKERS`, or its number of CPUs, at most 16.
 
     0 in a daemonic process (a worker of `ofav2 ablate --workers`), which cannot start others.
 
@@ -43,9 +44,9 @@ def in_order(prepare: Callable[[int], Batch], numbers: range, n_workers: int) ->
     """`prepare(number)` of every number, in order.
 
     Args:
-        prepare: Gives tensors, or tuples of them, that depend on the number only. Must be picklable for platforms
+        prepare: Returns tensors, or tuples of them, that depend only on the number. Must be picklable for platforms
             that do not fork.
-        numbers: Of the batches.
+        numbers: The batch numbers.
         n_workers: Worker processes; 0 prepares each batch in this process when it is needed.
 
     Raises:
@@ -80,7 +81,7 @@ def in_order(prepare: Callable[[int], Batch], numbers: range, n_workers: int) ->
 
 
 class _Prepared(Dataset[Any], Generic[Batch]):
-    """`prepare` as a dataset whose items are whole batches, or the error that preparing one has raised."""
+    """`prepare` as a dataset whose items are whole batches, or the error raised while preparing one."""
 
     def __init__(self, prepare: Callable[[int], Batch], numbers: range):
         self.prepare, self.numbers = prepare, numbers
@@ -88,14 +89,16 @@ class _Prepared(Dataset[Any], Generic[Batch]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index: int) -> Batch | UserError:
+    def __getitem__(self, index: int) -> Batch | Exception:
         try:
             return self.prepare(self.numbers[index])
-        except UserError as error:  # raised here, it would arrive with a traceback in its message
+        except UserError as error:  # if raised here, its message would include a traceback
             return error
+        except Exception as error:  # the traceback, which shows whose code failed, does not reach the other process
+            return RunError(registry.explain(error))
 
 
 def _leave_signals(_worker: int) -> None:
-    """Ctrl-C reaches all processes: only the training process reacts, and ends the workers itself."""
+    """Ignore Ctrl-C, which reaches all processes; the training process ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

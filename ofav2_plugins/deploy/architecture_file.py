@@ -16,11 +16,11 @@ def read_architecture(path: Path, entry: int | None = None) -> tuple[Arch, int |
 
     Args:
         path: `{"ks": ..., "e": ...}`, `{"arch": {...}, "resolution": ...}`, or the search.json of a search.
-        entry: Which entry of the search's front, from 0.
+        entry: Number of an entry of the search's front, from 0.
 
     Raises:
         RunError: The file is missing or is not JSON.
-        UserError: The content is something else, or `entry` does not fit; the message gives the expected form.
+        UserError: The content has another form, or `entry` does not fit; the message gives the expected form.
     """
     content = read_json(path)
     if isinstance(content, dict) and (digest := content.pop(DIGEST, None)) not in (None, content_digest(content)):
@@ -52,11 +52,11 @@ def parse_unlocked(space: SearchSpace, arch: Arch, source: Path) -> Arch:
 
     Args:
         space: The trained part of the supernet's space.
-        arch: As read; scalars broadcast, and a dimension that is not given has its largest value.
+        arch: The architecture as read; scalars broadcast, and omitted dimensions take their largest value.
         source: Its file, for the error message.
 
     Raises:
-        UserError: It is outside the space or outside its trained part; the message names the entry.
+        UserError: The architecture is outside the space or its trained part; the message names the entry.
     """
     try:
         parsed = space.parse(arch)

@@ -1,4 +1,4 @@
-"""Latency of a bundle on this machine: the full network, up to each exit, and with early exits on given images."""
+"""Latency of a bundle on this machine: of the full network, up to each exit, and with early exits on given images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Latency:
 
     Args:
         batch_size: Images in the batch.
-        runs: How many times were taken.
+        runs: Number of timed batches.
         mean_ms: Their mean.
         p50_ms: Their median, and so on.
         images_per_second: At the median.
@@ -44,7 +44,7 @@ class Latency:
 def measure_latency(
     run: Callable[[np.ndarray], object], images: np.ndarray, batch_size: int, warmup: int = 10, runs: int = 100
 ) -> Latency:
-    """The time of `run` on batches of `images`, which are taken in order, again from the start after the last one.
+    """The time of `run` on batches of `images`, which are taken in order and cyclically.
 
     Args:
         run: The network.
@@ -76,8 +76,8 @@ def compare_speed(
     """Milliseconds per image of two networks on the same images, alternating batch by batch.
 
     Args:
-        first: A network.
-        second: Another one.
+        first: The first network.
+        second: The second network.
         images: [N, 3, r, r], each of which is run once.
         batch_size: Images in a batch.
         warmup: Batches that are run first without being timed.
@@ -96,7 +96,7 @@ def compare_speed(
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """How latency is measured.
+    """Options of the latency measurement.
 
     Args:
         formats: Formats of the bundle.
@@ -115,7 +115,7 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One measurement: which part of the network, in which format."""
+    """One measurement of a part of the network in one format."""
 
     format: str
     part: str
@@ -132,8 +132,8 @@ def bench(bundle: Bundle, options: BenchOptions, files: Sequence[Path] = ()) -> 
     Args:
         bundle: The bundle.
         options: Formats, batch sizes, and so on.
-        files: Images on which early exits are timed: how many leave early depends on them. Without any, the parts of
-            the network up to each exit are timed.
+        files: Images on which early exits are timed, because the share of early answers depends on the images. Without
+            any, the parts of the network up to each exit are timed.
     """
     config = bundle.config
     if files:

@@ -1,4 +1,4 @@
-"""Bundles: reading one, checking its files, and running its network in any of its formats."""
+"""Reading bundles, checking their files, and running their networks in any of their formats."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class _Verification(BaseModel):
 
 
 EAGER = "torch"
-"""The format that needs no file but the weights: torch itself."""
+"""The format that needs only the weight file: torch itself."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on the disk.
+    """A bundle on disk.
 
     Args:
         folder: Its folder.
@@ -59,7 +59,7 @@ class Bundle:
         return [*self.config.models, EAGER]
 
     def checked(self, name: str) -> Path:
-        """The path of one of its files. Raises RunError if it is missing or not the file that was verified."""
+        """The path of one of its files. Raises RunError if the file is missing or differs from the verified one."""
         return _checked(self.folder, name, self.sha256)
 
     @cached_property
@@ -100,7 +100,7 @@ class BundleRunner:
     Args:
         bundle: The bundle.
         format: One of its formats.
-        threads: CPU threads, with torch those of the whole process; default: the runtime's own choice.
+        threads: CPU threads (for torch, of the whole process); default: the runtime's own choice.
     """
 
     def __init__(self, bundle: Bundle, format: str, threads: int | None = None):
@@ -115,7 +115,7 @@ class BundleRunner:
 
     @cached_property
     def chain(self) -> list[Segment]:
-        """The segments that answer; one if the network never leaves early."""
+        """The segments to run; only one if the network has no early exits."""
         if self.format == EAGER:
             return [torch_runner(segment) for segment in self.bundle.network.chain()]
         model = self.bundle.config.models[self.format]
@@ -123,7 +123,7 @@ class BundleRunner:
 
     @cached_property
     def whole(self) -> Segment:
-        """The network that never leaves early."""
+        """The whole network, without leaving early."""
         if self.format == EAGER:
             return torch_runner(self.bundle.network.whole())
         return self._load(self.bundle.config.models[self.format].file)
@@ -165,7 +165,7 @@ def open_bundle(folder: str | Path) -> Bundle:
     """Open a bundle that `ofav2 export` wrote.
 
     Raises:
-        RunError: It is not a bundle, is incomplete, or its configuration is damaged.
+        RunError: The folder is not a bundle, is incomplete, or its configuration is damaged.
     """
     folder = Path(folder)
     if not (folder / VERIFICATION).is_file():
@@ -187,9 +187,9 @@ def open_bundle(folder: str | Path) -> Bundle:
 def load_bundle(folder: str | Path) -> DeployedNetwork:
     """The network of a bundle as a torch module in evaluation mode: images [N, 3, r, r] to logits [N, n_classes].
 
-    The module has `class_names` and `preprocess(path)`, which makes an image file the network's input.
+    The module has `class_names` and `preprocess(path)`, which converts an image file to the network's input.
 
     Raises:
-        RunError: It is not a bundle, or a file is missing or damaged.
+        RunError: The folder is not a bundle, or a file is missing or damaged.
     """
     return open_bundle(folder).network

@@ -41,7 +41,7 @@ class ModelFiles(_Part):
 
     Args:
         exporter: The plugin that wrote the files, with its settings.
-        file: The network as a whole: images to logits, never leaving early.
+        file: The whole network, without leaving early: images to logits.
         segments: For early-exit inference, the chain of its segments, one per exit.
         quantized: Whether it computes in int8.
     """
@@ -60,7 +60,7 @@ class BundleConfig(_Part):
         arch: The architecture in its supernet's space.
         supernet: The supernet, as plugin references.
         network: The config of the static network, from which `build_subnet` rebuilds it.
-        output: Which exits give the prediction: the last one, the ensemble, or the first confident one ("early").
+        output: The exits that compute the prediction: the last one, the ensemble, or the first confident one ("early").
         exits: The exits that can answer, in the order in which they are reached; one unless `output` is "early".
         ensemble: Weight of each exit by its number, if `output` is "ensemble".
         exit_rule: The confidence, if `output` is "early": a plugin of `ofav2.exit_rules` with its settings.

@@ -1,4 +1,4 @@
-"""Confidence that means something: temperature scaling and its measure, the expected calibration error. No torch here.
+"""Calibration of confidences: temperature scaling and the expected calibration error. No torch here.
 
 Source: Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599.
 """
@@ -33,7 +33,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error in [0, 1]: mean of |accuracy - confidence| over bins of equal width, by their size.
+    """Expected calibration error in [0, 1]: mean of |accuracy - confidence| over bins of equal width, weighted by size.
 
     Args:
         probabilities: [N, n_classes].

@@ -1,4 +1,4 @@
-"""Decide how a network answers: by its last exit, by an ensemble of exits, or by the first exit that is confident.
+"""Choice of a network's output: its last exit, an ensemble of exits, or the first confident exit.
 
 All decisions use the validation images; accuracies on the test images are only reported.
 """
@@ -24,13 +24,13 @@ from .source import Source
 
 @dataclass(frozen=True)
 class DecisionOptions:
-    """How a network is to answer.
+    """Options for the choice of a network's output.
 
     Args:
         output: "last", "ensemble" or "early".
         rule: The confidence of an early exit: a plugin of `ofav2.exit_rules`.
-        target_top1: For early exits: least accuracy in percent on the validation images; default: the last exit's.
-        target_macs: For early exits: largest mean number of multiply-accumulates of an image.
+        target_top1: For early exits: minimum accuracy in percent on the validation images; default: the last exit's.
+        target_macs: For early exits: maximum mean multiply-accumulates per image.
 
     Raises:
         UserError: A target is given without early exits.
@@ -49,7 +49,7 @@ class DecisionOptions:
 
 @dataclass(frozen=True)
 class Decision:
-    """How a network answers.
+    """The chosen output of a network.
 
     Args:
         numbers: The kept exits, by the stage that they follow.
@@ -79,7 +79,7 @@ class _Measured:
 
 
 def decide(source: Source, options: DecisionOptions) -> Decision:
-    """How the network of `source` answers.
+    """Choose the output of the network of `source`.
 
     Raises:
         UserError: A target that the exits do not reach.
@@ -139,7 +139,7 @@ def _ensemble(measured: _Measured, weights: Any) -> Decision:
 
 
 def _fits(weights: Any, n_exits: int) -> bool:
-    """Whether the recipe's weights are for this many exits; listed ones are for all exits of the supernet."""
+    """Whether the recipe's weights fit this number of exits; explicit lists are for all exits of the supernet."""
     return isinstance(weights, str) or len(weights) == n_exits
 
 

@@ -22,7 +22,7 @@ All arrays are numpy arrays, or all are torch tensors.
 
 @dataclass(frozen=True)
 class ExitPolicy:
-    """When a sample leaves the chain.
+    """The conditions under which a sample leaves the chain.
 
     Args:
         rule: The confidence of an exit.

@@ -1,6 +1,6 @@
 """Choosing exits of a multi-exit network, and the confidence at which a sample leaves. No torch here.
 
-Everything is computed from the logits of all exits on the validation images, which are computed once.
+All results follow from the logits of all exits on the validation images, which are computed only once.
 Sources: exit pruning, AEP (arXiv 2301.12168); a shared threshold on calibrated confidences, MSDNet (arXiv 1703.09844).
 """
 
@@ -33,7 +33,7 @@ class ExitCosts:
     heads: tuple[int, ...]
 
     def ending_at(self, exits: Sequence[int]) -> list[int]:
-        """The cost of an image that leaves at each of `exits` (positions, ascending), the others being absent."""
+        """The cost of an image that leaves at each of `exits` (positions, ascending), without any other exits."""
         heads = itertools.accumulate(self.heads[e] for e in exits)
         return [self.trunk[e] + head for e, head in zip(exits, heads, strict=True)]
 
@@ -58,12 +58,12 @@ class Ensemble:
 def ensembles(
     logits: Sequence[np.ndarray], labels: np.ndarray, weights: Sequence[float], costs: ExitCosts
 ) -> list[Ensemble]:
-    """Every set of exits as an ensemble, the most accurate first; of equally accurate ones the cheapest.
+    """Every set of exits as an ensemble, the most accurate first, ties broken by cost.
 
     Args:
         logits: Of each exit, [N, n_classes].
         labels: [N].
-        weights: Of each exit in the ensemble of all; those of a set are scaled to sum to 1.
+        weights: Weight of each exit in the ensemble of all exits; weights of a subset are scaled to sum to 1.
         costs: Of the exits.
     """
     found = []
@@ -109,7 +109,7 @@ def operating_points(
     costs: ExitCosts,
     rule: ExitRule,
 ) -> list[OperatingPoint]:
-    """The operating points that no other beats in both accuracy and cost, the cheapest first.
+    """The Pareto-optimal operating points in accuracy and cost, the cheapest first.
 
     Each consists of the last exit, any set of earlier exits, and a threshold.
 
@@ -166,12 +166,12 @@ def _thresholds(confidences: np.ndarray) -> np.ndarray:
 def choose_point(
     front: Sequence[OperatingPoint], target_top1: float | None = None, target_macs: float | None = None
 ) -> OperatingPoint:
-    """The cheapest operating point of a target accuracy, or the most accurate one of a target cost.
+    """The cheapest operating point that reaches a target accuracy, or the most accurate one within a target cost.
 
     Args:
         front: The result of `operating_points`.
-        target_top1: Least accuracy in percent on the validation images.
-        target_macs: Largest mean number of multiply-accumulates of an image.
+        target_top1: Minimum accuracy in percent on the validation images.
+        target_macs: Maximum mean multiply-accumulates per image.
 
     Raises:
         UserError: No operating point reaches the target; the message gives the reachable value.

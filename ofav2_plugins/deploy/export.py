@@ -1,4 +1,4 @@
-"""Export: a trained subnet as a bundle that is verified before it appears under its name."""
+"""Export of a trained subnet as a bundle, which gets its final name only after it is verified."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ExportOptions:
         out: The bundle's folder, which must not exist.
         formats: Plugins of `ofav2.exporters`.
         quantize: "int8", or None.
-        max_int8_loss: The most accuracy in points, on the validation images, that int8 may cost.
+        max_int8_loss: Maximum loss of accuracy by int8, in points on the validation images.
         threads: CPU threads of every measurement.
 
     Raises:
@@ -89,18 +89,18 @@ def export_bundle(
     options: ExportOptions,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
-    """Export a subnet; the bundle appears under its name when it is complete and verified.
+    """Export a subnet; the bundle gets its final name when it is complete and verified.
 
     Args:
         source_options: The subnet.
-        decision_options: How it answers.
+        decision_options: Options for the choice of its output.
         options: Formats, int8.
         progress: Called with a line of text at the start of each stage of the work.
 
     Raises:
-        UserError: Wrong options, or a target that cannot be reached; or int8 loses too much (the bundle without it is
-            written).
-        RunError: The run or its data is damaged or has changed, or a file computes other outputs than the network.
+        UserError: Wrong options, or a target that cannot be reached; or int8 loses too much accuracy (the bundle is
+            then written without int8).
+        RunError: The run or its data is damaged or has changed, or a file gives different outputs than the network.
     """
     if options.out.exists():
         raise UserError(f"--out must be a new folder, but {options.out} exists; choose another or remove it")
@@ -159,7 +159,7 @@ def _building(out: Path) -> Iterator[Path]:
             raise RunError(f"--out must be a new folder, but {out} was created during the export; choose another")
         os.rename(folder, out)
     except Exception as error:
-        if shutil.disk_usage(out.parent).free < FULL:  # torch and ONNX raise errors of their own then
+        if shutil.disk_usage(out.parent).free < FULL:  # torch and ONNX then raise their own errors
             raise DiskError(f"the disk is full: {out} could not be written; free some space and repeat") from error
         if isinstance(error, OSError):
             raise DiskError(f"{out} cannot be written: {error.strerror or error}") from error
@@ -171,7 +171,7 @@ def _building(out: Path) -> Iterator[Path]:
 
 
 def _write_network(source: Source, decision: Decision, options: DecisionOptions, folder: Path) -> BundleConfig:
-    """Write the weights; the configuration without any model file."""
+    """Write the weights; returns the configuration without any model file."""
     kept = keep_exits(source.net, decision.numbers, multi_exit=options.output != "last")
     write_atomically(folder / WEIGHTS, safetensors.torch.save(kept.state_dict()))
     return BundleConfig(
@@ -196,7 +196,7 @@ def _with_model(config: BundleConfig, name: str, files: ModelFiles) -> BundleCon
 
 
 def export_model(network: DeployedNetwork, exporter: Exporter, folder: Path) -> ModelFiles:
-    """Write a network, batch norms folded, in one format: whole, and as a chain if it can leave early."""
+    """Write a network, batch norms folded, in one format: as a whole and, with early exits, as a chain."""
     size = network.config.resolution
     example = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     name = f"model.{exporter.suffix}"
@@ -269,7 +269,7 @@ def _verify(folder: Path, source: Source, decision: Decision, measured: dict[str
 
 @torch.no_grad()
 def _reference_logits(source: Source, decision: Decision) -> np.ndarray:
-    """The logits of the extracted network, as it was before anything was written; see `VerificationRequest`."""
+    """The logits of the extracted network before anything was written; see `VerificationRequest`."""
     images = torch.from_numpy(test_images(source.data, source.resolution, IMAGES))
     logits = dict(zip(map(int, source.net.exits), source.net.forward_exits(images), strict=True))
     if decision.ensemble is not None:

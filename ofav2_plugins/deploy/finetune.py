@@ -50,18 +50,18 @@ LR, EPOCHS = 1e-4, 20
 
 @dataclass(frozen=True)
 class FineTuneOptions:
-    """How an architecture is fine-tuned.
+    """Options of a fine-tuning.
 
     Args:
         out: The folder to write.
         all_exits: Train all exits up to the architecture's, with equal weights (AEP), instead of the last one.
         from_scratch: Start from fresh weights, with the optimizer, rate and epochs of the recipe's full phase.
-        distill: Learn from the maximal network of the run, too (one exit only).
-        epochs: Epochs of the first stage; default: 20, from scratch those of the full phase.
-        lr: Learning rate at the start of the cosine; default: 1e-4, from scratch that of the full phase.
+        distill: Also distill from the maximal network of the run (one exit only).
+        epochs: Epochs of the first stage; default: 20, or those of the full phase if from scratch.
+        lr: Learning rate at the start of the cosine; default: 1e-4, or that of the full phase if from scratch.
         seed: Seed of batches and, from scratch, of the weights; default: the run's.
-        resume: Continue what `out` has.
-        accept_changes: Continue although other code began it.
+        resume: Continue the fine-tuning in `out`.
+        accept_changes: Continue even if it was started by other code.
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of torch.
         logging: Saving and metrics.
@@ -106,8 +106,8 @@ class FineTuning:
     """The two stages of a fine-tuning.
 
     Args:
-        source: Which architecture of which run.
-        options: How.
+        source: The architecture and its run.
+        options: Options of the fine-tuning.
         fabric: Device.
     """
 
@@ -163,7 +163,7 @@ class FineTuning:
         }
 
     def details(self) -> dict[str, Any]:
-        """Everything besides the identity that opening the folder needs."""
+        """The values, besides the identity, that are needed to open the folder."""
         key = hashlib.blake2b(json.dumps(self.identity(), sort_keys=True).encode(), digest_size=6).hexdigest()
         root = self.subnet.root
         return {
@@ -174,13 +174,13 @@ class FineTuning:
         }
 
     def work(self) -> float:
-        """An upper bound, in images through a network."""
+        """An upper bound of the work, in image passes."""
         planned = self._planned()
         images = len(self.data.train) * 2 + len(self.data.validation)
         return self.settings.epochs * batch_work(planned, images)
 
     def start(self) -> FixedNetwork:
-        """The network as the training starts."""
+        """The network at the start of training."""
         net = self.subnet.net
         if self.options.from_scratch:
             supernet = replace(self.run.config, seed=self.seed).build(self.data.n_classes)
@@ -189,7 +189,7 @@ class FineTuning:
         return FixedNetwork(_copy(net)).to(self.fabric.device)
 
     def train(self, context: RunContext) -> dict[str, Any]:
-        """Both stages, and the accuracy on the test images; finished stages are loaded."""
+        """Run both stages and measure the test accuracy; finished stages are loaded."""
         folders = self.details()["steps"][0]
         tuned = self._stage(TUNE, folders[TUNE], self.data, None, context)
         epochs = tuned["best_epoch"] + 1
@@ -294,10 +294,10 @@ def _copy(net: Subnet) -> Subnet:
 
 
 def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) -> dict[str, Any]:
-    """Fine-tune an architecture into a folder that `ofav2 export` takes in place of a run.
+    """Fine-tune an architecture; writes a folder that `ofav2 export` accepts in place of a run.
 
     Raises:
-        UserError, RunError: Wrong options, an unfinished run, a folder of something else.
+        UserError, RunError: Wrong options, an unfinished run, an unrelated folder.
         KeyboardInterrupt: Stopped; everything done so far is saved.
     """
     if options.threads is not None:
@@ -323,7 +323,7 @@ def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) 
 
 
 def finetuned_networks(folder: Path) -> tuple[Subnet, Subnet, dict[str, Any]]:
-    """The final network of a finished fine-tuning, the one that has not seen validation images, and its identity.
+    """The final network of a finished fine-tuning, the network not trained on validation images, and its identity.
 
     Raises:
         RunError: It is not finished, or damaged.

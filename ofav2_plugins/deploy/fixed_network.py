@@ -1,4 +1,4 @@
-"""A static network in the place of a supernet: the training engine sees a space with a single architecture."""
+"""A static network in place of a supernet: for the training engine, its space has a single architecture."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class FixedNetwork(nn.Module):
     get_multi_exit_subnet = get_active_subnet
 
     def set_dropout(self, rate: float) -> None:
-        """Set the rate of every dropout layer; a network that was built without any has none."""
+        """Set the rate of every dropout layer; a network without dropout layers stays unchanged."""
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = rate
 
 
 class FineTune(Phase):
-    """The phase that trains a static network, by its last exit or by all of its exits."""
+    """The phase that trains a static network with the loss of its last exit or of all exits."""
 
     name = "finetune"
 

@@ -1,4 +1,4 @@
-"""Accuracy and latency of the files of a bundle, as its card states them."""
+"""Accuracy and latency of the files of a bundle, for its card."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .verification import measured_top1, test_images
 
 BATCH_SIZES = (1, 64)
 SPEED_IMAGES = {1: 256, 64: 1024}
-"""By batch size, on how many test images early exits are timed."""
+"""Batch size -> number of test images on which early exits are timed."""
 
 
 def measure_bundle(
     config: BundleConfig, folder: Path, source: Source, decision: Decision, threads: int, max_int8_loss: float | None
 ) -> dict[str, Any]:
-    """The figures of the card. `["int8"]["rejected"]` is why int8 is rejected, or None.
+    """The figures of the card. `["int8"]["rejected"]` is the reason why int8 is rejected, or None.
 
     Args:
         config: The configuration, with all formats.
         folder: The folder with their files.
         source: The network and its data.
-        decision: How it answers.
+        decision: The choice of its output.
         threads: CPU threads.
-        max_int8_loss: The most accuracy in points, on the validation images, that int8 may cost.
+        max_int8_loss: Maximum loss of accuracy by int8, in points on the validation images.
     """
     bundle = Bundle(folder, config, {}, {path.name: sha256(path) for path in folder.iterdir()})
     runners = {name: bundle.runner(name, threads) for name in bundle.formats}
@@ -90,7 +90,7 @@ def _int8_figures(
 
 
 def _latency(runner: BundleRunner, images: np.ndarray) -> list[dict[str, Any]]:
-    """The time of the network that never leaves early."""
+    """The time of the whole network, without leaving early."""
     return [measure_latency(runner.whole, images, size, warmup=5, runs=50).to_dict() for size in BATCH_SIZES]
 
 

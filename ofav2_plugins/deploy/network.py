@@ -17,7 +17,7 @@ from .segments import keep_exits, split_at_exits
 class DeployedNetwork(nn.Module):
     """The network of a bundle: images [N, 3, r, r], preprocessed, to logits [N, n_classes].
 
-    With early exits each image's logits are those of the exit that it leaves at.
+    With early exits, the logits of each image come from the exit at which it leaves.
 
     Args:
         net: The static network that `config.network` describes.
@@ -57,7 +57,7 @@ class DeployedNetwork(nn.Module):
         return [_AsSegment(self.whole())]
 
     def whole(self) -> nn.Module:
-        """The network that never leaves early: its last exit, or the ensemble of its exits."""
+        """The whole network, without leaving early: its last exit, or the ensemble of its exits."""
         if self.config.output == "ensemble":
             assert self.config.ensemble is not None
             return ExitEnsemble(self.net, [self.config.ensemble[int(number)] for number in self.net.exits])

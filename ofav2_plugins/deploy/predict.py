@@ -1,4 +1,4 @@
-"""Predictions of a bundle for image files. No torch here: ONNX Runtime may do without it."""
+"""Predictions of a bundle for image files. No torch here: ONNX Runtime can work without it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def predict(
         runner: The bundle in a format.
         files: Image files of any sizes.
         batch_size: Images that go through the network at once.
-        top: How many classes.
+        top: Number of classes.
     """
     config = runner.bundle.config
     blank = np.zeros((1, 3, config.resolution, config.resolution), dtype=np.float32)

@@ -19,7 +19,7 @@ class Preprocessing(BaseModel):
     """The evaluation transform of a dataset at a resolution, as values that any language can apply.
 
     1. Decode to 8 bits in `mode`, turned upright by its EXIF orientation. Resize the shorter side to `stored` pixels
-       (bilinear, antialiased) and crop the centre: the dataset keeps its images like this.
+       (bilinear, antialiased) and crop the centre: the dataset stores its images in this form.
     2. Resize to `resize` x `resize` (bilinear, antialiased, in float) and crop the centre `crop` x `crop`.
     3. Divide by 255, subtract `mean` and divide by `std`, per channel; a gray image counts as three equal channels.
     """

@@ -56,7 +56,7 @@ class _Reader:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the advice that ONNX Runtime's quantization logs and prints."""
+    """Suppress the advice that ONNX Runtime's quantization logs and prints."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -66,7 +66,7 @@ def _quiet() -> Iterator[None]:
 
 
 def float_operators(path: Path) -> dict[str, int]:
-    """How many operators of each kind ONNX Runtime computes in float on this machine, after its own fusions."""
+    """Number of operators of each kind that ONNX Runtime computes in float on this machine, after its fusions."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def float_operators(path: Path) -> dict[str, int]:
 
 
 _MOVES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Identity"})
-"""Operators that move values without computing, in whatever type these are."""
+"""Operators that move values of any type without computing."""
 
 
 def calibration_inputs(segments: Sequence[Any], batches: Sequence[np.ndarray]) -> list[list[np.ndarray]]:

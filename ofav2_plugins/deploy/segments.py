@@ -1,4 +1,4 @@
-"""Multi-exit networks taken apart: into the segments between exits, into fewer exits, and by their cost."""
+"""Splitting multi-exit networks: segments between exits, networks with fewer exits, and the cost by exit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Segment(nn.Module):
     """The part of a multi-exit network from one exit to the next one.
 
     Maps the images or the features of the previous segment, [N, C, H, W], to its own features and the logits of its
-    exit, [N, n_classes]; the last segment gives the logits alone.
+    exit, [N, n_classes]; the last segment returns only the logits.
 
     Args:
-        stem: What comes before the first stage; nothing in later segments.
+        stem: Layers before the first stage; empty in later segments.
         stages: The blocks of each of its stages.
         skip: The wiring within a stage.
         head: The exit.
@@ -58,7 +58,7 @@ def split_at_exits(net: Subnet) -> list[Segment]:
 
 
 def keep_exits(net: Subnet, numbers: Sequence[int], multi_exit: bool = True) -> Subnet:
-    """A copy of a multi-exit network with only these exits, cut after the last of them."""
+    """A copy of a multi-exit network with only these exits, truncated after the last one."""
     config = net.config
     config["stages"] = config["stages"][: max(numbers)]
     config["exits"] = {str(number): config["exits"][str(number)] for number in sorted(numbers)}
@@ -74,7 +74,7 @@ def exit_costs(net: Subnet, resolution: int) -> ExitCosts:
     """The multiply-accumulates of one image [1, 3, resolution, resolution], by exit."""
     x = torch.zeros(1, 3, resolution, resolution)
     trunk, heads = [0], []
-    with reference_layers():  # the fast layers omit what meets padding; an exported network does not
+    with reference_layers():  # the fast layers skip taps on padding; an exported network does not
         for segment in split_at_exits(net):
             with FlopCounterMode(display=False) as counter:
                 x = segment.trunk(x)

@@ -28,15 +28,15 @@ from .architecture_file import parse_unlocked, read_architecture
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Which subnet is deployed.
+    """The subnet to deploy.
 
     Args:
         run: The folder of a run or of a fine-tuned network.
         arch: A JSON file; see `read_architecture`. A fine-tuned network needs none.
-        entry: Which entry of a search's front.
+        entry: Number of an entry of a search's front, from 0.
         resolution: Width and height of the input in pixels; default: the file's, else the run's largest.
-        arm: Which arm of a study.
-        seed: Which seed of a study.
+        arm: For a study: the arm.
+        seed: For a study: the seed.
         step: The step of the plan with the weights; default: the last one, which must be finished.
         root: The dataset's current folder; default: the folder at training.
     """
@@ -58,7 +58,7 @@ class Source:
     Args:
         run: The run that it was trained in.
         data: The dataset.
-        root: Where it is.
+        root: Folder of the dataset.
         arch: The architecture.
         resolution: Width and height of the input in pixels.
         net: The network, with all exits up to the architecture's, if `multi_exit`.
@@ -86,19 +86,19 @@ class Source:
         return exit_logits(self.net, self.data, self.data.test, self.resolution)
 
     def validation_logits(self) -> list[np.ndarray]:
-        """The logits [N, n_classes] of each exit on the validation images, by weights that have not seen them."""
+        """The logits [N, n_classes] of each exit on the validation images, by weights that were not trained on them."""
         return exit_logits(self.selection_net, self.data, self.data.validation, self.resolution)
 
 
 @dataclass(frozen=True)
 class OpenSubnet:
-    """A subnet of a run as it is in the supernet, its batch norms not recalibrated.
+    """A subnet of a run as it is in the supernet, without batch-norm recalibration.
 
     Args:
         run: The run.
         data: Its dataset.
-        root: Where the dataset is.
-        step: Whose weights.
+        root: Folder of the dataset.
+        step: The step with the weights.
         arch: The architecture.
         resolution: Width and height of the input in pixels.
         supernet: The supernet.
@@ -119,12 +119,12 @@ def open_subnet(options: SourceOptions, multi_exit: bool) -> OpenSubnet:
     """The subnet that the options name.
 
     Args:
-        options: Which.
-        multi_exit: With all exits up to the architecture's.
+        options: The options of the subnet.
+        multi_exit: Whether to include all exits up to the architecture's.
 
     Raises:
         RunError: The run is missing, damaged or not finished, or its data has changed.
-        UserError: The architecture is outside of what the run has trained, or has no early exits.
+        UserError: The architecture is outside the trained space of the run, or has no early exits.
     """
     run = open_run(options.run, options.arm, options.seed)
     if options.step is None and not run.is_finished:
@@ -149,15 +149,15 @@ def open_subnet(options: SourceOptions, multi_exit: bool) -> OpenSubnet:
 
 
 def open_source(options: SourceOptions, multi_exit: bool) -> Source:
-    """The network that the options name, of a run or of a fine-tuning, with recalibrated batch norms.
+    """The network selected by the options, from a run or a fine-tuning, with recalibrated batch norms.
 
     Args:
-        options: Which.
-        multi_exit: With all exits up to the architecture's.
+        options: The options of the subnet.
+        multi_exit: Whether to include all exits up to the architecture's.
 
     Raises:
         RunError: The run is missing, damaged or not finished, or its data has changed.
-        UserError: The architecture is outside of what the run has trained, or has no early exits.
+        UserError: The architecture is outside the trained space of the run, or has no early exits.
     """
     if read_run_file(options.run)["kind"] == "finetune":
         source = _open_finetuned(options, multi_exit)

@@ -1,4 +1,4 @@
-"""Verification of a bundle in a fresh process, from its files alone: every format, the preprocessing, the accuracy."""
+"""Verification of a bundle in a fresh process, from its files only: every format, the preprocessing, the accuracy."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .bundle import EAGER, Bundle, BundleRunner
 from .bundle_config import CONFIG, BundleConfig
 
 TOLERANCE = 1e-4
-"""Largest difference of a logit, relative to the largest logit if that is above 1."""
+"""Largest allowed difference of a logit, relative to the largest logit if that is above 1."""
 
 IMAGES = 64
 """Test images on which logits are compared."""
 
 BATCH_SIZES = (1, 3)
-"""Besides all images at once: a format must take any batch size."""
+"""Tested in addition to all images at once: a format must accept any batch size."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class VerificationRequest:
         sha256: Digest of each of its files.
         dataset: Reference to the dataset plugin.
         root: The folder of the dataset.
-        validation_fraction: That of the training.
-        fingerprint: That of the data.
-        reference: A .npy file with the logits of the network as it was before it was written, on the first test
+        validation_fraction: Validation fraction of the training.
+        fingerprint: Fingerprint of the data.
+        reference: A .npy file with the logits of the network before it was written, on the first test
             images: [exits, n, n_classes].
         top1: The accuracy in percent that the card states, by format.
         threads: CPU threads.
@@ -56,7 +56,7 @@ class VerificationRequest:
 
 
 def verify_in_fresh_process(request: VerificationRequest) -> dict[str, Any]:
-    """Run `verify` in a new Python process. Raises RunError, saying what differs, if anything does."""
+    """Run `verify` in a new Python process. Raises RunError, with the first difference, if there is one."""
     command = [sys.executable, "-m", "ofav2_plugins.deploy.verification"]
     done = subprocess.run(command, input=json.dumps(asdict(request)), capture_output=True, text=True)
     lines = done.stdout.strip().splitlines()
@@ -71,7 +71,7 @@ def verify_in_fresh_process(request: VerificationRequest) -> dict[str, Any]:
 
 
 def verify(request: VerificationRequest) -> dict[str, Any]:
-    """Compare every format with the network in memory that was exported, and measure the accuracy again.
+    """Compare every format with the exported in-memory network, and measure the accuracy again.
 
     Raises:
         RunError: A file, a logit, the preprocessing or an accuracy differs.
@@ -127,7 +127,7 @@ def _check_preprocessing(config: BundleConfig, data: DataSplits, images: np.ndar
 
 
 def _all_exits(runner: BundleRunner, images: np.ndarray) -> np.ndarray:
-    """The logits of every exit of the chain, and of the network that never leaves early, [exits + 1, N, n_classes]."""
+    """The logits of every exit of the chain, and of the whole network, [exits + 1, N, n_classes]."""
     x, logits = images, []
     for segment in runner.chain:
         *features, exit_logits = segment(x)
@@ -159,7 +159,7 @@ def measured_top1(runner: BundleRunner, data: DataSplits, split: Split, batch_si
 
 
 def _check_top1(name: str, measured: float, stated: float, n: int) -> None:
-    """Rounding may turn an image between two equally likely classes, or at a threshold: one, or 0.1 % of them."""
+    """Rounding may change the class of images at a tie or a threshold: one image, or 0.1 % of them, may differ."""
     allowed = 100 * max(1, n // 1000) / n
     if not abs(measured - stated) <= allowed + 1e-9:
         raise RunError(

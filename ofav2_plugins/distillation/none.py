@@ -8,7 +8,7 @@ from .base import Distillation
 
 
 class NoDistillation(Distillation):
-    """No distillation: the labels alone."""
+    """No distillation: training uses only the labels."""
 
     needs_teacher = False
 

@@ -1,4 +1,4 @@
-"""Accuracy of subnets: extract one, recalibrate its batch norms on training images, evaluate it."""
+"""Accuracy of subnets: extraction, batch-norm recalibration on training images, evaluation."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Evaluator:
     """Measures subnets of supernets on one dataset with one recipe's settings.
 
     Args:
-        data: The splits; batch norms see the training part only.
+        data: The splits; batch norms use only the training part.
         recipe: Resolutions, batch sizes, number of calibration images, weights of the exits.
-        fabric: Device and processes; ranks share the candidates out.
+        fabric: Device and processes; the candidates are divided among ranks.
         seed: Chooses the calibration images.
     """
 
@@ -113,7 +113,7 @@ class Evaluator:
         return self._top1s(lambda images: [static(images)], split, resolution)[0]
 
     def _both_top1s(self, outputs: Outputs, resolution: int) -> list[tuple[float, float]]:
-        """Validation and test accuracy in percent of each of the logits that a batch of images gives."""
+        """Validation and test accuracy in percent, for each of the logits of a batch of images."""
         splits = (self.data.validation, self.data.test)
         return list(zip(*(self._top1s(outputs, split, resolution) for split in splits), strict=True))
 
@@ -143,7 +143,7 @@ class Evaluator:
         return self.measure_trunk(net, [candidate])[0]
 
     def measure_trunk(self, net: Supernet, group: Sequence[Candidate]) -> list[Measured]:
-        """`measure` for candidates that differ in their height alone: one pass through a network with all exits."""
+        """`measure` for candidates that differ only in height, by one pass through a network with all exits."""
         costs = [self._costs(net, candidate) for candidate in group]
         largest = max(group, key=lambda candidate: candidate.arch.get(HEIGHT, 0))
         if len(group) == 1:
@@ -204,7 +204,7 @@ class Evaluator:
 
     @property
     def images_per_candidate(self) -> int:
-        """Images that go through a network when candidates of one trunk are measured."""
+        """Images passed through a network to measure the candidates of one trunk."""
         return self.recipe.evaluation.bn_images + len(self.data.validation) + len(self.data.test)
 
 
@@ -220,11 +220,11 @@ def accuracies(
     n_classes: int,
     device: torch.device,
 ) -> list[float]:
-    """Top-1 in percent of each of the logits that a batch of images gives."""
+    """Top-1 in percent, for each of the logits of a batch of images."""
     metrics: list[MulticlassAccuracy] = []
     for images, labels in batches:
         found, labels = outputs(images.to(device)), labels.to(device)
-        # Each rank measures networks of its own: nothing to synchronise.
+        # Each rank measures its own networks, so nothing is synchronised.
         metrics = metrics or [
             MulticlassAccuracy(n_classes, average="micro", sync_on_compute=False).to(device) for _ in found
         ]

@@ -1,4 +1,4 @@
-"""Running a static network or a part of one for timing: by torch, or by ONNX Runtime."""
+"""Running a static network or a part of one for timing, with torch or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[[], object]
 
 
 def check_backend(backend: str, device: str) -> None:
-    """Raises UserError, with the remedy, for a backend that does not exist or cannot work here."""
+    """Raises UserError, with the remedy, for a backend that is unknown or cannot run here."""
     if backend not in BACKENDS:
         raise UserError(f"--backend must be one of {', '.join(BACKENDS)}, but got {backend!r}")
     if backend == "onnxruntime":
@@ -49,13 +49,13 @@ def backend_version(backend: str) -> str:
 
 @torch.no_grad()
 def prepared(net: nn.Module, shape: Sequence[int], backend: str, device: torch.device, threads: int) -> Run:
-    """A call that runs a network once on an input of `shape`, as it would be deployed: batch norms folded.
+    """A function that runs a network once on an input of `shape`, with batch norms folded as in deployment.
 
     Args:
-        net: A static network or a part, in evaluation mode; it is changed.
+        net: A static network or a part, in evaluation mode; modified in place.
         shape: Of the input, the batch included.
         backend: One of `BACKENDS`.
-        device: Where torch runs it.
+        device: Device of torch.
         threads: CPU threads of ONNX Runtime; the caller sets those of torch.
     """
     if backend == "torch":
@@ -81,7 +81,7 @@ def _onnx_session(net: nn.Module, x: torch.Tensor, threads: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        # Ten times as fast as the exporter on torch.export.
+        # Ten times as fast as the exporter based on torch.export.
         torch.onnx.export(net, (x,), stream, dynamo=False)  # type: ignore[arg-type]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -92,24 +92,24 @@ class Stopwatch:
     """Times many networks in several rounds, so that a burst of other work does not affect only one of them.
 
     Args:
-        one_thread: Whether only the calling thread works during a run; then its CPU time is taken, which excludes the
-            time that other processes had the CPU.
-        rounds: How often each network is timed.
+        one_thread: Whether runs use only the calling thread; its CPU time is then measured, which excludes the time of
+            other processes.
+        rounds: Number of rounds.
     """
 
     def __init__(self, one_thread: bool, rounds: int = 5):
         self.clock, self.rounds = time.thread_time if one_thread else time.perf_counter, rounds
 
     def time(self, runs: Sequence[Run], advance: Callable[[], None] = lambda: None) -> list[tuple[float, float]]:
-        """For each network the milliseconds of a run, and their spread.
+        """The milliseconds of a run and their spread, for each network.
 
-        The time is the 10th percentile of all runs: other work on the machine only ever adds to it. The spread is the
-        distance between the 10th and the 90th percentile.
+        The time is the 10th percentile of all runs, because other work on the machine can only add time. The spread is
+        the distance between the 10th and the 90th percentile.
         """
         times: list[list[float]] = [[] for _ in runs]
         for _ in range(self.rounds):
             for run, found in zip(runs, times, strict=True):
-                run()  # brings its weights into the caches again
+                run()  # warms up the caches
                 started = before = self.clock()
                 while before - started < MIN_SECONDS:
                     run()

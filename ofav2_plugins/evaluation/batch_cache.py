@@ -1,4 +1,4 @@
-"""Batches that are used again and again while subnets are measured, prepared once and kept within a memory limit."""
+"""Cache of batches that are reused while subnets are measured, within a memory limit."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 CACHE_BYTES = 2**30
-"""The most memory that the batches of one `BatchCache` take."""
+"""Maximum memory of the batches of one `BatchCache`."""
 
 
 class BatchCache:
-    """Lists of batches by what they contain and their resolution.
+    """Lists of batches by content and resolution.
 
-    Batches of other resolutions make room for new ones. Batches that do not fit even then are prepared again for each
-    use, so the memory is bounded for any dataset.
+    Batches of other resolutions are evicted to make room. Batches that still do not fit are prepared again for each
+    use, so memory is bounded for any dataset.
 
     Args:
-        limit: The most bytes.
+        limit: Maximum number of bytes.
     """
 
     def __init__(self, limit: int = CACHE_BYTES):
@@ -27,7 +27,7 @@ class BatchCache:
         """The batches that `make` prepares, cached if they fit.
 
         Args:
-            what: What the batches contain, such as a split.
+            what: Identifies the content of the batches, such as a split.
             resolution: Of the images, in pixels.
             n_images: Images [3, resolution, resolution] in all batches together.
             make: Prepares the batches.

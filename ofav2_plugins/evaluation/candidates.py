@@ -1,4 +1,4 @@
-"""Which subnets are measured: the uniform grid of the unlocked space, or a seeded draw of it."""
+"""The subnets to measure: the uniform grid of the unlocked space, or a seeded sample of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Candidate:
 
     @property
     def trunk(self) -> tuple[str, int, bool]:
-        """Equal for candidates that differ in their height alone: one pass through one network measures all of them."""
+        """Equal for candidates that differ only in height: one pass through one network measures all of them."""
         trunk = {name: value for name, value in self.arch.items() if name != HEIGHT}
         return arch_key(trunk), self.resolution, self.ensemble
 
@@ -36,14 +36,14 @@ def candidates(
     limit: int | None = None,
     seed_parts: Sequence[object] = (),
 ) -> list[Candidate]:
-    """The uniform grid of the unlocked space at its extreme resolutions, or a seeded draw of at most `limit` of it.
+    """The uniform grid of the unlocked space at its extreme resolutions, or a seeded sample of at most `limit` of it.
 
     Args:
         space: The unlocked space.
         resolutions: All elastic resolutions; the ensemble of the full phase is measured at each of them.
-        full: Dimensions of which all unlocked values appear, not only the extremes.
+        full: Dimensions whose unlocked values all appear, not only the extremes.
         ensemble: Measure the ensemble of all exits instead of the last one.
-        limit: The most candidates; the maximal network at the largest resolution is always among them.
+        limit: Maximum number of candidates; the maximal network at the largest resolution is always included.
         seed_parts: Seed of the draw.
     """
     sizes = sorted(set(resolutions)) if ensemble else sorted({min(resolutions), max(resolutions)})
@@ -63,9 +63,9 @@ def final_candidates(
     Args:
         space: The unlocked space.
         resolutions: All elastic resolutions.
-        trunks: The most trunks (everything but the height) that are measured, each at every unlocked height; None
-            measures all of them. The maximal one at the largest resolution is always among them. Each dimension is
-            drawn from a stream of its own, so arms with and without early exits measure the same trunks.
+        trunks: Maximum number of trunks (everything except the height) to measure, each at every unlocked height; None
+            measures all of them. The maximal one at the largest resolution is always included. Each dimension is drawn
+            from its own random stream, so arms with and without early exits measure the same trunks.
         seed_parts: Seed of the draw.
     """
     ascending = sorted(set(resolutions))
@@ -83,7 +83,7 @@ def final_candidates(
 
 
 def _drawn_trunks(space: SearchSpace, sizes: Sequence[int], n: int, seed_parts: Sequence[object]) -> set[object]:
-    """`n` different trunks of the uniform grid, the maximal one at the largest resolution included."""
+    """`n` distinct trunks of the uniform grid, including the maximal one at the largest resolution."""
     streams = {dim.name: python_rng(*seed_parts, dim.name) for dim in space.dims}
     resolution = python_rng(*seed_parts, "resolution")
     drawn: set[object] = {Candidate(space.max_arch(), sizes[-1]).trunk}
@@ -97,5 +97,5 @@ def _drawn_trunks(space: SearchSpace, sizes: Sequence[int], n: int, seed_parts: 
 
 
 def by_trunk(listed: Sequence[Candidate]) -> list[list[Candidate]]:
-    """Runs of neighbours that differ in their height alone, in order."""
+    """Groups of consecutive candidates that differ only in height, in order."""
     return [list(group) for _, group in itertools.groupby(listed, key=lambda candidate: candidate.trunk)]

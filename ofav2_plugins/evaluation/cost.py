@@ -45,7 +45,7 @@ def _image(net: nn.Module, resolution: int) -> torch.Tensor:
 
 
 def _flops(net: nn.Module, image: torch.Tensor) -> int:
-    # The fast layers skip filter taps that only meet padding; the cost is that of the exported network.
+    # The fast layers skip filter taps that only overlap padding; the cost is that of the exported network.
     with reference_layers(), FlopCounterMode(display=False) as counter:
         net(image)
     flops: int = counter.get_total_flops()
@@ -79,7 +79,8 @@ def cost(net: Supernet, arch: Arch, resolution: int) -> Cost:
         resolution: Height and width of the image in pixels.
 
     Raises:
-        ValueError: A wrong entry of the architecture; names it, the allowed values and the given one.
+        ValueError: An entry of the architecture is wrong; the message gives the entry, its value and the allowed
+            values.
     """
     model = _model(net)
     complete = arch if len(arch) == len(net.space.dims) else net.space.parse(arch, net.arch)
@@ -136,7 +137,7 @@ class CostModel:
         }
 
     def exit_macs(self, codes: np.ndarray, resolution: int) -> np.ndarray:
-        """MACs [N] of the exit alone at which each architecture ends."""
+        """MACs [N] of only the exit at which each architecture ends."""
         _, variant = self._index(codes, self.encoding.active(codes))
         macs: np.ndarray = self._table(resolution).flops[variant[:, -1]] // 2
         return macs
@@ -152,17 +153,17 @@ class CostModel:
         """The largest live bytes [N] over all parts, in the order in which they run."""
         stem = len(self._layout.stem)
         sequential = np.maximum(table.freed[variant[:, :stem]].max(axis=1), table.freed[variant[:, -1]])
-        here, of = present[:, self._places] & self._exists, variant[:, self._places]  # [N, S, B, M]
-        outputs = table.outputs[of]
-        frees, keeps = side_by_side(here, table.freed[of], table.kept[of], outputs)
-        depth = here.any(axis=3).sum(axis=2)
-        stages = table.wiring.peak(depth, frees, keeps, table.inputs[of[:, :, 0, 0]], outputs[:, :, 0, 0])
+        exists, variants = present[:, self._places] & self._exists, variant[:, self._places]  # [N, S, B, M]
+        outputs = table.outputs[variants]
+        frees, keeps = side_by_side(exists, table.freed[variants], table.kept[variants], outputs)
+        depth = exists.any(axis=3).sum(axis=2)
+        stages = table.wiring.peak(depth, frees, keeps, table.inputs[variants[:, :, 0, 0]], outputs[:, :, 0, 0])
         peak: np.ndarray = np.maximum(sequential, stages.max(axis=1))
         return peak
 
 
 class _Table:
-    """What every variant of every part costs at one resolution: arrays [V] in the order of `PartTable.variants`."""
+    """The costs of every variant of every part at one resolution: arrays [V] in the order of `PartTable.variants`."""
 
     def __init__(self, parts: PartTable, skip: Skip):
         counted = {key: _count(part) for key, part in parts.distinct().items()}

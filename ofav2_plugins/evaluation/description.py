@@ -1,4 +1,4 @@
-"""What a plugin is: its settings, and for a part of a network its elastic dimensions and its cost."""
+"""Description of a plugin: its settings and, for a part of a network, its elastic dimensions and cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..space import ElasticDim
 from .cost import count_macs
 
 N_CLASSES = 1000
-"""Classes of the networks whose cost is given."""
+"""Number of classes of the networks whose cost is given."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _described(row: PluginInfo, width_mult: float, resolution: int) -> Descripti
 
 
 def _composition(row: PluginInfo) -> SupernetSpec | None:
-    """The backbone's own network with nothing but the plugin; None if it is not a part of a network."""
+    """The backbone's own network plus only the plugin; None if it is not a part of a network."""
     parts: dict[str, dict[str, Any]] = {
         registry.BACKBONES: {"backbone": row.name},
         registry.BRANCHES: {"branches": (row.name,)},
@@ -126,6 +126,6 @@ def _maximal(spec: SupernetSpec, width_mult: float) -> Supernet:
 
 
 def _cost(net: Supernet, resolution: int) -> tuple[int, int]:
-    """Parameters and MACs of the static network of all exits."""
+    """Parameters and MACs of the static network with all exits."""
     static = net.get_multi_exit_subnet(preserve_weight=False).eval()
     return sum(p.numel() for p in static.parameters()), count_macs(static, resolution)

@@ -1,8 +1,8 @@
 """Architectures as integer arrays, for cost formulas, predictors and searchers. No torch here.
 
 Entries that are not part of the network (blocks beyond the depth, stages beyond the exit, kernel sizes of an absent MB
-block) do not distinguish architectures: `canonical` sets them to one fixed value. The
-dimensions declare which entries these are (`ElasticDim.requires`).
+block) do not distinguish architectures: `canonical` sets them to a fixed value. The dimensions declare which entries
+these are (`ElasticDim.requires`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Conditions(NamedTuple):
 
     Args:
         columns: [K, R]: the gene of each requirement; -1 for none.
-        starts: [K, R]: where its part of `table` begins.
+        starts: [K, R]: the start of its part of `table`.
         table: Whether the requirement holds, for each value of that gene.
         always: [K, R]: whether there is no requirement.
     """
@@ -85,7 +85,7 @@ class Encoding:
         return [self._arch(code) for code in codes.tolist()]
 
     def active(self, codes: np.ndarray) -> np.ndarray:
-        """Which genes are part of the network: booleans [N, G]."""
+        """Boolean mask [N, G] of the genes that are part of the network."""
         active = np.ones(codes.shape, dtype=bool)
         for _ in range(self._levels):  # a requirement on an inactive entry does not hold
             active = self.hold(self._conditions, codes, active)
@@ -130,7 +130,7 @@ class Encoding:
         return Conditions(columns, starts, tables.ravel(), columns < 0)
 
     def hold(self, conditions: Conditions, codes: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Which of K lists of requirements hold: booleans [N, K].
+        """Boolean mask [N, K] of the lists of requirements that hold.
 
         Args:
             conditions: From `conditions`.
@@ -144,7 +144,7 @@ class Encoding:
     def _depth(self) -> int:
         """Length of the longest chain of requirements."""
         columns = self._conditions.columns
-        depth = np.zeros(len(self.genes) + 1, dtype=np.int64)  # the last one stands for column -1
+        depth = np.zeros(len(self.genes) + 1, dtype=np.int64)  # the last entry is for column -1
         for _ in range(len(self.genes) + 1):
             longer = np.append(np.where(columns >= 0, depth[columns] + 1, 0).max(axis=1), 0)
             if (longer == depth).all():
@@ -172,7 +172,7 @@ class Encoding:
             for entry, choice in enumerate([value] if dim.length is None else value):
                 rank = self._rank.get((dim.name, entry), {}).get(_key(choice))
                 if rank is None:
-                    dim.parse(value)  # raises if the value is not of this space at all
+                    dim.parse(value)  # raises if the value is not in the space
                     allowed = list(self.space.unlocked_values(dim.name))
                     raise ValueError(f"{dim.name}[{entry}] must be of the unlocked {allowed}, but got {choice!r}")
                 code.append(rank)

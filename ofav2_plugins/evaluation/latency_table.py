@@ -41,7 +41,7 @@ class PartTime(BaseModel):
 
 
 class Validation(BaseModel):
-    """How well the table predicts whole networks that it was not fitted on; errors in percent.
+    """Quality of the predictions for whole networks that the table was not fitted on; errors in percent.
 
     Args:
         networks: Number of networks.
@@ -62,16 +62,16 @@ class LatencyTable(BaseModel):
     """The content of the file that `ofav2 profile` writes.
 
     Args:
-        machine: The machine of the times: processor, CPUs, system.
+        machine: The machine on which the times were measured: processor, CPUs, system.
         backend: "torch" or "onnxruntime".
-        version: Of that library.
+        version: Version of that library.
         device: "cpu" or "cuda".
         threads: CPU threads.
         supernet: Label of the supernet.
         resolutions: In pixels.
         parts: Key of a part -> its time.
         correction: The correction of the sum of the parts.
-        validation: On whole networks.
+        validation: Errors on whole networks.
         date: When it was measured.
     """
 
@@ -112,7 +112,7 @@ def write_table(path: Path, table: LatencyTable) -> None:
 
 
 def check_machine(path: Path, table: LatencyTable, machine: dict[str, Any]) -> None:
-    """Raises UserError, with the remedy, for a table that is not of this machine (see `profile.machine`)."""
+    """Raises UserError, with the remedy, for a table of another machine (see `profile.machine`)."""
     other = [name for name in table.machine if table.machine[name] != machine.get(name)]
     if other:
         name = other[0]
@@ -169,5 +169,5 @@ class LatencyModel:
         return np.where(present, self._times[resolution][variant], 0.0).sum(axis=1), present.sum(axis=1)
 
     def predict(self, codes: np.ndarray, resolution: int) -> np.ndarray:
-        """Milliseconds [N] of one image through codes [N, G] at a resolution."""
+        """Predicted milliseconds [N] per image for codes [N, G] at a resolution."""
         return self._table.correction.apply(*self.sums(codes, resolution))

@@ -1,9 +1,9 @@
-"""Peak activation memory: how much the activations of one image take at most while a network runs.
+"""Peak activation memory: the most memory that the activations of one image use while a network runs.
 
-Defined on the operations that torch executes, in their order. An activation is live from the operation that produces it
-to the last one that reads it. An elementwise operation (activation, addition, batch norm) writes its result into the
-memory of an input that is read for the last time, if there is one of that size, as deployed networks do. Weights do
-not count; the input image does. The peak is the largest sum of live bytes over all operations.
+It is defined on the operations that torch executes, in order. An activation is live from the operation that produces it
+to the last one that reads it. An elementwise operation (activation, addition, batch norm) reuses the memory of an input
+of the same size that is read for the last time, as in deployed networks. Weights are not counted; the input image is.
+The peak is the largest sum of live bytes over all operations.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 BATCH_NORMS = {torch.ops.aten.native_batch_norm.default, torch.ops.aten._native_batch_norm_legit_no_training.default}
-"""Elementwise in evaluation, although torch does not tag them so."""
+"""Elementwise in evaluation mode, although torch does not tag them as such."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One executed operation: which activations it reads and produces, by number."""
+    """One executed operation, with the numbers of the activations that it reads and produces."""
 
     name: str
     reads: tuple[int, ...]
@@ -51,7 +51,7 @@ class Recorder(TorchDispatchMode):
         self._kept: list[Tensor] = []  # so that no address is used twice
 
     def number(self, tensor: Tensor) -> int | None:
-        """The number of the activation that a tensor is, or shares its memory with; None for a weight."""
+        """The number of a tensor's activation, or of the activation whose memory it shares; None for a weight."""
         address = _memory(tensor)
         if address in self._weights or tensor.numel() == 0:
             return None
@@ -62,13 +62,13 @@ class Recorder(TorchDispatchMode):
         return self._numbers[address]
 
     def record(self, name: str, reads: Iterable[Tensor], results: Iterable[Tensor], elementwise: bool = False) -> None:
-        """Add an operation; a result in the memory of something it reads is not produced by it."""
+        """Add an operation; results that share memory with an input do not count as produced."""
         read = self.numbers(reads)
         produced = tuple(number for number in self.numbers(results) if number not in read)
         self.operations.append(Operation(name, read, produced, elementwise))
 
     def numbers(self, tensors: Iterable[Tensor]) -> tuple[int, ...]:
-        """The numbers of those tensors that are activations, each once."""
+        """The distinct numbers of the tensors that are activations."""
         return tuple(dict.fromkeys(n for tensor in tensors if (n := self.number(tensor)) is not None))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
@@ -94,7 +94,7 @@ def live_bytes(
         operations: In the order of execution.
         sizes: Bytes of each activation.
         given: Activations that exist before the first operation.
-        needed: Activations that something reads after the last operation.
+        needed: Activations that are read after the last operation.
     """
     last = {number: i for i, operation in enumerate(operations) for number in (*operation.produces, *operation.reads)}
     last.update(dict.fromkeys(needed, len(operations)))
@@ -118,7 +118,7 @@ def peak_bytes(net: nn.Module, image: Tensor) -> tuple[int, int]:
         image: Its input.
 
     Returns:
-        The peak if the input is freed after its last use, and the peak if something else needs it afterwards.
+        The peak if the input is freed after its last use, and the peak if it is still needed afterwards.
     """
     recorder = Recorder(itertools.chain(net.parameters(), net.buffers()))
     with recorder:

@@ -14,7 +14,7 @@ from .parts import Layout
 
 
 def places(parts: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Where the parts of each stage, position and place at it are in the list of all: [S, B, M], and which exist."""
+    """Indices [S, B, M] of parts in the list of all parts, by stage, position and place, and which of them exist."""
     blocks = max(len(stage) for stage in parts.stages)
     most = max(len(position) for stage in parts.stages for position in stage)
     places, number = np.full((len(parts.stages), blocks, most), -1), len(parts.stem)
@@ -40,7 +40,7 @@ def side_by_side(
 
 
 class Wiring:
-    """What a skip keeps in memory while the blocks of a stage run, for every number of blocks.
+    """The tensors that a skip keeps in memory while the blocks of a stage run, for every number of blocks.
 
     Args:
         skip: The wiring.
@@ -81,7 +81,7 @@ class Wiring:
 
 @dataclass(frozen=True)
 class _WiringStep:
-    """One operation of a stage: a block, or one of the wiring's own.
+    """One operation of a stage: a block or an operation of the wiring.
 
     Args:
         block: Number of the block, or -1.
@@ -114,7 +114,7 @@ def _wiring_steps(skip: Skip, n: int) -> list[_WiringStep]:
     with recorder:
         output = skip.run([block(number) for number in range(n)], x)
     needed = recorder.numbers([output])
-    sizes = [1 if i == 0 else 1000 for i in range(len(recorder.sizes))]  # countable apart
+    sizes = [1 if i == 0 else 1000 for i in range(len(recorder.sizes))]  # separable by divmod
     steps = []
     for i, live in enumerate(live_bytes(recorder.operations, sizes, given, needed)):
         operation, frees = recorder.operations[i], False

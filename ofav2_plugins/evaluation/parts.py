@@ -1,7 +1,7 @@
 """The distinct parts that the static networks of a supernet consist of: each is built once and counted or timed once.
 
 A part is one possible entry in the list of a network's modules: the stem, an MB block or a branch at a position, an
-exit. A few genes decide its shape, so all networks of a space are made of a few hundred distinct parts.
+exit. A few genes decide its shape, so all networks of a space consist of a few hundred distinct parts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PartSpec:
     Args:
         path: The module in `get_active_subnet()`; "{height}" in it stands for a gene's choice.
         genes: The entries that decide its shape.
-        requires: What must hold for it to be part of the network.
+        requires: Conditions under which it is part of the network.
         by_first: If the first gene chooses between modules: its choice -> the genes that matter for that module.
     """
 
@@ -42,7 +42,7 @@ class PartSpec:
     by_first: Mapping[Any, tuple[Gene, ...]] = field(default_factory=dict)
 
     def variants(self, choices: Sequence[Sequence[Any]]) -> list[list[tuple[int, tuple[Any, ...]]]]:
-        """The variants (number, picked choices) of this part, in groups that are built alike."""
+        """The variants (number, picked choices) of this part, in groups that are built in the same way."""
         groups: dict[Any, list[tuple[int, tuple[Any, ...]]]] = {}
         for number, picked in enumerate(itertools.product(*choices)):
             key: Any = number
@@ -59,7 +59,7 @@ class PartSpec:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the parts of a supernet's static networks follow each other.
+    """The order of the parts of a supernet's static networks.
 
     Args:
         stem: Parts that run one after the other before the first stage.
@@ -118,8 +118,8 @@ class PartTable:
     """All variants of all parts of a supernet at one resolution.
 
     Args:
-        net: The supernet; its active architecture is the same afterwards.
-        encoding: Which choices of the genes there are.
+        net: The supernet; its active architecture is restored afterwards.
+        encoding: The encoding of the architectures.
         resolution: Height and width of the images in pixels.
     """
 
@@ -135,7 +135,7 @@ class PartTable:
             self.variants.append([found[place, variant] for variant in range(len([*itertools.product(*choices)]))])
 
     def distinct(self) -> dict[str, Part]:
-        """The parts that differ, by key."""
+        """The distinct parts, by key."""
         return {part.key: part for variants in self.variants for part in variants}
 
     def _build(self, net: Supernet, resolution: int) -> Iterator[tuple[tuple[int, int], Part]]:
@@ -158,7 +158,7 @@ class PartTable:
                         yield (place, variant), known.setdefault(part.key, part)
 
     def _settings(self, space: SearchSpace, place: int, picked: Sequence[Any]) -> dict[Gene, Any]:
-        """The entries that a variant of a part needs to have: its genes', and the largest of those it requires."""
+        """The entries that a variant of a part needs: its own genes, and the largest values of its requirements."""
         settings: dict[Gene, Any] = {}
         required = [*self.specs[place].requires]
         for gene in self.genes[place]:
@@ -173,7 +173,7 @@ class PartTable:
 
 
 class PartIndex:
-    """Which parts an architecture has and which variants of them.
+    """Looks up the parts of architectures, and their variants.
 
     Args:
         encoding: The encoding of the architectures.
@@ -262,7 +262,7 @@ def _modules(net: Supernet, arch: Arch, resolution: int) -> dict[str, tuple[nn.M
 
 
 def _part(path: str, module: nn.Module, shape: tuple[int, ...]) -> Part:
-    """A part; its key names it for people and has a hash of all its layers."""
+    """A part; its key has a readable name and a hash of all its layers."""
     name = path.rpartition(".")[2]
     label = type(module).__name__ if name.isdigit() else name
     described = f"{json.dumps(getattr(module, 'config', None), sort_keys=True)} {module}"

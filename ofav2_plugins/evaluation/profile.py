@@ -1,4 +1,4 @@
-"""Measuring a latency table: every distinct part of a space, then whole networks that check the sums."""
+"""Measurement of a latency table: every distinct part of a space, then whole networks to check the sums."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CALIBRATION, VALIDATION = 25, 50
 """Number of whole networks to which a correction is fitted, and of others that validate it."""
 
 TOLERATED = 10.0
-"""Mean absolute percentage error of the plain sums up to which they are not corrected."""
+"""Largest mean absolute percentage error at which the plain sums are not corrected."""
 
 
 def machine(processor: str, device: str) -> dict[str, Any]:
@@ -43,13 +43,13 @@ class Profiler:
 
     Args:
         net: The supernet; its weights do not matter.
-        encoding: Which architectures there are.
+        encoding: The encoding of the architectures.
         resolutions: In pixels.
         backend: "torch" or "onnxruntime".
-        device: Where torch runs.
+        device: Device of torch.
         threads: CPU threads.
         seed: Chooses the whole networks.
-        rounds: How often each part and network is timed.
+        rounds: Number of times that each part and network is timed.
     """
 
     def __init__(
@@ -150,9 +150,10 @@ def mean_error(predicted: np.ndarray, measured: np.ndarray) -> float:
 
 
 def fit_correction(sums: np.ndarray, counts: np.ndarray, measured: np.ndarray) -> Correction:
-    """The correction of least squared relative error; a part may only be cheaper within a network, never negative.
+    """Fit the correction by non-negative least squares of the relative errors.
 
-    Each part timed alone carries the overhead of a call; within a network it does not, so `per_part` is at most 0.
+    The time of a single part includes the overhead of a call, which does not occur within a network, so `per_part` is
+    at most 0.
     """
     design = np.stack([sums, -counts, np.ones_like(sums)], axis=1) / measured[:, None]
     factor, saved, constant = nnls(design, np.ones(len(measured)))[0]

@@ -18,7 +18,7 @@ from ..training.run_config import RunConfig
 def step_folder_names(
     config: RunConfig, plan: Sequence[PlannedStep], space: SearchSpace, data_fingerprint: str
 ) -> dict[str, str]:
-    """The folder name of each step of a plan: the step's name and its cache key.
+    """The folder name of each step of a plan, consisting of the step's name and cache key.
 
     Args:
         config: The run.
@@ -39,9 +39,9 @@ def step_folder_names(
 def cache_key_inputs(
     config: RunConfig, data_fingerprint: str, planned: PlannedStep, space: SearchSpace
 ) -> dict[str, Any]:
-    """The inputs of a trained step's result, other steps excluded; fields that the step does not use are omitted.
+    """The inputs of a trained step's result, excluding other steps; fields that the step does not use are omitted.
 
-    Plugins are included with all of their settings, defaults too.
+    Plugins are included with all of their settings, including defaults.
     """
     recipe, teacher = config.recipe, config.teacher()
     inputs: dict[str, Any] = {
@@ -65,7 +65,7 @@ def cache_key_inputs(
         "optimizer": registry.config_of(registry.OPTIMIZERS, recipe.optimizer),
         "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],
         "selection": recipe.evaluation.model_dump(include={"bn_images", "selection_draws", "batch_size"}),
-        "checkpoints": 2,  # raise it when a new version trains other weights from the same inputs
+        "checkpoints": 2,  # increase it when a new version trains different weights from the same inputs
     }
     if recipe.sync_batch_norm:
         inputs["sync_batch_norm"] = True
@@ -83,5 +83,5 @@ def cache_key_inputs(
 
 
 def _only_chooses_source(policy: type[Teacher]) -> bool:
-    """Whether a policy differs from others only in the teacher step, which is a cache-key input of its own."""
+    """Whether a policy differs from others only in the teacher step, which is a separate cache-key input."""
     return all(getattr(policy, name) is getattr(Teacher, name) for name in ("bind", "logits", "after_step"))

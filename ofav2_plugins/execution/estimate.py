@@ -1,4 +1,4 @@
-"""The duration of a plan on this machine: a few batches of every step are trained on noise and timed."""
+"""Estimates the duration of a plan on this machine by timing a few training batches of noise in every step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Timing:
 
 
 def estimate_hours(arm: RunConfig, data: DataSplits, fabric: Fabric) -> dict[str, float]:
-    """Hours of each step of the plan, by name: training, selection of the best epoch, measurement.
+    """Step name -> estimated hours for training, selection of the best epoch, and measurement.
 
     Args:
         arm: The run.
@@ -62,7 +62,7 @@ def estimate_hours(arm: RunConfig, data: DataSplits, fabric: Fabric) -> dict[str
 def _time_step(
     arm: RunConfig, planned: PlannedStep, net: Supernet, evaluator: Evaluator, n_classes: int, fabric: Fabric
 ) -> _Timing:
-    """Seconds of a training batch and of one evaluated image, at the middle resolution."""
+    """Seconds per training batch and per evaluated image, at the middle resolution."""
     sizes = sorted(evaluator.resolutions)
     size = sizes[len(sizes) // 2]
     with forked_torch(0, "estimate"):
@@ -81,7 +81,7 @@ def _time_step(
         phase.multi_exit_loss,
         phase.inplace_distillation,
     )
-    optimizer = fabric.setup_optimizers(make_optimizer(net, arm.recipe, 1e-6))  # noise must not blow the weights up
+    optimizer = fabric.setup_optimizers(make_optimizer(net, arm.recipe, 1e-6))  # a small rate, because noise diverges
     assert isinstance(optimizer, torch.optim.Optimizer)
     seconds = []
     for number in range(BATCHES + 1):

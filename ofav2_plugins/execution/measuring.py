@@ -1,4 +1,4 @@
-"""The networks that are measured after a step, and those that an earlier session has measured."""
+"""The networks that are measured after a step, and the measurements of earlier sessions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .records import read_measured
 
 
 def measured_candidates(config: RunConfig, planned: PlannedStep, evaluator: Evaluator, last: bool) -> list[Candidate]:
-    """The networks measured after a step, or a seeded draw of them.
+    """The networks measured after a step, or a seeded sample of them.
 
-    After the last step: the full uniform grid of everything unlocked. After the others: its extremes, with all values
-    of the step's own dimensions.
+    After the last step, this is the full uniform grid of the unlocked space. After other steps, it is the extremes of
+    that grid, with all values of the dimensions that the step unlocks.
     """
     settings, ensemble = config.recipe.evaluation, planned.phase.multi_exit_loss
     if last and not ensemble:
@@ -42,7 +42,7 @@ def measured_candidates(config: RunConfig, planned: PlannedStep, evaluator: Eval
 
 
 def measuring_settings(recipe: Recipe, n_exits: int) -> dict[str, Any]:
-    """The inputs of measured accuracies besides weights, data and architectures."""
+    """The inputs of measured accuracies other than weights, data and architectures."""
     return {
         **recipe.evaluation.model_dump(include={"batch_size", "bn_images", "latency_batch"}, exclude_none=True),
         "augmentation": [registry.config_of(registry.AUGMENTATIONS, plugin) for plugin in recipe.augmentations],
@@ -53,7 +53,7 @@ def measuring_settings(recipe: Recipe, n_exits: int) -> dict[str, Any]:
 def measured_before(
     files: StepFiles, name: str, settings: dict[str, Any], groups: Sequence[Sequence[Candidate]]
 ) -> tuple[dict[str, Any], int]:
-    """The record of an earlier session with the same settings, and how many of `groups`, in order, it covers.
+    """The record of an earlier session with the same settings, and the number of leading `groups` that it covers.
 
     Args:
         files: The files of the step.

@@ -1,4 +1,4 @@
-"""Opening a finished or running training: its supernet with the weights of a step, its plan, its data."""
+"""Opens a finished or running training: its supernet with the weights of a step, its plan, its data."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class OpenRun:
         folder: The run folder.
         config: Supernet, recipe and seed of the training.
         dataset: The dataset plugin that it was trained on.
-        root: The folder that the dataset was in.
+        root: The folder of the dataset during training.
         fingerprint: Fingerprint of the data.
         n_classes: Number of classes.
         steps: Folder name of each step, in the order of the plan.
-        kind: The command that has written the folder.
+        kind: The command that wrote the folder.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class OpenRun:
         """The dataset with the splits of the training.
 
         Args:
-            root: Where the dataset is now; default: where it was.
+            root: The current folder of the dataset; default: the folder during training.
 
         Raises:
-            RunError: These are other images than those of the training.
+            RunError: The images differ from those of the training.
         """
         data = load_data(self.dataset, root or self.root, self.config.recipe.validation_fraction)
         if data.fingerprint != self.fingerprint:
@@ -125,7 +125,7 @@ class OpenRun:
         return data
 
     def supernet(self, step: str | None = None) -> Supernet:
-        """The supernet with the best weights of a step, all of its space available.
+        """The supernet with the best weights of a step and its whole space available.
 
         Args:
             step: A finished step; default: the last finished one.
@@ -169,7 +169,7 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
 
     Raises:
         RunError: It is not a run folder, or its run.json is damaged.
-        UserError: `arm` and `seed` do not name exactly one training; lists the trainings.
+        UserError: `arm` and `seed` do not select exactly one training; lists the trainings.
     """
     folder = Path(path)
     content = read_run_file(folder)
@@ -192,7 +192,7 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
         unlocked = None if stored_values is None else {name: tuple(v) for name, v in stored_values.items()}
         initial = InitialWeights(
             Path("?"), {}, unlocked, run.init_from.digest, run.init_from.partial
-        )  # trained steps have its weights
+        )  # placeholder: trained steps have the weights
     config = RunConfig(run.arm, run.supernet, run.recipe, run.seed, initial)
     return OpenRun(
         folder,

@@ -1,6 +1,6 @@
-"""The progress of runs, read from the files of their folders. Imports no torch and changes nothing on the disk.
+"""The progress of runs, read from the files of their folders. Does not import torch or write files.
 
-The process that trains writes its files atomically, so they can be read at any time, also on another machine that
+The training process writes its files atomically, so they can be read at any time, even from another machine that
 shares the folder.
 """
 
@@ -36,7 +36,7 @@ class RunProgress:
         steps: All steps.
         val_top1: Validation top-1 (%) after the newest epoch.
         top1: Test top-1 (%) of the subnet that is best on validation, after the last measured step.
-        left_seconds: Estimated training time that is left; None if it is unknown.
+        left_seconds: Estimated remaining training time; None if it is unknown.
         idle_seconds: Time since the newest file of the current step was written.
         problem: Why the run failed, or which file is damaged.
     """
@@ -159,7 +159,7 @@ def _idle(folder: Path) -> float | None:
     for path in _files(folder):
         try:
             times.append(path.stat().st_mtime)
-        except FileNotFoundError:  # a temporary file that was renamed meanwhile
+        except FileNotFoundError:  # a temporary file that was renamed in the meantime
             continue
     return max(0.0, time.time() - max(times)) if times else None
 

@@ -35,7 +35,7 @@ def code_versions() -> dict[str, str]:
 
 
 def current_provenance(fabric: Fabric) -> dict[str, str]:
-    """Versions, device, precision, processes and threads; results may differ if one of them does."""
+    """Versions, device, precision, processes and threads; results may differ if any of them differs."""
     return {
         **code_versions(),
         "device": fabric.device.type,

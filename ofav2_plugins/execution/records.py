@@ -15,7 +15,7 @@ from ..utils.files import read_record, write_record
 
 TRAINED = "trained.json"
 MEASURED, FINAL = "measured.json", "measured-final.json"
-"""Subnets measured after a step, and those measured after it if it is the last one of a plan."""
+"""The subnets measured after a step, and those measured after the last step of a plan."""
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -43,7 +43,7 @@ class Trained(_Record):
     written_by: str
     history: list[_Epoch] = Field(min_length=1)
     seconds: NotNegative
-    training_macs: Count = 0  # not of a fine-tuning
+    training_macs: Count = 0  # 0 for fine-tuning
 
 
 class _Subnet(_Record):
@@ -81,7 +81,7 @@ def write_trained(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_trained(folder: Path) -> dict[str, Any]:
-    """The record of a trained step. Raises RunError if it is missing, damaged, or of another step."""
+    """The record of a trained step. Raises RunError if it is missing, damaged, or belongs to another step."""
     return read_step_record(folder / TRAINED, folder.name, Trained)
 
 
@@ -91,7 +91,7 @@ def write_measured(folder: Path, content: Mapping[str, Any], name: str = MEASURE
 
 
 def read_measured(folder: Path, name: str = MEASURED) -> dict[str, Any]:
-    """The measurements made after a step. Raises RunError if they are missing, damaged, or of another step."""
+    """The measurements made after a step. Raises RunError if they are missing, damaged, or belong to another step."""
     return read_step_record(folder / name, folder.name, MeasuredStep)
 
 
@@ -100,11 +100,11 @@ def read_step_record(path: Path, step: str, model: type[BaseModel] | None = None
 
     Args:
         path: The file.
-        step: The name of the step's folder, which `written_by` must be.
+        step: The name of the step's folder, which `written_by` must equal.
         model: The fields of the record.
 
     Raises:
-        RunError: The record is missing, damaged, or of another step.
+        RunError: The record is missing, damaged, or belongs to another step.
     """
     record = read_record(path, model)
     writer = record.pop("written_by", None)
@@ -122,7 +122,7 @@ def phase_result(name: str, measured: dict[str, Any], trained: dict[str, Any]) -
     """One `phases` entry of a results row: accuracies in percent on the test set, and the cost of the step.
 
     `best_top1` is the test accuracy of the subnet best on validation. Only `test_max_top1`, which the paper charts,
-    is selected on the test set. Energy is an estimate; it is there if it was requested.
+    is selected on the test set. Energy is an estimate; it is included if it was requested.
     """
     subnets, history = measured["subnets"], trained["history"]
     top1s = [subnet["top1"] for subnet in subnets]

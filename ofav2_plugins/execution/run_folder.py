@@ -31,7 +31,7 @@ class _RunFile(BaseModel):
 
 
 def read_run_file(out: Path) -> dict[str, Any]:
-    """The content of a run folder's run.json. Raises RunError if it is missing, damaged or something else."""
+    """The content of a run folder's run.json. Raises RunError if it is missing, damaged, or not a run file."""
     return read_record(out / RUN_FILE, _RunFile)
 
 
@@ -44,20 +44,20 @@ def open_run_folder(
     accept_changes: bool = False,
     details: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Make `out` the folder of this run, or check that it is; returns whether it already was.
+    """Create the folder of this run, or check that `out` already is its folder; returns True in the latter case.
 
     Args:
         out: The folder.
         kind: The command, "train" or "ablate".
-        settings: The identity of the run: everything that its results depend on.
+        settings: The identity of the run: all inputs of its results.
         provenance: Versions, device and precision; see `current_provenance`.
-        resume: Whether the folder may contain this run already.
-        accept_changes: Continue if other code or another device started the run, or if run.json is damaged.
-        details: What `open_run` needs besides the settings; those of the newest call are kept.
+        resume: Whether the folder may already contain this run.
+        accept_changes: Continue even if the code or the device has changed, or if run.json is damaged.
+        details: Additional fields for `open_run`; the values of the latest call are stored.
 
     Raises:
-        RunError: The folder contains something else, another run, this run started with other code, or this run
-            without `resume`; it was not changed.
+        RunError: The folder contains other files, another run, or this run, started with other code or without
+            `resume`; the folder is unchanged.
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"--out must be a folder, but {out} is a file")
@@ -93,7 +93,7 @@ def open_run_folder(
 
 
 def _is_run_folder(out: Path) -> bool:
-    """Whether a folder with a damaged run.json is that of a run."""
+    """Whether a folder with a damaged run.json is a run folder."""
     return (out / "steps").is_dir()
 
 
@@ -132,7 +132,7 @@ def _check_same_code(out: Path, earlier: Mapping[str, str], new: Mapping[str, st
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Lock the folder against all other processes of this machine, except workers of this one.
+    """Lock the folder against all other processes of this machine, except workers of this process.
 
     Raises:
         RunError: Another process works in the folder, or workers of a killed one did not exit within
@@ -147,7 +147,7 @@ def locked(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _exclusive(path: Path, seconds: float, message: str) -> Iterator[None]:
-    """Hold a file's exclusive lock. Raises RunError with `message` if it is not free within `seconds`."""
+    """Hold an exclusive lock on a file. Raises RunError with `message` if it is not free within `seconds`."""
     lock = FileLock(path, timeout=seconds)
     try:
         lock.acquire(poll_interval=0.2)
@@ -178,7 +178,7 @@ def working_in(out: Path) -> Iterator[None]:
 
 
 def difference(earlier: Any, now: Any, where: str = "") -> str:
-    """The first value in which two JSON values differ, as a phrase; "" if they are equal."""
+    """The first difference between two JSON values, as a phrase; "" if they are equal."""
     if isinstance(earlier, dict) and isinstance(now, dict):
         for key in [*earlier, *(key for key in now if key not in earlier)]:
             found = difference(earlier.get(key), now.get(key), f"{where}.{key}" if where else str(key))

@@ -1,7 +1,7 @@
-"""Executes the plan of a run: trains each step from the weights it starts from, and measures subnets after it.
+"""Executes the plan of a run: trains each step from its initial weights, then measures subnets.
 
 A step's folder is named by the step and its cache key: a hash of the recipe, the data, the seed, the step it starts
-from and its teacher step. A resumed run finds its finished steps, a changed recipe never matches the old one, and runs
+from and its teacher step. A resumed run finds its finished steps, a changed recipe never reuses old steps, and runs
 of a study that share a step (the same full phase) compute it once.
 """
 
@@ -53,11 +53,11 @@ from .records import (
 )
 
 SAVE_SECONDS = 10
-"""Measured subnets are written at most this often: thousands of them make a large file."""
+"""Minimum interval between two writes of measured subnets: thousands of them make a large file."""
 
 
 class TrainingRun:
-    """Trains and measures one run; finished steps are found in `steps_folder` and not computed again.
+    """Trains and measures one run; finished steps in `steps_folder` are not computed again.
 
     Args:
         config: The run.
@@ -82,7 +82,7 @@ class TrainingRun:
         self.folders = {step: steps_folder / name for step, name in names.items()}
 
     def _check(self) -> None:
-        """Raises UserError for contradictions that would otherwise appear in the middle of the run."""
+        """Raise UserError for contradictions that would otherwise surface in the middle of the run."""
         recipe = self.config.recipe
         for weights in (recipe.exit_weights.loss, recipe.exit_weights.output):
             exit_weights(weights, len(self.exits))
@@ -146,7 +146,7 @@ class TrainingRun:
             raise
         finally:
             context.loggers.emit("run_finished", status)
-            for part in ("net", "evaluator"):  # a study has many runs: their memory must not add up
+            for part in ("net", "evaluator"):  # free their memory, because a study has many runs
                 self.__dict__.pop(part, None)
 
     def _train(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> None:

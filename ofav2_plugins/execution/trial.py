@@ -1,4 +1,4 @@
-"""A trial of every plugin of a run on a tiny batch, before hours of work depend on them."""
+"""Tries every plugin of a run on a tiny batch before the training starts."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ IMAGES = 2
 
 
 def try_runs(runs: Sequence[TrainingRun]) -> None:
-    """`try_plugins` for every run with something left to train, once for runs that differ in their seed only.
+    """Call `try_plugins` for every run with untrained steps, once for runs that differ only in their seed.
 
     Raises:
-        PluginError: A plugin fails; of several runs it names the arm.
+        PluginError: A plugin fails; names the arm if there are several runs.
     """
     tried: list[dict[str, Any]] = []
     for run in runs:
@@ -62,7 +62,7 @@ def try_runs(runs: Sequence[TrainingRun]) -> None:
 
 
 def noise_data(config: RunConfig) -> DataSplits:
-    """A few images of noise in two classes, for a trial without a dataset."""
+    """A few noise images in two classes, for a trial without a dataset."""
     resolutions = config.recipe.resolutions or (32,)
     rng, side = np.random.default_rng(0), max(resolutions)
     images = rng.integers(0, 256, (2 * IMAGES, 3, side, side), dtype=np.uint8)
@@ -84,7 +84,7 @@ def try_plugins(config: RunConfig, data: DataSplits, fabric: Fabric) -> None:
     """Use every plugin of a run once, on a few images: a forward pass of every exit and one batch of every phase.
 
     Args:
-        config: The run; nothing of it changes.
+        config: The run; it is not modified.
         data: Its data.
         fabric: The device.
 
@@ -237,7 +237,7 @@ class _CheckedSkip(Skip):
 
 
 class _CheckedAugmentation(Augmentation):
-    """An augmentation whose images and labels must keep their number."""
+    """An augmentation that must preserve the number of images and labels."""
 
     def __init__(self, augmentation: Augmentation):
         self._augmentation, self.name = augmentation, augmentation.name

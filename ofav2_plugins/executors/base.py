@@ -1,14 +1,14 @@
 """The contract of executors: they execute the independent runs of a study, and the measurements of a search.
 
 An executor decides where and when the runs are executed. It never influences their results: on the same kind of
-processor with the same number of threads they are equal, bit for bit.
+processor with the same number of threads, they are bitwise equal.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What a worker needs to execute a run, besides the run's configuration.
+    """The inputs of a worker, in addition to the configuration of its run.
 
     Args:
         dataset: A plugin of `ofav2.datasets`.
@@ -45,6 +45,10 @@ class RunSetup:
     threads: int
     logging: LoggingOptions
 
+    def absolute(self) -> RunSetup:
+        """The same setup for workers in other working directories."""
+        return replace(self, out=self.out.resolve(), root=self.root.resolve() if self.root else None)
+
 
 class ResultSink(Protocol):
     """Receives the results of runs while they are executed."""
@@ -59,17 +63,17 @@ class ResultSink(Protocol):
         """Record one finished entry of `phases` of a run's results row."""
 
     def add_failure(self, run: TrainingRun, reason: str) -> None:
-        """Record that a run has ended early, and why."""
+        """Record that a run has ended early, with the reason."""
 
 
 class Executor(Plugin, abc.ABC):
-    """Executes runs somewhere."""
+    """Executes the runs of a study."""
 
     in_process = False
-    """Whether runs are executed in this process; only then it may be one of several under `torchrun`."""
+    """Whether runs are executed in this process, which is required for several processes under `torchrun`."""
 
     remote = False
-    """Whether runs may be executed on other machines, so that this one need not have their device."""
+    """Whether runs may be executed on other machines, so that this machine does not need their device."""
 
     measures = True
     """Whether `map` is implemented, so that a search can use the executor."""
@@ -78,7 +82,7 @@ class Executor(Plugin, abc.ABC):
         """Acquire what the executor needs; called before anything is written.
 
         Raises:
-            UserError: The executor cannot work here; the message contains the remedy.
+            UserError: The executor cannot be used; the message contains the remedy.
         """
 
     def close(self) -> None:
@@ -98,16 +102,16 @@ class Executor(Plugin, abc.ABC):
 
     @abc.abstractmethod
     def execute(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, setup: RunSetup) -> None:
-        """Execute runs. One that fails is recorded in `results` and does not stop the others.
+        """Execute runs. A failed run is recorded in `results` and does not stop the others.
 
         Runs that share a step (the same folder) must not execute it at the same time: the second one waits for the
-        first one and then finds the step finished.
+        first one and then loads the finished step.
 
         Args:
-            runs: The runs of the study. A single run that fails in this process raises.
+            runs: The runs of the study. If there is only one and it fails in this process, its exception is raised.
             results: Receives the results as they arrive.
             context: Progress, stopping and logging.
-            setup: What workers need.
+            setup: The inputs of the workers.
 
         Raises:
             KeyboardInterrupt: The user stopped; every run has saved its state.
@@ -117,13 +121,13 @@ class Executor(Plugin, abc.ABC):
     def map(
         self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
     ) -> Iterator[tuple[Item, Result]]:
-        """Apply a function to items in parallel; yields pairs of item and result as they are finished.
+        """Apply a function to items in parallel; yields (item, result) pairs as they finish.
 
         Args:
             make: Called once in each worker; returns the function. It must be picklable.
             items: The arguments.
             threads: CPU threads of torch in each worker.
-            stop: Asks to stop.
+            stop: A request to stop.
 
         Raises:
             KeyboardInterrupt: The user stopped.

@@ -1,4 +1,4 @@
-"""Which accelerator of this machine a worker gets."""
+"""Assigns the accelerators of this machine to workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Accelerator:
 
     Args:
         name: As in `CUDA_VISIBLE_DEVICES`.
-        memory_mib: Its whole memory.
+        memory_mib: Its total memory.
     """
 
     name: str
@@ -36,13 +36,13 @@ def cuda_devices(environ: Mapping[str, str] = os.environ) -> list[Accelerator]:
 def choose_accelerator(
     devices: Sequence[Accelerator], occupied: Sequence[str], largest_mib: float
 ) -> Accelerator | None:
-    """The device with the fewest workers that has memory for one more; None if there is no such device.
+    """The device with the fewest workers and enough memory for one more; None if there is no such device.
 
     Args:
         devices: The devices of this machine.
         occupied: The device of each active worker.
-        largest_mib: The largest memory that a worker has taken so far; 0 if it is not known yet, and then a device
-            gets a single worker.
+        largest_mib: The largest memory that a worker has used so far; 0 if it is not known yet, in which case a device
+            gets only one worker.
     """
     workers = {device.name: occupied.count(device.name) for device in devices}
     free = [

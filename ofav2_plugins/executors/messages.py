@@ -1,7 +1,7 @@
 """The protocol between a worker, which executes one run, and the first process, which collects the results.
 
 A worker sends any number of `Started`, `Advanced`, `Skipped`, `Line` and `PhaseFinished`, and then one of `Ended`,
-`Failed` and `DiskFailed`. `Returned` is sent by an executor on behalf of a worker that is gone.
+`Failed` and `DiskFailed`. `Returned` is sent by an executor on behalf of a lost worker.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Started:
-    """The worker has loaded the data and begins; `environment` is its machine and versions."""
+    """The worker has loaded the data and starts the run; `environment` is its machine and versions."""
 
     environment: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Advanced:
-    """Work has been done since the last message.
+    """Work done since the last message.
 
     Args:
-        work: In images through a network.
+        work: In image passes.
         description: The current step.
-        note: Details of it.
+        note: Details of the step.
         peak_mib: Peak memory of the worker's process.
         device_peak_mib: Peak memory that it reserved on its accelerator; 0 on a CPU.
     """
@@ -38,7 +38,7 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Work that an earlier session has done."""
+    """Work done by an earlier session."""
 
     work: float
 
@@ -84,7 +84,7 @@ class DiskFailed:
 
 @dataclass(frozen=True)
 class Returned:
-    """The worker is gone; another one must continue the run from its last checkpoint."""
+    """The worker is lost; another one must continue the run from its last checkpoint."""
 
     reason: str
 

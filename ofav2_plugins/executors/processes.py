@@ -1,7 +1,7 @@
 """Several runs in parallel on this machine, each in its own process, within a memory limit.
 
-Only the first process writes results; workers write the folders of their steps. On a machine with several CUDA
-devices each worker gets the device with the fewest workers.
+Only the first process writes results; workers write their step folders. On a machine with several CUDA devices, each
+worker gets the device with the fewest workers.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ActiveProcess(ActiveRun):
 
     Args:
         run: The run.
-        setup: What it needs.
+        setup: The inputs of the worker.
         device: The CUDA device that it uses; None without one.
     """
 
@@ -78,11 +78,11 @@ class ActiveProcess(ActiveRun):
         self.process = spawn.Process(target=_work, args=(connection, RunTask.of(run, setup)), daemon=True)
         variables = {"OMP_NUM_THREADS": str(setup.threads), **({"CUDA_VISIBLE_DEVICES": device} if device else {})}
         with _environment(variables), _ignored(signal.SIGINT):
-            self.process.start()  # Ctrl-C reaches the first process, which stops the worker by SIGTERM
+            self.process.start()  # Ctrl-C reaches the first process, which stops the worker with SIGTERM
         connection.close()
 
     def next_message(self) -> Message:
-        """The next message; a failure if the process is gone."""
+        """The next message; a failure if the process has died."""
         try:
             message: Message = self.connection.recv()
             return message
@@ -101,10 +101,11 @@ class ProcessBackend:
     """Starts and stops the processes.
 
     Args:
-        setup: What workers need.
+        setup: The inputs of the workers.
         workers: Largest number of processes.
-        memory_gib: Limit for this process and all workers together. No worker starts that would exceed it, judging by
-            the peaks so far; if the workers grow beyond it, the youngest one saves and waits. None for no limit.
+        memory_gib: Limit for this process and all workers together. A worker is not started if it would exceed the
+            limit, given the peaks so far; if the workers grow beyond it, the newest one saves and waits. None for no
+            limit.
         devices: The CUDA devices of this machine; none if the runs use the CPU.
     """
 
@@ -150,7 +151,7 @@ class ProcessBackend:
             process.process.kill()
 
     def _has_room(self, n_active: int) -> bool:
-        """Whether one more worker stays within the limit; its need is known once the first one has trained."""
+        """Whether one more worker stays within the limit; its memory is known once the first one has trained."""
         if self.memory_gib is None or n_active == 0:
             return True
         return self.largest_mib > 0 and self._within_limit((n_active + 1) * self.largest_mib)
@@ -166,7 +167,7 @@ def _work(connection: Connection, task: RunTask) -> None:
         def send(message: Message) -> None:
             try:
                 connection.send(message)
-            except OSError:  # the first process is gone or does not listen any more
+            except OSError:  # the first process has ended or no longer reads
                 stop.asked = True
 
         try:
@@ -180,7 +181,7 @@ def _work(connection: Connection, task: RunTask) -> None:
 
 
 def _stop_with_parent(stop: StopRequest) -> None:
-    """Stop as soon as the first process has ended, however it ended."""
+    """Stop as soon as the first process has ended for any reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     if not parent.is_alive():

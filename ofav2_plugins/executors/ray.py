@@ -1,7 +1,7 @@
 """Runs as actors of a Ray cluster (https://docs.ray.io), with CPU, GPU and memory requirements.
 
-A run whose worker or node dies is continued by another worker from its last checkpoint. Without a shared file system,
-`storage` names a URL through which checkpoints and finished steps travel.
+If a worker or its node dies, another worker continues the run from its last checkpoint. Without a shared file system,
+checkpoints and finished steps are exchanged through the URL `storage`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .worker import RunTask, execute_run
 GIB = 2**30
 
 UPLOAD_SECONDS = 60
-"""How long a worker that has failed may take to upload its checkpoints."""
+"""Time limit for a failed worker to upload its checkpoints."""
 
 
 class Ray(Executor):
@@ -37,13 +37,13 @@ class Ray(Executor):
 
     Args:
         address: Address of the cluster, or "auto" to find a running one; None starts Ray on this machine.
-        cpus: CPUs that each run reserves (at least one for each thread), and by default its number of threads.
-        gpus: GPUs that each run reserves; a fraction shares one.
+        cpus: CPUs that each run reserves (at least one per thread); also its default number of threads.
+        gpus: GPUs that each run reserves; with a fraction, runs share a GPU.
         memory_gib: Memory that each run reserves; None reserves none.
-        workers: Largest number of runs at the same time; None for as many as the cluster has resources for.
-        storage: URL through which step folders travel; None if all machines share the run folder.
-        storage_seconds: New checkpoints are uploaded this often.
-        retries: How often a run is continued after its worker or node has died.
+        workers: Largest number of runs at the same time; None for no limit other than the cluster's resources.
+        storage: URL through which step folders are exchanged; None if all machines share the run folder.
+        storage_seconds: Seconds between two uploads of new checkpoints.
+        retries: How many times a run is continued after its worker or node has died.
     """
 
     remote = True
@@ -82,7 +82,7 @@ class Ray(Executor):
             raise UserError(
                 f"no Ray cluster at --address {self.address}; start one with `ray start --head` ({error})"
             ) from error
-        except Exception as error:  # versions of Ray or Python that do not fit, a wrong address
+        except Exception as error:  # incompatible versions of Ray or Python, a wrong address
             raise UserError(f"Ray cannot be used: {error_message(error)}") from error
         self._connected = True
 
@@ -108,25 +108,27 @@ class Ray(Executor):
         return {**reserved, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}}}
 
     def execute(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, setup: RunSetup) -> None:
-        backend = RayBackend(self, replace(setup, out=setup.out.resolve()))
+        backend = RayBackend(self, setup.absolute())
         if backend.storage is not None:
             backend.storage.offer([folder for run in runs for folder in run.folders.values()])
-        self._warn(context)
+        self._warn(context, setup.threads)
         Schedule(runs, results, context, backend).execute()
 
     def map(
         self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
     ) -> Iterator[tuple[Item, Result]]:
-        workers = self.workers or max(1, int(_import_ray().cluster_resources().get("CPU", 1) // self.cpus))
-        return map_on_ray(make, items, min(workers, len(items)), threads, self.requirements(threads), stop)
+        wanted = self.requirements(threads)
+        workers = self.workers or max(1, int(_import_ray().cluster_resources().get("CPU", 1) // wanted["num_cpus"]))
+        return map_on_ray(make, items, min(workers, len(items)), threads, wanted, stop)
 
-    def _warn(self, context: RunContext) -> None:
-        """Say if no machine has what a run reserves; one may still join the cluster."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": (self.memory_gib or 0) * GIB}
+    def _warn(self, context: RunContext, threads: int) -> None:
+        """Warn if no machine has the resources that a run reserves; one may still join the cluster."""
+        cpus = max(self.cpus, threads)
+        wanted = {"CPU": cpus, "GPU": self.gpus, "memory": (self.memory_gib or 0) * GIB}
         nodes = [node["Resources"] for node in _import_ray().nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
             context.reporter.line(
-                f"no machine of the Ray cluster has {self.cpus} CPUs, {self.gpus:g} GPUs and "
+                f"no machine of the Ray cluster has {cpus} CPUs, {self.gpus:g} GPUs and "
                 f"{self.memory_gib or 0:g} GiB for a run; waiting until one joins"
             )
 
@@ -140,12 +142,12 @@ def _import_ray() -> Any:
 
 
 class RunActor:
-    """The worker: executes one run in a thread, and answers calls meanwhile.
+    """The worker: executes one run in a thread, and answers calls in the meantime.
 
     Args:
         task: The run.
         storage: URL of the storage; None if the run folder is shared.
-        storage_seconds: New checkpoints are uploaded this often.
+        storage_seconds: Seconds between two uploads of new checkpoints.
     """
 
     def __init__(self, task: RunTask, storage: str | None, storage_seconds: float):
@@ -159,7 +161,7 @@ class RunActor:
                 task, push = self._prepare(stack)
                 execute_run(task, self.outbox.put, self.stop_request, push)
         except KeyboardInterrupt:
-            pass  # the first process has asked for it and drops later messages
+            pass  # requested by the first process, which drops later messages
         except Exception as error:
             self.outbox.put(Failed(error_message(error)))
 
@@ -211,7 +213,7 @@ class ActiveActor(ActiveRun):
         super().__init__(run)
         self.actor = actor
         self.started = False
-        """Whether the cluster has had the resources to start it."""
+        """Whether the cluster has started it."""
         self.finished = actor.run.remote()
         self.next_messages = actor.take.remote(POLL_SECONDS)
 
@@ -221,7 +223,7 @@ class RayBackend:
 
     Args:
         executor: The requirements of a run.
-        setup: What workers need.
+        setup: The inputs of the workers.
     """
 
     def __init__(self, executor: Ray, setup: RunSetup):
@@ -244,21 +246,34 @@ class RayBackend:
             actor = by_reference[reference]
             try:
                 messages = self.ray.get(reference)
-            except self.ray.exceptions.RayActorError as error:
+            except self.ray.exceptions.RayError as error:
                 yield actor, self._after_death(actor, error)
                 continue
             actor.started = True
             actor.next_messages = actor.actor.take.remote(POLL_SECONDS)
             for message in messages:
-                if isinstance(message, PhaseFinished) and self.storage is not None:
-                    self.storage.fetch(actor.run.folders[message.phase["name"]])
-                yield actor, message
+                yield actor, self._with_files(actor, message)
+                if actor.ended:
+                    break
         for actor in active:
             if actor.ended:
                 self.ray.wait([actor.finished], timeout=UPLOAD_SECONDS)
                 self.ray.kill(actor.actor)
 
+    def _with_files(self, actor: ActiveActor, message: Message) -> Message:
+        """The message, after the files of a finished step are fetched; a failure if they cannot be read."""
+        if self.storage is not None and isinstance(message, PhaseFinished):
+            try:
+                self.storage.fetch(actor.run.folders[message.phase["name"]])
+            except UserError as error:
+                actor.actor.stop.remote()
+                return Failed(str(error))
+        return message
+
     def _after_death(self, actor: ActiveActor, error: Exception) -> Message:
+        exceptions = self.ray.exceptions
+        if isinstance(error, (exceptions.RuntimeEnvSetupError, exceptions.ActorUnschedulableError)):
+            return Failed(f"its worker cannot be started: {error_message(error)}")
         deaths = self._deaths[id(actor.run)] = self._deaths.get(id(actor.run), 0) + 1
         reason = error_message(error).partition(": ")[2][:200]
         if deaths > self.executor.retries:

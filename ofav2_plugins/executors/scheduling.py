@@ -1,4 +1,4 @@
-"""The first process's side of every parallel executor: which run starts when, and what becomes of the messages."""
+"""The first process's side of every parallel executor: schedules runs and processes messages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .messages import Advanced, DiskFailed, Ended, Failed, Line, Message, PhaseF
 from .worker import record_failure
 
 POLL_SECONDS = 0.5
-"""How often it is checked whether the user wants to stop."""
+"""The interval between two checks for a stop request."""
 
 
 class ActiveRun:
-    """A run that a worker executes, as the first process sees it.
+    """The first process's view of a run that a worker executes.
 
     Args:
         run: The run.
@@ -27,13 +27,13 @@ class ActiveRun:
     def __init__(self, run: TrainingRun):
         self.run = run
         self.ended = False
-        """Whether its worker will send nothing more."""
+        """Whether its worker will send no more messages."""
         self.returned = False
         """Whether another worker must continue the run."""
         self.peak_mib, self.device_peak_mib = 0.0, 0.0
         self.work = 0.0
         self.reported = 0
-        """Number of the run's steps whose results have been recorded, by earlier workers too."""
+        """Number of the run's steps whose results have been recorded, including by earlier workers."""
         self._unfinished = list(run.folders.values())
 
     @property
@@ -58,7 +58,7 @@ class ActiveRun:
         """
         match message:
             case Started():
-                self._forget(reporter)  # the work of the same worker before it was interrupted and started again
+                self._forget(reporter)  # the progress of this worker before it was restarted
                 results.add_environment(message.environment)
             case Advanced():
                 self.work += message.work
@@ -88,7 +88,7 @@ class ActiveRun:
                 raise DiskError(message.reason)
 
     def _forget(self, reporter: Reporter) -> None:
-        """Do not count the work so far: a worker that starts or continues reports it again."""
+        """Discard the work so far, because a worker that starts or continues reports it again."""
         reporter.skip(-self.work)
         self.work = 0.0
         self._unfinished = list(self.run.folders.values())
@@ -98,10 +98,10 @@ Active = TypeVar("Active", bound=ActiveRun)
 
 
 class Backend(Protocol[Active]):
-    """How an executor starts workers and hears from them."""
+    """The interface through which workers are started, stopped and polled."""
 
     def start(self, run: TrainingRun, active: Sequence[Active]) -> Active | None:
-        """Start a worker for a run; None if there is no room at present."""
+        """Start a worker for a run; None if no resources are free."""
 
     def poll(self, active: Sequence[Active]) -> Iterable[tuple[Active, Message]]:
         """The messages that have arrived; waits up to `POLL_SECONDS` for the first one."""
@@ -114,10 +114,10 @@ class Backend(Protocol[Active]):
 
 
 class Schedule(Generic[Active]):
-    """Executes runs by the workers of a backend.
+    """Executes runs with the workers of a backend.
 
     Runs that share an unfinished step are never executed at the same time: the second one waits until the first one
-    has finished the step, and then finds it.
+    has finished the step, and then loads it.
 
     Args:
         runs: The runs, in the order in which they start.
@@ -143,7 +143,7 @@ class Schedule(Generic[Active]):
                 self._check_stop()
                 self._start()
                 for active, message in self.backend.poll(self._active):
-                    self._check_stop()  # a signal to all processes: that the workers end is no failure
+                    self._check_stop()  # after a signal to all processes, the end of a worker is no failure
                     active.receive(message, self.results, self.context.reporter)
                 self._collect()
         finally:

@@ -1,7 +1,7 @@
 """Runs as jobs of Slurm, submitted by submitit (https://github.com/facebookincubator/submitit).
 
-All machines must share the run folder: jobs write their messages into files in it, which the first process reads.
-Shortly before the time limit a job saves its state and is queued again.
+All machines must share the run folder: jobs write messages to files in it, which the first process reads. Shortly
+before the time limit, a job saves its state and is queued again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ from .scheduling import POLL_SECONDS, ActiveRun, Schedule
 from .worker import RunTask, execute_run
 
 STOP_SECONDS = 600
-"""How long jobs may take to notice that they should stop, and to save."""
+"""Time limit for jobs to notice a stop request and save."""
 
 
 class Slurm(Executor):
@@ -36,15 +36,15 @@ class Slurm(Executor):
 
     Args:
         cluster: "slurm"; "local" executes the jobs on this machine, "debug" in this process.
-        cpus: CPUs of each job (at least one for each thread), and by default its number of threads.
+        cpus: CPUs of each job (at least one per thread); also its default number of threads.
         gpus: GPUs of each job.
-        memory_gib: Memory of each job; None leaves it to Slurm.
+        memory_gib: Memory of each job; None for Slurm's default.
         hours: Time limit of each job; a longer run is queued again.
         partition: Slurm's partition; None for the default.
         account: Slurm's account; None for the default.
         workers: Largest number of jobs of an array at the same time; None for no limit.
-        requeues: How often a run is queued again at the time limit.
-        retries: How often a run is submitted again after its job has died.
+        requeues: How many times a run is queued again at the time limit.
+        retries: How many times a run is submitted again after its job has died.
     """
 
     remote = True
@@ -88,8 +88,7 @@ class Slurm(Executor):
         return chosen if chosen != "auto" else ("cuda" if self.gpus else "cpu")
 
     def execute(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, setup: RunSetup) -> None:
-        setup = replace(setup, out=setup.out.resolve())
-        Schedule(runs, results, context, SlurmBackend(self, setup)).execute()
+        Schedule(runs, results, context, SlurmBackend(self, setup.absolute())).execute()
 
     def submitter(self, folder: Path, threads: int) -> Any:
         """submitit's executor with the requirements of a run."""
@@ -120,7 +119,7 @@ def _import_submitit() -> Any:
 
 
 class SlurmTask:
-    """What a job executes; submitit stores it in a file.
+    """The callable that a job executes; submitit stores it in a file.
 
     Args:
         task: The run.
@@ -132,7 +131,7 @@ class SlurmTask:
 
     @property
     def stop_file(self) -> Path:
-        """The file by which the first process asks the job to stop."""
+        """The file with which the first process requests the job to stop."""
         return self.file.with_suffix(".stop")
 
     def __call__(self) -> None:
@@ -165,10 +164,10 @@ class SlurmTask:
             finally:
                 signal.signal(signal.SIGUSR2, submitits_handler)
         if at_limit:
-            signal.raise_signal(signal.SIGUSR2)  # everything is saved: submitit queues the job again
+            signal.raise_signal(signal.SIGUSR2)  # the state is saved; submitit queues the job again
 
     def checkpoint(self) -> Any:
-        """Called by submitit: what the job executes when it starts again."""
+        """Called by submitit: returns the task of the restarted job."""
         return _import_submitit().helpers.DelayedSubmission(self)
 
 
@@ -186,7 +185,7 @@ class ActiveJob(ActiveRun):
 
     Args:
         run: The run.
-        task: What it executes.
+        task: The task of the job.
     """
 
     def __init__(self, run: TrainingRun, task: SlurmTask):
@@ -213,7 +212,7 @@ class SlurmBackend:
 
     Args:
         executor: The requirements of a job.
-        setup: What workers need.
+        setup: The inputs of the workers.
     """
 
     def __init__(self, executor: Slurm, setup: RunSetup):
@@ -242,7 +241,7 @@ class SlurmBackend:
                     job.job = self._submitter.submit(job.task)
         quiet = True
         for job in active:
-            done = job.job.done()  # before its messages are read
+            done = job.job.done()  # checked before its messages are read
             for message in job.new_messages():
                 quiet = False
                 yield job, message

@@ -1,18 +1,22 @@
-"""Step folders that travel through a URL, for clusters without a shared file system.
+"""Exchanges step folders through a URL, for clusters without a shared file system.
 
-Every machine keeps its own copy of the folders of the steps it works on; the copy under the URL is the reference. A
-folder is named by a hash of everything that its step depends on, so several studies can use one URL.
+Every machine keeps a copy of the folders of the steps it works on; the copy under the URL is the reference. The name
+of a folder contains a hash of all inputs of its step, so several studies can use one URL.
 """
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import tempfile
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import RunError, UserError, error_message
 from ..execution.records import TRAINED
@@ -20,9 +24,14 @@ from ..execution.records import TRAINED
 STATES = {"state.safetensors", "state.previous.safetensors"}
 """Checkpoints within a step, which exist until it is trained."""
 
+RETRY_SECONDS = (1.0, 3.0, 10.0)
+"""Waiting times before a failed transfer is repeated."""
+
+Value = TypeVar("Value")
+
 
 def local_copy(url: str) -> Path:
-    """The folder in which this machine keeps its copies."""
+    """The folder of this machine's copies."""
     return Path(tempfile.gettempdir()) / f"ofav2-{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}"
 
 
@@ -53,58 +62,80 @@ class StepStorage:
 
     def check(self) -> None:
         """Write and remove a file. Raises UserError if that is not possible."""
+        path = f"{self._root}/.write-test-{uuid.uuid4().hex}"
         try:
-            self._write(f"{self._root}/.write-test", b"")
-            self._files.rm_file(f"{self._root}/.write-test")
+            self._write(path, b"")
+            self._files.rm_file(path)
         except Exception as error:
             raise UserError(f"storage {self._url} cannot be written: {error_message(error)}") from error
 
     def fetch(self, folder: Path) -> None:
-        """Make a local step folder equal to its copy in the storage; without a copy it stays as it is."""
-        with self._errors("read"):
-            remote = self._remote_files(folder.name)
-            for path in _files(folder):
-                if remote and path.name not in remote:
-                    path.unlink()
-            for name in remote:
-                folder.mkdir(parents=True, exist_ok=True)
-                temporary = folder / f".{name}.fetched"
-                self._files.get_file(f"{self._root}/{folder.name}/{name}", str(temporary))
+        """Make a local step folder equal to its copy in the storage; without a copy, it is unchanged.
+
+        If both contain the same trained step, its other files are complete and only its records can be newer. Files
+        that are equal are not replaced, because other runs of this machine may be reading them.
+        """
+        self._retried("read", partial(self._fetch, folder))
+
+    def _fetch(self, folder: Path) -> None:
+        remote = self._remote_files(folder.name)
+        for path in _files(folder):
+            if remote and path.name not in remote:
+                path.unlink(missing_ok=True)
+        trained, same = folder / TRAINED, False
+        if TRAINED in remote and trained.exists():
+            same = self._files.cat_file(f"{self._root}/{folder.name}/{TRAINED}") == trained.read_bytes()
+        for name in sorted(remote, key=_stage):
+            path = folder / name
+            if not (same and _stage(name) < RECORDS and path.exists() and path.stat().st_size == remote[name]):
+                self._download(folder, name)
+        self._pushed[folder.name] = _versions(folder)
+
+    def _download(self, folder: Path, name: str) -> None:
+        """Download a file; it replaces the local one if they differ."""
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{name}.{uuid.uuid4().hex}.fetched"
+        try:
+            self._files.get_file(f"{self._root}/{folder.name}/{name}", str(temporary))
+            if not (folder / name).exists() or not filecmp.cmp(temporary, folder / name, shallow=False):
                 temporary.replace(folder / name)
-            self._pushed[folder.name] = _versions(folder)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def push(self, folder: Path) -> None:
         """Upload the changed files of a local step folder, and remove the states of a step that is trained.
 
-        Records are uploaded after the weights that they describe. Files that are missing for another reason, such as a
-        lost disk, stay in the storage.
+        Other files that are missing locally, for example after the loss of a disk, stay in the storage.
         """
-        with self._lock, self._errors("written"):
-            now, before = _versions(folder), self._pushed.get(folder.name, {})
-            changed = [name for name in now if now[name] != before.get(name)]
-            for name in sorted(changed, key=lambda name: (name.endswith(".json"), name)):
-                try:
-                    content = (folder / name).read_bytes()
-                except FileNotFoundError:  # replaced or removed meanwhile: the next call uploads it
-                    del now[name]
-                    continue
-                self._write(f"{self._root}/{folder.name}/{name}", content)
-            if TRAINED in now:
-                for name in STATES & before.keys() - now.keys():
-                    self._files.rm_file(f"{self._root}/{folder.name}/{name}")
-            self._pushed[folder.name] = now
+        with self._lock:
+            self._retried("written", partial(self._push, folder))
+
+    def _push(self, folder: Path) -> None:
+        now, before = dict[str, tuple[int, int]](), self._pushed.get(folder.name, {})
+        contents: dict[str, bytes] = {}
+        for stage in (RECORDS, STATE, WEIGHTS):  # a training may write new files while this one reads
+            for name, version in _versions(folder).items():
+                if _stage(name) == stage:
+                    with suppress(FileNotFoundError):  # replaced or removed: the next call uploads it
+                        if version != before.get(name):
+                            contents[name] = (folder / name).read_bytes()
+                        now[name] = version
+        for name in sorted(contents, key=lambda name: (_stage(name), name)):
+            self._write(f"{self._root}/{folder.name}/{name}", contents.pop(name))
+        removed = STATES & before.keys() - now.keys() if TRAINED in now else set()
+        for name in removed:
+            self._files.rm_file(f"{self._root}/{folder.name}/{name}")
+        self._pushed[folder.name] = {name: version for name, version in (before | now).items() if name not in removed}
 
     def offer(self, folders: Sequence[Path]) -> None:
         """Upload local step folders that the storage does not contain."""
         for folder in folders:
-            with self._errors("read"):
-                known = bool(self._remote_files(folder.name))
-            if not known:
+            if not self._retried("read", partial(self._remote_files, folder.name)):
                 self.push(folder)
 
     @contextmanager
     def pushing(self, folders: Sequence[Path], seconds: float, say: Callable[[str], None]) -> Iterator[None]:
-        """Within this context changed files are uploaded every so many seconds, and once more at its end."""
+        """Within this context, changed files are uploaded every `seconds` seconds, and once more at its end."""
         ended = threading.Event()
 
         def repeat() -> None:
@@ -128,30 +159,46 @@ class StepStorage:
         for folder in folders:
             self.push(folder)
 
-    def _remote_files(self, name: str) -> list[str]:
+    def _remote_files(self, name: str) -> dict[str, int]:
+        """The names and sizes of the files of a folder in the storage; empty if it does not exist."""
         self._files.invalidate_cache()
         try:
             found: list[dict[str, Any]] = self._files.ls(f"{self._root}/{name}", detail=True)
         except FileNotFoundError:
-            return []
-        names = [entry["name"].rpartition("/")[2] for entry in found if entry["type"] == "file"]
-        return [name for name in names if name and not name.startswith(".")]
+            return {}
+        sizes = {entry["name"].rpartition("/")[2]: entry["size"] for entry in found if entry["type"] == "file"}
+        return {name: size for name, size in sizes.items() if name and not name.startswith(".")}
 
     def _write(self, path: str, content: bytes) -> None:
         """Write a file completely or not at all."""
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         parent, _, name = path.rpartition("/")
-        self._files.pipe_file(f"{parent}/.{name}.tmp", content)
-        self._files.mv(f"{parent}/.{name}.tmp", path)
+        temporary = f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
+        self._files.pipe_file(temporary, content)
+        self._files.mv(temporary, path)
 
-    @contextmanager
-    def _errors(self, verb: str) -> Iterator[None]:
+    def _retried(self, verb: str, action: Callable[[], Value]) -> Value:
+        """Perform a transfer, several times if it fails. Raises RunError if the last attempt fails, too."""
+        for seconds in RETRY_SECONDS:
+            try:
+                return action()
+            except Exception:
+                time.sleep(seconds)
         try:
-            yield
-        except UserError:
-            raise
+            return action()
         except Exception as error:
             raise RunError(f"storage {self._url} cannot be {verb}: {error_message(error)}") from error
+
+
+WEIGHTS, STATE, RECORDS = range(3)
+"""The order of an upload: weights, states, and the records that describe them.
+
+Files are read in the opposite order. Weights are therefore never older than the state next to them.
+"""
+
+
+def _stage(name: str) -> int:
+    return RECORDS if name.endswith(".json") else STATE if name in STATES else WEIGHTS
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -28,7 +28,7 @@ from .messages import Advanced, DiskFailed, Ended, Failed, Line, Message, PhaseF
 CPU = torch.device("cpu")
 
 SEND_SECONDS = 0.5
-"""Progress is sent at most this often."""
+"""Minimum interval between two progress messages."""
 
 Send = Callable[[Message], None]
 
@@ -40,7 +40,7 @@ class RunTask:
     Args:
         config: The run.
         setup: Data, folder, device and so on.
-        steps: The names of its step folders in the first process; the worker must find the same.
+        steps: The names of its step folders in the first process; the worker must compute the same names.
         code: The versions of the code in the first process.
     """
 
@@ -56,12 +56,12 @@ class RunTask:
 
 
 def execute_run(task: RunTask, send: Send, stop: StopRequest, on_phase: Callable[[], None] = lambda: None) -> None:
-    """Execute a run and send everything that happens; a failure is a message, not an exception.
+    """Execute a run and send messages about it; a failure is sent as a message, not raised.
 
     Args:
         task: The run.
         send: Sends a message to the first process.
-        stop: Asks to save and stop.
+        stop: A request to save and stop.
         on_phase: Called after each finished step, before its message is sent.
 
     Raises:
@@ -113,7 +113,7 @@ class WorkerReporter(Reporter):
             self.flush()
 
     def flush(self) -> None:
-        """Send the work since the last message, with the memory it took."""
+        """Send the work since the last message, with the memory used."""
         if self._unsent:
             reserved = torch.cuda.max_memory_reserved(self.device) / 2**20 if self.device.type == "cuda" else 0.0
             self._send(Advanced(self._unsent, *self._current, peak_memory_mib(CPU), reserved))
@@ -134,7 +134,7 @@ def failure(error: BaseException) -> Failed:
 
 
 def record_failure(run: TrainingRun, failed: Failed, results: ResultSink) -> None:
-    """Record why a run has failed; a traceback is kept in a file."""
+    """Record the reason of a failed run; a traceback is written to a file."""
     reason = failed.reason
     if failed.traceback:
         name = "".join(c if c.isalnum() or c == "_" else "-" for c in f"{run.config.name}-{run.config.seed}")

@@ -1,4 +1,4 @@
-"""Contract of `ofav2.exit_rules`: how confident an early exit is. No torch here."""
+"""Contract of `ofav2.exit_rules`: the confidence of an early exit. No torch here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exit rule `entropy` (BranchyNet, arXiv 1709.01686): how far the class probabilities are from uniform."""
+"""Exit rule `entropy` (BranchyNet, arXiv 1709.01686): the distance of the class probabilities from uniform."""
 
 from __future__ import annotations
 

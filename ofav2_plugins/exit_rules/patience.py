@@ -1,4 +1,4 @@
-"""Exit rule `patience` (PABEE, arXiv 2006.04152): how many exits in a row predict the same class."""
+"""Exit rule `patience` (PABEE, arXiv 2006.04152): the number of consecutive exits that predict the same class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import ExitRule
 
 
 class Patience(ExitRule):
-    """The number of exits directly before the newest one that predict the same class as it."""
+    """The number of exits directly before the newest one that predict the same class."""
 
     def confidence(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         predictions = np.stack([exit_probabilities.argmax(axis=1) for exit_probabilities in probabilities])  # [E, N]

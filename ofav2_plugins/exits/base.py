@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Exits(Plugin, ABC):
-    """Which stages have an early exit, in addition to the backbone's own tail after the last stage."""
+    """The stages with an early exit, in addition to the backbone's own tail after the last stage."""
 
     @functools.cached_property
     def backbone(self) -> Backbone:
@@ -32,10 +32,10 @@ class Exits(Plugin, ABC):
     def heads(self, stage_widths: Sequence[int], n_classes: int, dropout: float) -> nn.ModuleDict:
         """The early exits by the 1-based number of the stage they follow ("1", "2", ...), smallest first.
 
-        The last stage has the backbone's own tail and is never among them. An exit maps its stage's output
+        The last stage has the backbone's own tail and never has an early exit. An exit maps its stage's output
         [N, stage_widths[i-1], H, W] to logits [N, n_classes] and has a JSON-able `config`, from which
-        `head_from_config` makes it again. If there are exits, the network has the elastic dimension `height`; its
-        values are the exits' numbers and the last stage's.
+        `head_from_config` rebuilds it. If there are exits, the network has the elastic dimension `height`; its values
+        are the numbers of the exits and of the last stage.
 
         A backbone with elastic widths calls this again for narrower stages; each tensor of an exit must then be a
         leading part of the wide exit's tensor of the same name, which it shares.
@@ -47,5 +47,5 @@ class Exits(Plugin, ABC):
         """
 
     def head_from_config(self, config: dict[str, Any]) -> nn.Module:
-        """An exit from its `config`; exits that are not made by `backbone.head` override this."""
+        """Build an exit from its `config`; override this for exits that `backbone.head` does not build."""
         return self.backbone.layers_from_config(config)

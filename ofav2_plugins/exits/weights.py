@@ -12,10 +12,10 @@ STRATEGIES = {"ASC": ("ASC", "ASC"), "DESC": ("DESC", "DESC"), "MIX": ("DESC", "
 
 
 def only_trained(weights: Sequence[float], exits: Sequence[int], trained: Collection[int]) -> tuple[float, ...]:
-    """The weights with 0 for each of `exits` that is not among `trained`, the others scaled to sum to 1.
+    """Set the weights of `exits` that are not in `trained` to 0, and scale the others to sum to 1.
 
     Raises:
-        UserError: No trained exit has a weight.
+        UserError: No trained exit has a nonzero weight.
     """
     kept = [weight if number in trained else 0.0 for number, weight in zip(exits, weights, strict=True)]
     if sum(kept) == 0:
@@ -31,7 +31,7 @@ def exit_weights(weights: str | Sequence[float], n_exits: int) -> tuple[float, .
         n_exits: Number of exits.
 
     Raises:
-        UserError: An unknown strategy, a wrong count, no number or a negative one, or a sum other than 1.
+        UserError: An unknown strategy, a wrong count, an invalid or negative number, or a sum other than 1.
     """
     if n_exits == 1:
         return (1.0,)

@@ -1,4 +1,4 @@
-"""Contract of `ofav2.exporters`: a static network as a file of a format, and how to run that file.
+"""Contract of `ofav2.exporters`: writes a static network to a file and runs that file.
 
 Modules of this namespace import torch only to export: running a file may not need it.
 """
@@ -28,7 +28,7 @@ class Exporter(Plugin, ABC):
     """Writes a network to a file with a dynamic batch size, and runs the file with the format's own runtime."""
 
     suffix: str = ""
-    """Of the file's name, without the dot."""
+    """Suffix of the file, without the dot."""
     companions: tuple[str, ...] = ()
     """Suffixes of further files that are written next to it."""
     requires: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class Exporter(Plugin, ABC):
     runtime: tuple[str, ...] = ()
     """Modules that must be installed to run the file."""
     extra: str = ""
-    """The extra of its distribution that installs them."""
+    """The extra of the package that installs them."""
 
     @abstractmethod
     def export(
@@ -51,15 +51,15 @@ class Exporter(Plugin, ABC):
 
         Args:
             net: A network of plain torch layers in evaluation mode with one input.
-            example: An input [N, ...] with N > 1; the file takes any N of at least 1.
+            example: An input [N, ...] with N > 1; the exported network accepts any N of at least 1.
             path: The file.
             input_name: Name of the input in the file, if the format has names.
-            output_names: Names of the outputs in the file, in the order in which the network gives them.
+            output_names: Names of the outputs in the file, in the order in which the network returns them.
         """
 
     @abstractmethod
     def runner(self, path: Path, threads: int | None = None) -> Runner:
-        """How to run a file that `export` has written, on the CPU.
+        """A function that runs an exported file on the CPU.
 
         Args:
             path: The file.
@@ -83,7 +83,7 @@ def _missing(modules: Sequence[str]) -> list[str]:
 
 
 def torch_runner(net: nn.Module) -> Runner:
-    """How to run a torch module that returns a tensor, or several."""
+    """A runner for a torch module that returns one or several tensors."""
     import torch
 
     @torch.no_grad()
@@ -95,7 +95,7 @@ def torch_runner(net: nn.Module) -> Runner:
 
 
 def exported_program(net: nn.Module, example: Tensor, max_batch: int | None = None) -> ExportedProgram:
-    """A network as a program of torch.export that takes batches of any size, or of at most `max_batch` images."""
+    """A network as a torch.export program that accepts batches of any size, or of at most `max_batch` images."""
     import torch
     from torch.export import Dim
 

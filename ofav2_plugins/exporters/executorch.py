@@ -19,8 +19,9 @@ class ExecuTorch(Exporter):
     """An ExecuTorch program (.pte).
 
     Args:
-        xnnpack: Run what can be run by XNNPACK, which is fast on ARM and x86 processors; else by portable kernels.
-        max_batch: Largest batch that one call of the program takes; memory is reserved for it. `runner` takes any.
+        xnnpack: Use XNNPACK, which is fast on ARM and x86 processors, for all operators it supports; otherwise portable
+            kernels.
+        max_batch: Largest batch of one call of the program; memory is reserved for it. `runner` accepts any batch size.
 
     Raises:
         UserError: `max_batch` is below 1.

@@ -78,7 +78,7 @@ def onnx_session(path: Path, threads: int | None = None, optimized: Path | None 
     Args:
         path: The ONNX file.
         threads: CPU threads; default: ONNX Runtime's own choice.
-        optimized: Where to write the graph as it is executed, after all fusions.
+        optimized: File for the executed graph, after all fusions.
     """
     import onnxruntime
 

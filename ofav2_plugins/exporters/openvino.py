@@ -41,7 +41,7 @@ class OpenVino(Exporter):
     def runner(self, path: Path, threads: int | None = None) -> Runner:
         import openvino
 
-        settings = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16 where the processor has it
+        settings = {"INFERENCE_PRECISION_HINT": "f32"}  # default: bfloat16 if the processor supports it
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
         model = openvino.Core().compile_model(path, "CPU", settings)

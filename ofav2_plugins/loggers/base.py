@@ -1,4 +1,4 @@
-"""Contract of `ofav2.loggers`, and the loggers of a run as one."""
+"""Contract of `ofav2.loggers`, and the group of a run's loggers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import DiskError, UserError, error_message
 from ..plugin import Plugin
 
 ALWAYS = ("jsonl",)
-"""Loggers of every run: `ofav2 watch` reads what they write."""
+"""Loggers of every run: `ofav2 watch` reads their output."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class StepInfo:
 class Logger(Plugin):
     """Receives the events of a run; every method does nothing by default.
 
-    Only the first of several processes logs. Results never depend on a logger: one that raises is reported once and
-    switched off, and the run continues.
+    Only the first of several processes logs. Results never depend on loggers: a logger that raises is reported once and
+    disabled, and the run continues.
     """
 
     def check(self) -> None:
-        """Called before any work starts. Raises UserError if the logger cannot work here, with the remedy."""
+        """Called before any work starts. Raises UserError, with a remedy, if the logger cannot run here."""
 
     def run_started(self, run: RunInfo) -> None:
         """A run starts or is resumed."""
@@ -67,7 +67,7 @@ class Logger(Plugin):
         """The training of a step starts or is resumed."""
 
     def epoch_started(self, epoch: int) -> None:
-        """An epoch starts (from 0), or is resumed within."""
+        """An epoch (from 0) starts or is resumed."""
 
     def measurements(self) -> Mapping[str, float]:
         """The logger's own numbers of the epoch that just ended, for the epoch's record (energy, for example)."""
@@ -97,7 +97,7 @@ class Logger(Plugin):
 
 
 class Loggers:
-    """The loggers of a run as one. A logger that raises is reported in one line and gets no more events.
+    """The group of a run's loggers. A logger that raises is reported in one line and receives no more events.
 
     Args:
         loggers: The loggers.
@@ -111,7 +111,7 @@ class Loggers:
         """Call the method `event` of every logger.
 
         Raises:
-            DiskError: The disk is full, which stops the run in any case.
+            DiskError: The disk is full; this always stops the run.
         """
         for logger in list(self._active):
             self._call(logger, event, *arguments)
@@ -152,7 +152,7 @@ def load_loggers(plugins: Sequence[Any]) -> list[Logger]:
     """The loggers of every run, then the given ones.
 
     Raises:
-        UserError: One does not load, or is given twice.
+        UserError: A logger cannot be loaded or is given twice.
     """
     given = [registry.load(registry.LOGGERS, plugin) for plugin in plugins]
     names = [logger.name for logger in given]

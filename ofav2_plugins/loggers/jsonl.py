@@ -20,7 +20,7 @@ class JsonLines(Logger):
         self._path, self._records = Path(METRICS), list[Mapping[str, Any]]()
 
     def step_started(self, step: StepInfo) -> None:
-        """Write the earlier epochs again: a killed process may have written other epochs than it saved."""
+        """Rewrite the earlier epochs: a killed process may have logged epochs that it did not save."""
         self._path, self._records = step.folder / METRICS, list(step.history)
         if self._records or self._path.exists():
             write_metrics(self._path, self._records)
@@ -36,7 +36,7 @@ def write_metrics(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_metrics(path: Path) -> list[Any] | None:
-    """What `write_metrics` wrote; None if the file is missing or not JSON."""
+    """The records written by `write_metrics`; None if the file is missing or not JSON."""
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, RecursionError):

@@ -55,11 +55,11 @@ class MLflow(Logger):
         self._step = step.name
 
     def epoch_finished(self, record: Mapping[str, Any]) -> None:
-        """Every number of the record as `STEP/NAME`, by epoch."""
+        """Log every number of the record as `STEP/NAME`, by epoch."""
         self._log(self._step, record, record["epoch"])
 
     def evaluated(self, step: str, result: Mapping[str, Any]) -> None:
-        """Every number of the result as `STEP/NAME`."""
+        """Log every number of the result as `STEP/NAME`."""
         self._log(step, result, 0)
 
     def run_finished(self, status: str) -> None:

@@ -29,7 +29,7 @@ class TensorBoard(Logger):
         self._writer = SummaryWriter(str(step.folder), purge_step=len(step.history))
 
     def epoch_finished(self, record: Mapping[str, Any]) -> None:
-        """Every number of the record."""
+        """Log every number of the record."""
         for name, value in record.items():
             if isinstance(value, (int, float)) and name != "epoch":
                 self._writer.add_scalar(name, value, record["epoch"])

@@ -1,1 +1,1 @@
-"""The supernet, the static subnets it yields, and how both are built and initialised."""
+"""The supernet, its static subnets, and how to build and initialise both."""

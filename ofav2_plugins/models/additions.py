@@ -1,4 +1,4 @@
-"""What plugins add to a backbone: branches at its positions and early exits after its stages, at every width."""
+"""Branches and early exits that plugins add to a backbone, at every width."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Position:
     act_func: str
 
     def channels(self, widths: Sequence[int]) -> tuple[int, int]:
-        """Its input and output channels if the stem and the stages have these widths."""
+        """Input and output channels for these widths of the stem and the stages."""
         return widths[self.stage + (self.index > 0)], widths[self.stage + 1]
 
 
 class Additions:
-    """The branches and early exits of a supernet: built, checked, and at smaller widths than the largest.
+    """Builds and checks the branches and early exits of a supernet, and narrows them to smaller widths.
 
     "Widths" are the channels after the stem and after each stage.
 
@@ -63,7 +63,7 @@ class Additions:
         dropout: Dropout before each classifier.
 
     Raises:
-        UserError: A plugin does not load, or a branch has the name of the backbone's own block.
+        UserError: A plugin cannot be loaded, or a branch has the name of the backbone's own block.
     """
 
     def __init__(self, spec: SupernetSpec, backbone: Backbone, widths: Sequence[int], n_classes: int, dropout: float):
@@ -79,7 +79,7 @@ class Additions:
         self._templates: dict[tuple[Any, ...], nn.Module] = {}
 
     def dims(self, requires: tuple[tuple[Requirement, ...], ...], exits: Sequence[int]) -> list[ElasticDim]:
-        """The elastic dimensions that they add.
+        """The elastic dimensions that the branches and exits add.
 
         Args:
             requires: For each position, the conditions under which it is part of the network.
@@ -103,7 +103,7 @@ class Additions:
         return build_heads(self.exits, self.widths[1:], self.n_classes, self.dropout)
 
     def set_dropout(self, rate: float) -> None:
-        """Build exits with another dropout rate from now on."""
+        """Set the dropout rate of exits that are built later."""
         self.dropout = rate
         self._templates.clear()
 
@@ -132,7 +132,7 @@ class Additions:
         return self._templates[key]
 
     def static_branch(self, name: str, position: Position, wide: nn.Module, widths: Sequence[int]) -> nn.Module:
-        """A branch as plain layers with weights of its own."""
+        """A branch as plain layers with its own weights."""
         if position.channels(widths) == position.channels(self.widths):
             return plain_copy(wide)
         plugin = self.branches[name]
@@ -140,7 +140,7 @@ class Additions:
         return _narrowed(narrow_copy, registry.BRANCHES, plugin, wide, build)
 
     def static_head(self, number: int, wide: nn.Module, widths: Sequence[int]) -> nn.Module:
-        """An early exit as plain layers with weights of its own."""
+        """An early exit as plain layers with its own weights."""
         if widths[number] == self.widths[number]:
             return plain_copy(wide)
         return _narrowed(narrow_copy, registry.EXITS, self.exits, wide, self._head_builder(number, widths))
@@ -154,10 +154,11 @@ class Additions:
 
 
 def build_branch(plugin: Branch, position: Position) -> nn.Module:
-    """A branch at the largest widths, checked.
+    """Build and check a branch at the largest widths.
 
     Raises:
-        PluginError: It has no `config`, or does not map the position's input to the shape of the block's output.
+        PluginError: The branch has no `config`, or does not map the position's input to the shape of the block's
+            output.
     """
     in_channels, out_channels, stride = position.in_channels, position.out_channels, position.stride
     with registry.calling(registry.BRANCHES, plugin.name, "build"):
@@ -167,7 +168,7 @@ def build_branch(plugin: Branch, position: Position) -> nn.Module:
             f"{registry.title(registry.BRANCHES, plugin.name)} must build a module with a dictionary `config` of its "
             f"build arguments, but got {type(branch).__name__}"
         )
-    size = 7  # odd: here strided pooling and strided convolution round differently
+    size = 7  # odd: strided pooling and strided convolution round odd sizes differently
     with registry.calling(registry.BRANCHES, plugin.name, "forward"), torch.no_grad():
         shape = list(branch.eval()(torch.zeros(2, in_channels, size, size)).shape)
     branch.train()
@@ -181,10 +182,10 @@ def build_branch(plugin: Branch, position: Position) -> nn.Module:
 
 
 def build_heads(plugin: Exits, stage_widths: Sequence[int], n_classes: int, dropout: float) -> nn.ModuleDict:
-    """The early exits at the largest widths, checked.
+    """Build and check the early exits at the largest widths.
 
     Raises:
-        PluginError: They are not a ModuleDict of ascending stage numbers before the last one.
+        PluginError: The exits are not a ModuleDict with ascending numbers of stages before the last one.
     """
     with registry.calling(registry.EXITS, plugin.name, "heads"):
         heads = plugin.heads(stage_widths, n_classes, dropout)

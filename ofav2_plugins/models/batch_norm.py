@@ -1,4 +1,4 @@
-"""Batch norms of static networks: re-calibrated (without it a subnet is near chance), and folded for evaluation."""
+"""Batch norms of static networks: recalibration (without it, accuracy is near chance) and folding for evaluation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .layers.pointwise import FastPointwise
 
 @torch.no_grad()
 def recalibrate_bn(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace the running statistics of every batch norm by their mean over `batches` (of [N, 3, R, R]).
+    """Replace the running statistics of every batch norm with their mean over `batches` (each [N, 3, R, R]).
 
-    Works on static networks; subclasses of BatchNorm2d are included. Momentum and training mode are as before
-    afterwards, also when an exception passes.
+    Works on static networks, including subclasses of BatchNorm2d. Momentum and training mode are restored afterwards,
+    even after an exception.
 
     Raises:
-        ValueError: There are no batches; the statistics are as before.
+        ValueError: There are no batches; the statistics are unchanged.
     """
     batches = iter(batches)
     first = next(batches, None)
@@ -49,13 +49,12 @@ def recalibrate_bn(net: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def fold_bn(net: nn.Module) -> None:
-    """Fold, in place, each batch norm that directly follows a convolution into it: half the time of an evaluation.
+    """Fold each batch norm that directly follows a convolution into it, in place; this halves evaluation time.
 
-    Only if nothing can happen between or around the two: plain layers without hooks, in a container that runs its parts
-    in order.
+    Only plain layers without hooks are folded, and only in containers that run their layers in order.
 
     Args:
-        net: A network in evaluation mode; afterwards it can only be evaluated, and its outputs are the same but for
+        net: A network in evaluation mode. Afterwards it can only be used for evaluation; its outputs change only by
             rounding.
     """
     for module in list(net.modules()):
@@ -71,7 +70,7 @@ def fold_bn(net: nn.Module) -> None:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether a layer is nothing but its class: no subclass of others, no hooks, no weight norm or pruning."""
+    """Whether a layer is a plain torch layer: no subclass, no hooks, no weight norm or pruning."""
     hooks = module._forward_hooks or module._forward_pre_hooks
     known = type(module) in (nn.Conv2d, FastPointwise, FastDepthwise, nn.BatchNorm2d, FastBatchNorm2d)
     return known and not hooks and not is_parametrized(module)

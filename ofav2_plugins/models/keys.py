@@ -1,10 +1,10 @@
-"""Names of weights: upstream's keys, old ones included, in the networks of this package."""
+"""Translation of upstream's weight names, including old ones, to those of this package's networks."""
 
 from __future__ import annotations
 
 
 def upstream_key(key: str, own: set[str]) -> str:
-    """The name that this network has for an upstream key, also for one of an old version or of a static network."""
+    """This network's name for an upstream key, including keys of old versions and of static networks."""
     key = key.replace(".mobile_inverted_conv.", ".conv.")
     if key in own:
         return key

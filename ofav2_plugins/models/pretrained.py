@@ -1,6 +1,6 @@
-"""Weights to start from: an official OFA checkpoint, any state dict of an upstream supernet, or one of our own.
+"""Initial weights: an official OFA checkpoint, any state dict of an upstream supernet, or one of this package.
 
-They can be loaded into any variant of the same backbone. Exits and branches that the file does not have are
+They can be loaded into any variant of the same backbone. Exits and branches that are missing from the file are
 initialized; the output of such a branch is near 0, so the network's output hardly changes.
 """
 
@@ -24,18 +24,18 @@ from .layers.parallel import ParallelBlock
 from .supernet import Supernet
 
 NEAR_ZERO = 1e-6
-"""Scale of a new branch's last batch norm: its output is nearly 0, and ReLU still passes it a gradient."""
+"""Scale of a new branch's last batch norm: the output is nearly 0, but gradients still pass through ReLU."""
 
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """A file of weights.
+    """A weight file.
 
     Args:
         path: The file.
         tensors: Its state dict.
-        unlocked: Dimension -> the values that it was trained for; None for all values of the backbone's dimensions,
-            for which an upstream supernet is trained.
+        unlocked: Dimension -> the values that the weights were trained for; None means all values of the backbone's
+            dimensions, as for an upstream supernet.
         digest: Hash of the file.
         partial: Whether exits and branches that a supernet does not have are dropped instead of rejected.
     """
@@ -47,7 +47,7 @@ class InitialWeights:
     partial: bool = False
 
     def unlocked_dims(self, space: SearchSpace) -> dict[str, tuple[float, ...]]:
-        """Dimension of `space` -> those of its values that the file was trained for."""
+        """For each dimension of `space`, the values that the file was trained for."""
         trained = self.unlocked
         if trained is None:
             return {dim.name: dim.values for dim in space.dims if dim.name not in (LEVEL, HEIGHT)}
@@ -55,7 +55,7 @@ class InitialWeights:
         return {name: values for name, values in found.items() if values}
 
     def put_into(self, net: Supernet) -> list[str]:
-        """Load into a new supernet; returns notes on the parts that only the file or only the supernet has.
+        """Load into a new supernet; returns notes on parts that are only in the file or only in the supernet.
 
         Raises:
             UserError: Weights of the backbone are missing or have another shape, or the file has unknown ones.
@@ -81,7 +81,7 @@ class InitialWeights:
         return notes
 
     def _drop_additions(self, known: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-        """Remove exits and branches that the supernet does not have, if the file may be used in part."""
+        """Remove exits and branches that the supernet does not have, if partial loading is allowed."""
         dropped = [key for key in known if key not in own and _is_addition(key)]
         parts = sorted({_addition(key) for key in dropped})
         if dropped and not self.partial:
@@ -94,7 +94,7 @@ class InitialWeights:
         return [f"{part} of the file is dropped" for part in parts]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able values that identify the file, wherever it is."""
+        """JSON-able values that identify the file, independent of its location."""
         unlocked = None if self.unlocked is None else {name: list(values) for name, values in self.unlocked.items()}
         return {"digest": self.digest, "unlocked": unlocked, **({"partial": True} if self.partial else {})}
 
@@ -105,14 +105,14 @@ class InitialWeights:
 
 
 def load_initial(path: Path, partial: bool = False) -> InitialWeights:
-    """Read a file of weights; nothing in it is executed.
+    """Read a weight file without executing any code in it.
 
     Args:
         path: The file.
         partial: See `InitialWeights`.
 
     Raises:
-        UserError: It does not exist, is damaged, or contains no state dict.
+        UserError: The file does not exist, is damaged, or contains no state dict.
     """
     try:
         digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
@@ -126,7 +126,7 @@ def load_initial(path: Path, partial: bool = False) -> InitialWeights:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds of exceptions for a damaged file
         reason = str(error).partition("\n")[0]
-        if "weights_only" in str(error):  # torch advises to load it nevertheless, which could execute code in it
+        if "weights_only" in str(error):  # torch recommends weights_only=False, which could execute code
             reason = "it contains other objects than tensors, which are not loaded because they could execute code"
         raise UserError(f"--init-from {path} is damaged or contains more than weights: {reason}") from error
     weights = _state_dict(content)
@@ -156,7 +156,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _drop_classifiers(known: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Remove classifiers of another number of classes."""
+    """Remove classifiers with a different number of classes."""
     dropped = [k for k in known if k in own and _is_classifier(k) and known[k].shape[:1] != own[k].shape[:1]]
     counts = [(known[k].shape[0] if known[k].ndim else 0, own[k].shape[0]) for k in dropped]
     notes = [
@@ -168,7 +168,7 @@ def _drop_classifiers(known: dict[str, Tensor], own: Mapping[str, Tensor]) -> li
 
 
 def _scale_new_branches(net: Supernet, missing: list[str], has_branches: bool) -> list[str]:
-    """Scale the output of branches that the file does not have to nearly 0, as far as their batch norms can.
+    """Scale the output of branches that are missing from the file to nearly 0, if their batch norms allow it.
 
     Branches without weights are new if the file has no branches at all.
     """
@@ -189,7 +189,7 @@ def _scale_new_branches(net: Supernet, missing: list[str], has_branches: bool) -
 
 
 def _scale_to_zero(branch: Any) -> bool:
-    """Scale the batch norms of a branch, from the last one on, until its output is nearly 0; False if none does it."""
+    """Scale the batch norms of a branch, starting with the last, until its output is nearly 0; False if this fails."""
     modules = list(branch.modules())
     images = torch.randn(2, branch.config["in_channels"], 8, 8, generator=torch.Generator().manual_seed(0))
     modes = [module.training for module in modules]
@@ -209,7 +209,7 @@ def _scale_to_zero(branch: Any) -> bool:
 
 
 def _shape_problem(known: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
-    """Why the tensors cannot be loaded, if their shapes differ."""
+    """The reason why the tensors cannot be loaded; None if their shapes match."""
     wrong = [key for key, value in known.items() if value.shape != own[key].shape]
     if not wrong:
         return None

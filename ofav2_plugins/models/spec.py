@@ -1,4 +1,4 @@
-"""The eight supernets as rows of a table that compose plugins. No torch here.
+"""The eight supernets as a table of plugin compositions. No torch here.
 
 Names as in OFAv2: SE (single exit) or EE (early exits), then B (base), D (dense skips), P (parallel blocks), DP.
 """
@@ -16,14 +16,14 @@ from ..plugin import describe_reference, is_reference, reference_name, to_refere
 
 @dataclass(frozen=True)
 class SupernetSpec:
-    """A supernet as plugins. Each is a name, `{"name": ..., setting: value}` or an instance.
+    """A supernet described by its plugins. Each plugin is a name, `{"name": ..., setting: value}` or an instance.
 
     Args:
         backbone: The network that is extended (`ofav2.backbones`).
-        branches: Blocks in parallel with the backbone's own block at every position (`ofav2.branches`); with none
-            there is no dimension `level`.
-        skip: How the blocks of a stage are wired (`ofav2.skips`).
-        exits: Where the network can end (`ofav2.exits`).
+        branches: Blocks in parallel with the backbone's own block at every position (`ofav2.branches`); without any,
+            there is no `level` dimension.
+        skip: The wiring of the blocks of a stage (`ofav2.skips`).
+        exits: The stages after which the network can end (`ofav2.exits`).
 
     Raises:
         UserError: `branches` is not a list of plugins with distinct names, or another part is not a plugin.
@@ -53,7 +53,7 @@ class SupernetSpec:
         return tuple(map(reference_name, self.branches))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able references to plugins, from which `resolve_spec` makes the spec again."""
+        """JSON-able references to the plugins, from which `resolve_spec` recreates the spec."""
         return {
             "backbone": to_reference(self.backbone),
             "branches": [to_reference(branch) for branch in self.branches],
@@ -62,10 +62,10 @@ class SupernetSpec:
         }
 
     def config(self) -> dict[str, Any]:
-        """The plugins' names and all of their settings, defaults included; loads them all.
+        """Names and all settings of the plugins, including defaults; loads every plugin.
 
         Raises:
-            PluginError: A plugin does not load.
+            PluginError: A plugin cannot be loaded.
         """
         return {
             "backbone": registry.config_of(registry.BACKBONES, self.backbone),
@@ -94,12 +94,13 @@ VARIANTS = {
 def resolve_spec(supernet: str | Mapping[str, Any] | SupernetSpec) -> SupernetSpec:
     """A spec from a name of the table or from a composition.
 
-    A composition is the text "branches=a+b,skip=c,exits=d" or a mapping with these keys; parts that are omitted are
-    off, and the backbone is MobileNetV3. "EE_D,backbone=resnet50" is the table's entry with another backbone. Only a
-    mapping can give plugins settings.
+    A composition is the text "branches=a+b,skip=c,exits=d" or a mapping with these keys; omitted parts are off, and the
+    default backbone is MobileNetV3. "EE_D,backbone=resnet50" is the table's entry with another backbone. Plugin
+    settings require a mapping.
 
     Raises:
-        UserError: Neither a known name nor a composition, or one that has a part twice; lists the known names.
+        UserError: The name is unknown, or the composition is invalid or repeats a part; the message lists the known
+            names.
     """
     if isinstance(supernet, SupernetSpec):
         return supernet
@@ -122,7 +123,7 @@ def resolve_spec(supernet: str | Mapping[str, Any] | SupernetSpec) -> SupernetSp
 
 
 def supernet_label(supernet: str | Mapping[str, Any] | SupernetSpec) -> str:
-    """A short text for people: the name in the table, or the composition with its settings."""
+    """A short readable label: the name in the table, or the composition with its settings."""
     if isinstance(supernet, str):
         return supernet
     spec = resolve_spec(supernet)

@@ -11,7 +11,7 @@ from ..skips.base import Skip
 
 
 def stage_outputs(skip: Skip, stages: Iterable[Any], x: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Number (from 1) and output of each stage, in order; lazy, so that a caller can stop after any stage.
+    """Yield the number (from 1) and output of each stage in order; the caller can stop after any stage.
 
     Args:
         skip: The wiring of the blocks.

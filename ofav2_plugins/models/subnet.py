@@ -1,4 +1,4 @@
-"""The static networks that a supernet yields: plain torch layers, one exit or several, built from and to a config."""
+"""Static networks extracted from a supernet: plain torch layers, one or more exits, built from a config."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Subnet(nn.Module):
         stem: The layers before the first stage.
         stages: The active blocks of each stage up to the last exit.
         exits: Heads by the 1-based number of the stage they follow, ascending.
-        exit_plugins: By the same number, the plugin that rebuilds the head (`ofav2.exits`).
+        exit_plugins: The plugin that rebuilds each head (`ofav2.exits`), by the same numbers.
         spec: The supernet's plugins.
-        multi_exit: Whether `forward` returns the logits of all exits, or only the last one's.
+        multi_exit: Whether `forward` returns the logits of all exits instead of the last one's.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Subnet(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """A JSON-able description from which `build_subnet` makes the same architecture."""
+        """A JSON-able description from which `build_subnet` rebuilds the architecture."""
         bn = next(m for m in self.modules() if isinstance(m, nn.BatchNorm2d))
         references = self.spec.to_dict()
         return {
@@ -101,10 +101,10 @@ class Subnet(nn.Module):
 
 
 def build_subnet(config: Mapping[str, Any]) -> Subnet:
-    """A static network from the `config` of another (freshly initialized weights).
+    """Build a static network from the `config` of another one, with newly initialized weights.
 
     Raises:
-        UserError: The config is not one of a `Subnet`, or names a plugin that does not exist; names the entry.
+        UserError: The config is not one of a `Subnet`, or names an unknown plugin; the message names the entry.
     """
     _check_config(config)
     backbone: Backbone = registry.load(registry.BACKBONES, config["backbone"])
@@ -135,7 +135,7 @@ _CONFIG_KEYS = ("name", "backbone", "branches", "skip", "bn", "stem", "stages", 
 
 
 def _check_config(config: Any) -> None:
-    """Check a config except for the entries that layers, branches and heads are built from."""
+    """Check a config, except the entries for layers, branches and heads."""
     _require(isinstance(config, Mapping), "it", "the value of `subnet.config`", config)
     missing = [key for key in _CONFIG_KEYS if key not in config]
     if missing:
@@ -194,7 +194,7 @@ def _head_builder(plugin: Any, backbone: Backbone) -> Callable[[dict[str, Any]],
 
 
 def _built(entry: str, build: Callable[[dict[str, Any]], nn.Module], config: Any) -> Any:
-    """The module that `build` makes of an entry of a config."""
+    """The module that `build` creates from a config entry."""
     filled = isinstance(config, Mapping) and len(config) > 0
     _require(filled, entry, "a mapping of the arguments that it is built from", config)
     try:
@@ -204,7 +204,7 @@ def _built(entry: str, build: Callable[[dict[str, Any]], nn.Module], config: Any
 
 
 def set_batch_norm(net: nn.Module, momentum: float | None, eps: float) -> None:
-    """Set momentum and eps of every batch norm in `net`, subclasses of BatchNorm2d included."""
+    """Set momentum and eps of every batch norm in `net`, including subclasses of BatchNorm2d."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum, module.eps = momentum, eps

@@ -1,4 +1,4 @@
-"""The supernet: a backbone's network plus the plugins that a spec names. One class for every variant and backbone."""
+"""The supernet: a backbone's network plus the plugins of a spec. One class for every variant and backbone."""
 
 from __future__ import annotations
 
@@ -38,11 +38,10 @@ _CONSTRAINTS = {"depth": "d", "expand_ratio": "e", "kernel_size": "ks"}
 
 
 class Supernet(nn.Module):
-    """A weight-sharing network: a backbone's, with branches, skips and exits. Made by `build_supernet`.
+    """A weight-sharing network: a backbone with branches, skips and exits. Created by `build_supernet`.
 
-    This is a mixin in front of the class of the backbone's network. Every key of that network's state dict exists
-    with its shape; what the plugins add is under `blocks.<i>.branches.*` and `exits.*`. Batches are [N, 3, R, R],
-    logits [N, n_classes].
+    This is a mixin for the class of the backbone's network. The state dict keeps all keys and shapes of that network;
+    plugins add keys under `blocks.<i>.branches.*` and `exits.*`. Batches are [N, 3, R, R], logits [N, n_classes].
 
     Args:
         spec: The plugins.
@@ -125,10 +124,10 @@ class Supernet(nn.Module):
     # -- choosing the active subnet ----------------------------------------------------------------------
 
     def set_active_subnet(self, **settings: Any) -> None:
-        """Make an architecture active; scalars broadcast, a dimension that is omitted or None stays as it is.
+        """Activate an architecture; scalars broadcast, and omitted or None dimensions stay unchanged.
 
         Raises:
-            ValueError: Names the wrong entry, the allowed values and the given one; nothing has changed then.
+            ValueError: An entry is wrong; the message names it and its allowed values. Nothing is changed.
         """
         self._arch = arch = self.space.parse(settings, current=self._arch)
         self.backbone.activate(self, arch)
@@ -139,18 +138,18 @@ class Supernet(nn.Module):
             block.narrow = self._additions.narrow_branches(position, block.branches, self._widths)
 
     def set_max_net(self) -> None:
-        """Make the maximal network active: every dimension at its largest, every branch, the last exit."""
+        """Activate the maximal network: every dimension at its largest, every branch, the last exit."""
         self._arch = self.space.max_arch()
         self.set_active_subnet()
 
     def sample_active_subnet(self, rng: random.Random | None = None) -> Arch:
-        """Draw an architecture uniformly, make it active and return it.
+        """Sample an architecture uniformly, activate it and return it.
 
         Args:
             rng: The generator to draw from; None uses Python's global one, as upstream does.
 
         Raises:
-            ValueError: `rng` is something else, such as a seed.
+            ValueError: `rng` is not a generator (a seed, for example).
         """
         if rng is not None and not isinstance(rng, random.Random):
             raise ValueError(f"rng must be a random.Random or None, but got {rng!r}")
@@ -180,7 +179,7 @@ class Supernet(nn.Module):
         return self._run_exits(x, self._exit_numbers())
 
     def _run_exits(self, x: Tensor, numbers: Sequence[int]) -> list[Tensor]:
-        """The logits of these exits, of which the last is the active one."""
+        """The logits of these exits; the last one is the active exit."""
         if fast_on(x):
             x = x.contiguous(memory_format=torch.channels_last)  # all layers keep this layout
         self.skip.training = self.training
@@ -219,7 +218,7 @@ class Supernet(nn.Module):
         return self._static(preserve_weight, [self._height], multi_exit=False)
 
     def get_multi_exit_subnet(self, preserve_weight: bool = True) -> Subnet:
-        """As `get_active_subnet`, with all exits up to the active one; its forward gives the list of logits."""
+        """Like `get_active_subnet`, but with all exits up to the active one; its forward returns a list of logits."""
         return self._static(preserve_weight, self._exit_numbers(), multi_exit=True)
 
     def get_active_net_config(self) -> dict[str, Any]:
@@ -242,11 +241,11 @@ class Supernet(nn.Module):
         ).train(self.training)
 
     def static_part(self, part: Part, preserve_weight: bool = True) -> nn.Module:
-        """The active form of one part as plain layers, as it is in a static network.
+        """The active form of one part as plain layers, as in a static network.
 
         Args:
             part: ("stem", 0), ("block", position) or ("head", exit number); the block's depth does not matter.
-            preserve_weight: Whether it has the supernet's weights; otherwise they are initialized.
+            preserve_weight: Whether to copy the supernet's weights; otherwise new weights are initialized.
         """
         kind, number = part
         build = {"stem": self._static_stem, "block": self._static_block, "head": self._static_head}[kind]
@@ -290,15 +289,16 @@ class Supernet(nn.Module):
     # -- weights -----------------------------------------------------------------------------------------
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As torch's; also takes upstream state dicts, old key names included (into any variant: strict=False)."""
+        """Like torch's, but also accepts upstream state dicts, with old keys too (for other variants: strict=False)."""
         own = set(self.state_dict())
         renamed = {upstream_key(key, own): value for key, value in state_dict.items()}
         return nn.Module.load_state_dict(self, renamed, strict=strict, assign=assign)
 
     def zero_last_gamma(self) -> None:
-        """Let every block with an identity shortcut start as that shortcut: its last batch norm is scaled by 0.
+        """Scale the last batch norm of every block with an identity shortcut by 0, so that it starts as an identity.
 
-        Upstream's method of this name does not change elastic blocks. Deep networks learn faster at first with it.
+        This speeds up the start of training of deep networks. Upstream's method of this name does not change elastic
+        blocks.
         """
         for norm in self.backbone.residual_norms(self):
             nn.init.zeros_(norm.weight)
@@ -329,10 +329,10 @@ def build_supernet(
     bn_param: tuple[float, float] | None = None,
     **settings: Any,
 ) -> Supernet:
-    """A supernet by name (`spec.VARIANTS`), composition or spec.
+    """Build a supernet from a name (`spec.VARIANTS`), a composition or a spec.
 
     Args:
-        supernet: What `spec.resolve_spec` takes.
+        supernet: Any argument of `spec.resolve_spec`.
         n_classes: Size of the logits.
         backbone: A plugin of `ofav2.backbones` instead of the one in `supernet`.
         width_mult: Multiplier of all channels.

@@ -1,7 +1,7 @@
-"""Batch norms whose statistics in training are those of the whole batch, the parts of all processes together.
+"""Batch norms that use the statistics of the whole batch, over all processes, in training.
 
-torch's `SyncBatchNorm` replaces the layers, which upstream's elastic batch norms do not allow, and runs on GPUs only.
-Here the calls of `torch.nn.functional.batch_norm` are replaced, so the layers of plugins are included.
+torch's `SyncBatchNorm` replaces the layers, which is not possible for upstream's elastic batch norms, and runs only on
+GPUs. This module replaces the calls of `torch.nn.functional.batch_norm`, which also covers the layers of plugins.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .layers.normalization import torch_batch_norms
 
 @contextmanager
 def synchronized_batch_norms(fabric: Fabric, wanted: bool) -> Iterator[None]:
-    """Within it, batch norms in training mode use, and record, the statistics over all processes.
+    """Context in which batch norms in training mode use and record statistics over all processes.
 
     The gradients are those of the sum of all processes' losses, so their average over processes is the gradient of the
     mean loss. All processes must run the same layers in the same order.
 
     Args:
-        fabric: The processes; for a single one nothing changes.
-        wanted: Otherwise nothing changes either.
+        fabric: The processes; with a single process, nothing changes.
+        wanted: Whether to synchronize; if False, nothing changes.
 
     Raises:
-        RankError: Another process has failed before.
-        ProcessGroupError: This process fails within; see `ending_on_failure`.
+        RankError: Another process has failed.
+        ProcessGroupError: This process failed within the context; see `ending_on_failure`.
     """
     if not wanted or fabric.world_size == 1:
         yield
@@ -67,7 +67,7 @@ class _SynchronizedBatchNorms(TorchFunctionMode):
     def _statistics(self, x: Tensor) -> Tensor:
         """Mean, biased variance and number of values per channel of each process's part, [world_size, 2 * C + 1]."""
         dims = [0, *range(2, x.ndim)]
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # half precision would not do
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # half precision is not accurate enough
         variance, mean = torch.var_mean(wide, dims, correction=0)
         own = torch.cat([mean, variance, mean.new_tensor([x.numel() / x.shape[1]])])
         rows = [own if rank == self.rank else torch.zeros_like(own) for rank in range(self.world_size)]
@@ -102,7 +102,7 @@ def _batch_norm(
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum of a tensor over processes; so is the gradient."""
+    """Sums a tensor over processes; its gradient is summed in the same way."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

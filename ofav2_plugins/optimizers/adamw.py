@@ -19,7 +19,7 @@ class AdamW(Optimizer):
     Args:
         beta1: Decay of the mean of the gradients.
         beta2: Decay of the mean of the squared gradients.
-        eps: Added to the root of the latter.
+        eps: Added to the denominator for numerical stability.
         weight_decay: Weight decay.
         schedule: "cosine", "step" or "constant", after the warm-up.
         milestones: Fractions of the epochs after which "step" lowers the rate.

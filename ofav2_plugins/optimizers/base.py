@@ -33,7 +33,7 @@ class Optimizer(Plugin, ABC):
         Default: the base rate during warm-up, then a cosine down to 0.
 
         Args:
-            optimizer: What `build` returned.
+            optimizer: The result of `build`.
             warmup: Batches of the warm-up, before the others.
             batches: Batches after the warm-up.
         """

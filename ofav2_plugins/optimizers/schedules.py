@@ -22,7 +22,7 @@ def make_scheduler(
     milestones: Sequence[float] = MILESTONES,
     gamma: float = GAMMA,
 ) -> LambdaLR:
-    """The schedule of a name, as a factor of the base rate; a rate depends on the batch's number only.
+    """Create a schedule by name, as a factor of the base rate that depends only on the batch number.
 
     Args:
         name: "cosine" goes down to 0 (SGDR, arXiv 1608.03983, without restarts), "step" multiplies the rate by `gamma`

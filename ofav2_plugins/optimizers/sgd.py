@@ -39,7 +39,7 @@ class SGD(Optimizer):
         self.schedule, self.milestones, self.gamma = schedule, milestones, gamma
 
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.SGD:
-        """Torch's fused kernel: one pass over each parameter; it needs the momentum of all of them from the start."""
+        """Torch's fused kernel, one pass over each parameter; it requires all momentum buffers from the start."""
         momentum = self.momentum
         optimizer = torch.optim.SGD(
             groups, lr=lr, momentum=momentum, weight_decay=self.weight_decay, nesterov=momentum > 0, fused=True

@@ -36,7 +36,7 @@ class StepSettings:
 
 @dataclass(frozen=True)
 class PhaseStep:
-    """One step of a phase: the values it unlocks of its own dimensions, and its defaults (the paper's values)."""
+    """One step of a phase: the values that it unlocks in its dimensions, and its defaults (the paper's values)."""
 
     unlocks: Mapping[str, tuple[float, ...]]
     defaults: StepSettings
@@ -54,9 +54,9 @@ class Phase(Plugin, ABC):
     whole_grid: bool = True
     """Whether all values of the dimensions that a step unlocks are measured after it, not only the extremes."""
     inplace_distillation: bool = False
-    """Whether the first architecture of an optimizer step teaches the others, which see no labels (no teacher)."""
+    """Whether the first architecture of an optimizer step is the teacher of the others, which use no labels."""
     selection_dims: tuple[str, ...] = ()
-    """Dimensions of which all unlocked values, not only the extremes, are used to select the best epoch."""
+    """Dimensions whose unlocked values are all used to select the best epoch, not only the extremes."""
 
     def supports(self, space: SearchSpace) -> bool:
         """Whether the space has a dimension that this phase unlocks; must not raise."""
@@ -64,7 +64,7 @@ class Phase(Plugin, ABC):
 
     @abstractmethod
     def steps(self, space: SearchSpace) -> list[PhaseStep]:
-        """The steps, in order. A step's `unlocks` replaces what earlier steps unlocked of the same dimension."""
+        """The steps, in order. A step's `unlocks` replaces the values unlocked earlier in the same dimension."""
 
     def prepare(self, net: Supernet, step: int) -> None:
         """Change the values of weights (not their names or shapes) before step `step` (1-based) starts.
@@ -83,6 +83,6 @@ def one_by_one(values: Sequence[float]) -> list[tuple[float, ...]]:
 
 
 def phase_steps(dim: str, unlocked: Sequence[tuple[float, ...]], defaults: Sequence[StepSettings]) -> list[PhaseStep]:
-    """Steps of one dimension; if there are more steps than defaults, the last default repeats."""
+    """Steps of one dimension; if there are more steps than defaults, the last default is repeated."""
     last = len(defaults) - 1
     return [PhaseStep({dim: values}, defaults[min(i, last)]) for i, values in enumerate(unlocked)]

@@ -7,7 +7,7 @@ from .base import Phase, PhaseStep, StepSettings, one_by_one, phase_steps
 
 
 class Depth(Phase):
-    """Unlocks the depths of the stages one by one from the deepest."""
+    """Unlocks the depths of the stages one by one, starting with the deepest."""
 
     after = ("full", "kernel", "level", "height")
 

@@ -1,4 +1,4 @@
-"""Phase `sandwich`: everything elastic at once, by the sandwich rule with in-place distillation (BigNAS).
+"""Phase `sandwich`: unlocks everything at once, with the sandwich rule and in-place distillation (BigNAS).
 
 Source: BigNAS (arXiv 2003.11142) section 3. It replaces the phases of progressive shrinking.
 """

@@ -16,7 +16,7 @@ DIMS = (EXPAND, "w")
 
 
 class Width(Phase):
-    """Unlocks expand ratios and stage widths one by one from the largest, the most important channels first."""
+    """Unlocks expand ratios and stage widths one by one from the largest, and sorts channels by importance."""
 
     after = ("full", "kernel", "level", "height", "depth")
 

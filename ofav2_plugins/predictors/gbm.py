@@ -20,10 +20,10 @@ class GradientBoosting(Predictor):
     Args:
         library: "lightgbm" or "scikit-learn"; results of the two differ.
         trees: Number of trees.
-        leaves: Leaves of a tree at most.
+        leaves: Maximum number of leaves of a tree.
         learning_rate: Weight of each tree.
-        min_leaf: Fewest architectures in a leaf.
-        seed: Seed of everything random.
+        min_leaf: Minimum number of architectures in a leaf.
+        seed: Random seed.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class GradientBoosting(Predictor):
                 "seed": self.seed,
                 "deterministic": True,
                 "force_row_wise": True,
-                "num_threads": 1,  # the data are few; more threads only wait for each other
+                "num_threads": 1,  # the data set is small; more threads would only wait for each other
                 "verbose": -1,
             }
             self._model = lightgbm.train(settings, lightgbm.Dataset(codes, scores), self.trees)

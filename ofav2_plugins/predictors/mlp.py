@@ -16,7 +16,7 @@ class MultiLayerPerceptron(Predictor):
     Args:
         hidden: Units of each of the two hidden layers.
         networks: Perceptrons whose predictions are averaged.
-        updates: Optimizer steps of each, on all architectures at once.
+        updates: Full-batch optimizer steps of each perceptron.
         lr: Learning rate of AdamW, with a cosine schedule.
         weight_decay: Its weight decay.
         seed: Seed of the initial weights.

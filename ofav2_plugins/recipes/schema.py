@@ -43,7 +43,7 @@ def _registered_phase(name: str) -> str:
 
 
 def plugin_field(namespace: str) -> Any:
-    """Type of a field that names a plugin of `namespace`; validation loads it if `load_model` is to load plugins."""
+    """Type of a field that names a plugin of `namespace`; validation loads it if `load_plugins` is set."""
 
     def check(plugin: Any, info: ValidationInfo) -> Any:
         if (info.context or {}).get("load_plugins"):
@@ -68,9 +68,10 @@ def _load(namespace: str, plugin: Any, field: str = "") -> None:
 Count = Annotated[int, Field(strict=True, ge=1)]
 BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
-# Not derived from Number: limits that follow the validator are missing from the JSON schema.
+# Not derived from Number, because limits after the validator are missing from the JSON schema.
 Positive = Annotated[float, Field(allow_inf_nan=False, gt=0), BeforeValidator(_no_boolean)]
 AtLeast0 = Annotated[float, Field(allow_inf_nan=False, ge=0), BeforeValidator(_no_boolean)]
+WidthMult = Annotated[float, Field(allow_inf_nan=False, gt=0, le=100), BeforeValidator(_no_boolean)]
 BelowOne = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1), BeforeValidator(_no_boolean)]
 Fraction = Annotated[float, Field(allow_inf_nan=False, gt=0, lt=1), BeforeValidator(_no_boolean)]
 PhaseName = Annotated[str, AfterValidator(_registered_phase)]
@@ -109,7 +110,7 @@ def _phase_schema(schema: dict[str, Any]) -> None:
     """Add the short form, in which the fields of a single step are next to `settings`, to the JSON schema."""
     fields = StepRecipe.model_json_schema()["properties"]
     schema.update(properties={**schema["properties"], **fields}, additionalProperties=False)
-    schema["anyOf"] = [{"required": ["settings"]}, {"required": ["steps"]}]  # otherwise it is a step's mapping
+    schema["anyOf"] = [{"required": ["settings"]}, {"required": ["steps"]}]  # neither: the mapping of a step
 
 
 class PhaseRecipe(StrictModel):
@@ -194,7 +195,7 @@ OptimizerField: Any = Annotated[
 
 
 class Evaluation(StrictModel):
-    """How many subnets are measured, and how.
+    """Settings for measuring subnets.
 
     `max_subnets` limits the networks measured after each step, `final_trunks` those after the last one, where every
     height of a trunk is measured. `latency_batch` also measures the latency of each subnet on a batch of that size;
@@ -227,7 +228,7 @@ class Recipe(StrictModel):
 
     description: str = ""
     """One sentence for lists and reports."""
-    width_mult: Annotated[Number, Field(gt=0, le=100)] = 1.0
+    width_mult: WidthMult = 1.0
     """Multiplier of all channels."""
     resolutions: list[Count] | None = Field(default=None, min_length=1)
     """Widths of the training images in pixels, drawn per batch; empty: those of the dataset."""

@@ -1,4 +1,4 @@
-"""The data of the report's charts, which the page and the pictures share."""
+"""The data of the report's charts, shared by the page and the images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..study.stats import Spread, number
 from ..study.summary import COSTS, Summary
 
 BASELINE_COLOR = "var(--ink)"
-"""The text's color: black on white, white on black."""
+"""The text color: black on a white page, white on a black one."""
 
 COLORS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
     "#9800f8", "#981060", "#585010", "#2818f8", "#f828f8", "#48c800", "#8078f8", "#e80068", "#6038a0", "#906068",
     "#c000b0", "#90b890", "#887800", "#007800", "#b81800", "#005868", "#f880f0",
 )  # fmt: skip
-"""Okabe and Ito's, without black and yellow; then each as far as possible from all before it (in OKLab), among those
-that are visible on white and on black."""
+"""The Okabe-Ito palette without black and yellow. Each further color is as distant as possible (in OKLab) from all
+previous ones, among the colors that are visible on white and on black."""
 
 N_MARKERS, N_DASHES = 11, 5
-"""With 23 colors, no common divisor: no two of 1265 arms look the same, and neighbors differ in all three."""
+"""Coprime with each other and with the 23 colors: 1265 arms have distinct styles, and neighbors differ in all three."""
 
 MEASURES = {
     "best_top1": "best on validation",
@@ -96,10 +96,10 @@ def _triple(found: Spread | None) -> list[float] | None:
 
 
 def outlying(spans: Mapping[int, tuple[float, float]]) -> list[int]:
-    """Arms that would flatten the others if an axis showed all of their values.
+    """Arms that would compress the others if an axis covered all of their values.
 
-    These are the fewest arms at the low or the high end, at most a third of all, without which the range shrinks to
-    two thirds or less. Ranges below two points count as two: a closer look than that would magnify noise.
+    This is the smallest set of arms at the low or high end, at most a third of all, whose removal shrinks the range to
+    two thirds or less. Ranges below two points count as two, because a finer scale would magnify noise.
 
     Args:
         spans: Arm -> lowest and highest value.
@@ -162,12 +162,12 @@ def _gain_group(summary: Summary, key: str, name: str, differences: list[PairedD
 
 
 def gain_values(row: Mapping[str, Any]) -> list[float]:
-    """The values that an axis must show of a difference."""
+    """The values of a difference that an axis must cover."""
     return [*(value for _, value in row["seeds"]), *(row["interval"] or ())]
 
 
 def _cost(summary: Summary, cost: str) -> dict[str, Any]:
-    """How an axis of a cost is labelled: in a unit that fits; logarithmic if values differ 30-fold."""
+    """The label and scale of a cost axis, in a suitable unit; logarithmic if values differ 30-fold."""
     values = [number(s.get(cost)) for arm in summary.arms for s in summary.subnets(arm)]
     known = [value for value in values if value is not None]
     name, label, units = COST_LABELS[cost]
@@ -183,14 +183,14 @@ def _cost(summary: Summary, cost: str) -> dict[str, Any]:
 
 
 def describe_arch(arch: dict[str, Any]) -> list[str]:
-    """An architecture in few words: depths, kernels, expand ratios, level, height, other dimensions."""
+    """A short description of an architecture: depths, kernels, expand ratios, level, height, other dimensions."""
     stages = len(arch["d"]) if isinstance(arch.get("d"), list) and arch["d"] else 1
     others = [f"{name} {_compact(value, stages)}" for name, value in arch.items() if name not in DIMENSIONS]
     return [*(_compact(arch.get(name), stages) for name in DIMENSIONS), "; ".join(others)]
 
 
 def _compact(value: Any, stages: int) -> str:
-    """One word if all entries are equal, otherwise the entries, stage by stage."""
+    """A single value if all entries are equal, otherwise the entries of each stage."""
     if value is None:
         return ""
     if not isinstance(value, list):
@@ -203,7 +203,7 @@ def _compact(value: Any, stages: int) -> str:
 
 
 def _subnets(summary: Summary) -> dict[str, Any]:
-    """All measured subnets as short rows, architectures as indices; and the fronts of the last phases."""
+    """All measured subnets as compact rows with indices of architectures, and the fronts of the last phases."""
     archs: dict[tuple[str, ...], int] = {}
     rows: list[list[Any]] = []
     groups: dict[tuple[int, int], tuple[list[int], list[Mapping[str, Any]]]] = {}

@@ -1,4 +1,4 @@
-"""The report's charts as pictures: PNG, drawn by matplotlib."""
+"""The report's charts as PNG images, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .chart_data import BASELINE_COLOR, TOP1, gain_values
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "d")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 3)), (0, (2, 2)), (0, (8, 3, 2, 3)), (0, (12, 4)))
 MAX_POINTS = 150
-"""Of an arm's subnets that are not on its front, at most about so many are drawn."""
+"""Approximate maximum number of subnets drawn per arm, in addition to those on its front."""
 
 
 def draw_charts(data: dict[str, Any]) -> dict[str, bytes]:
-    """The charts that there is data for: file name -> PNG. The same data gives the same bytes."""
+    """Draw all charts for which there is data: file name -> PNG. The same data gives the same bytes."""
     drawn: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
     for cost in data["costs"]:
         drawn[f"accuracy-by-{cost['name'].lower()}.png"] = (_by_cost, (cost,))
@@ -47,7 +47,7 @@ def _png(draw: Callable[..., None], data: dict[str, Any], *arguments: Any) -> by
     draw(axes, data, *arguments)
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the font lacks it; boxes are shown instead
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # characters missing from the font are drawn as boxes
         figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
     return content.getvalue()
 
@@ -67,7 +67,7 @@ def _legend(axes: Axes, arms: list[dict[str, Any]]) -> None:
         handles, ["arm"] * len(arms), loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8,
         handlelength=3.5,
     )  # fmt: skip
-    # set afterwards: matplotlib omits labels that start with "_", and reads "$" as the start of a formula
+    # set afterwards, because matplotlib omits labels that start with "_" and treats "$" as the start of a formula
     for text, arm in zip(legend.get_texts(), arms, strict=True):
         text.set_parse_math(False)
         text.set_text(_label(arm))
@@ -87,7 +87,7 @@ def _title(axes: Axes, text: str) -> None:
 
 def _limit(axis: Callable[[float, float], Any], data: dict[str, Any], values: dict[int, list[float]],
            outlying: Sequence[int]) -> str:  # fmt: skip
-    """Show the values of all arms but the outlying ones; returns a line that names these with their values."""
+    """Fit an axis to all arms except the outlying ones; returns a line that lists those with their values."""
     shown = [value for arm, own in values.items() if arm not in outlying for value in own]
     if not outlying or not shown:
         return ""
@@ -98,7 +98,7 @@ def _limit(axis: Callable[[float, float], Any], data: dict[str, Any], values: di
 
 
 def _lines(axes: Axes, data: dict[str, Any], xs: list[float], lines: dict[str, Any]) -> str:
-    """One line per arm, bridging missing values, with a bar from the lowest to the highest seed."""
+    """Draw one line per arm across missing values, with a bar from the lowest to the highest seed."""
     shown, values = [], {}
     for i, (arm, line) in enumerate(zip(data["arms"], lines["values"], strict=True)):
         points = [(x, value) for x, value in zip(xs, line, strict=True) if value]
@@ -132,7 +132,7 @@ def _over_seeds(data: dict[str, Any]) -> str:
 
 
 def thinned(rows: Sequence[Any], most: int = MAX_POINTS) -> Sequence[Any]:
-    """Evenly chosen rows, at most about `most`."""
+    """Evenly spaced rows, at most about `most` of them."""
     return rows[:: max(1, round(len(rows) / most))]
 
 
@@ -177,7 +177,7 @@ def _by_exit(axes: Axes, data: dict[str, Any]) -> None:
 
 
 def _gains(axes: Axes, data: dict[str, Any]) -> None:
-    """Mean and interval of each arm; the single runs if there is no interval."""
+    """Mean and interval of each arm; the individual runs if there is no interval."""
     group = data["gains"][0]
     for y, gain in enumerate(group["rows"]):
         style = _style(data["arms"][gain["arm"]], linestyle="none", markersize=8)

@@ -1,4 +1,4 @@
-"""The tables and the headline that a study prints at its end."""
+"""Prints the tables and the headline at the end of a study."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH = 100
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:
-    """Print each arm's accuracy after each phase, its outcome, and the headline, within 100 columns, never cut off."""
+    """Print each arm's accuracy after each phase, its outcome, and the headline, untruncated within 100 columns."""
     summary = Summary(results)
     width = min(console.width, WIDTH)
     searched = [budget_table(summary)] if summary.search_measures else []
@@ -38,7 +38,7 @@ def _columns(table: DataTable) -> list[list[str]]:
 
 
 def _broken(name: str) -> str:
-    """A numbered phase's name, or one of several words, on two lines: a dozen of them fit next to each other."""
+    """Break the name of a numbered phase, or a name of several words, into two lines, so that a dozen columns fit."""
     return "\n-".join(name.rsplit("-", 1)) if "-" in name else name.replace(" ", "\n", 1)
 
 
@@ -58,7 +58,7 @@ def _groups_that_fit(columns: list[list[str]], room: int) -> list[list[list[str]
 def _print(console: Console, title: str, columns: list[list[str]], width: int) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for i, column in enumerate(columns):
-        # Text: a name such as "[red]" is not markup
+        # Text, so that a name such as "[red]" is not treated as markup
         table.add_column(Text(column[0]), justify="right" if i else "left", overflow="fold")
     for cells in list(zip(*columns, strict=True))[1:]:
         table.add_row(*map(Text, cells))

@@ -1,4 +1,4 @@
-"""A table of a report, as console, HTML, CSV and LaTeX show it."""
+"""A table of a report and its console, HTML, CSV and LaTeX forms."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 MISSING = "–"
 LAST_LATIN = "\u017f"
-"""The last character of Unicode's block "Latin Extended-A", which pdfLaTeX knows."""
+"""The last character of Unicode's block "Latin Extended-A", which pdfLaTeX supports."""
 
 
 class PartialMean(float):
-    """A mean over fewer seeds than the rest of its row; people see the number of seeds in brackets."""
+    """A mean over fewer seeds than the rest of its row; its formatted text includes the number of seeds."""
 
     def __new__(cls, value: float, n: int) -> PartialMean:
         """A mean over `n` seeds."""
@@ -26,14 +26,14 @@ class PartialMean(float):
 
 @dataclass(frozen=True)
 class DataTable:
-    """A table; numbers stay numbers until it is shown.
+    """A table; numbers are formatted only for display.
 
     Args:
-        name: Its file's name.
-        caption: What the numbers are, with their unit.
+        name: File name.
+        caption: A description of the numbers, with their unit.
         header: Column names.
         rows: Text, numbers, or None if there is no value.
-        digits: Decimals for people; CSV has all.
+        digits: Decimals of formatted numbers; CSV has full precision.
     """
 
     name: str
@@ -55,7 +55,7 @@ class DataTable:
     def csv(self) -> str:
         """As CSV with a header line; missing values are empty fields.
 
-        Text that a spreadsheet would take for a formula gets an apostrophe in front.
+        Text that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
         """
         text = io.StringIO()
         rows = [[None if value != value else _no_formula(value) for value in row] for row in self.rows]  # no NaN
@@ -63,7 +63,7 @@ class DataTable:
         return text.getvalue()
 
     def tex(self) -> str:
-        """As a LaTeX tabular that needs no package; a comment says if pdfLaTeX cannot set its characters."""
+        """As a LaTeX tabular that needs no package; a comment notes if pdfLaTeX cannot typeset its characters."""
         head, *body = [" & ".join(map(_tex, row)) + r" \\" for row in [self.header, *self.formatted()]]
         columns = "l" + "r" * (len(self.header) - 1)
         lines = [rf"\begin{{tabular}}{{{columns}}}", head, r"\hline", *body, r"\end{tabular}"]
@@ -77,7 +77,7 @@ def _no_formula(value: Any) -> Any:
         return float(value)
     if not isinstance(value, str):
         return value
-    text = value.replace("\r", "\n")  # which the csv module would not quote
+    text = value.replace("\r", "\n")  # the csv module would not quote "\r"
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
@@ -96,7 +96,7 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    r"""Text for a cell. After `\\` LaTeX would read a leading "[" or "*" as an argument of the line break."""
+    r"""Text for a cell. After `\\`, LaTeX would parse a leading "[" or "*" as an argument of the line break."""
     words = " ".join(text.split())
     guard = "{}" if words.startswith(("[", "*")) else ""
     return guard + "".join(_TEX.get(char, char) for char in words if char.isprintable())

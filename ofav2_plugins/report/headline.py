@@ -1,4 +1,4 @@
-"""The result of a study in a few sentences, decided by the intervals and never by the means alone."""
+"""The result of a study in a few sentences, based on the intervals, never on the means alone."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ def write_report(results: dict[str, Any], out: Path) -> Path:
     """Write `out/report.html`, `out/charts/*.png`, `out/tables/*.csv` and `*.tex`; returns the page's path.
 
     Raises:
-        UserError: The results contradict themselves (an unknown baseline, two different rows of one arm and seed).
-        RunError: A file cannot be written; each file is complete or as it was.
+        UserError: The results are inconsistent (an unknown baseline, two different rows with the same arm and seed).
+        RunError: A file cannot be written; each existing file is complete or unchanged.
     """
     summary = Summary(results)
     data = chart_data(summary)
@@ -56,11 +56,11 @@ def is_report(page: Path) -> bool:
 
 
 def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", errors="replace")  # half a surrogate pair is valid JSON, but not text
+    return text.encode("utf-8", errors="replace")  # a lone surrogate is valid in JSON, but cannot be encoded
 
 
 def render_page(summary: Summary, data: dict[str, Any]) -> str:
-    """The page: one HTML file that loads nothing from outside itself."""
+    """The page: one HTML file without external resources."""
     loader = PackageLoader("ofav2_plugins.report")
     jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     jinja.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
@@ -83,7 +83,7 @@ _WIDTHS = (1.0, 1.2)
 
 
 def is_paper(summary: Summary) -> bool:
-    """Whether dataset and training are the paper's; what the paper's own ablations vary does not count."""
+    """Whether dataset and training match the paper, except for the settings that its own ablations vary."""
     paper = load_recipe("paper", load_plugins=False).model_dump(mode="json", exclude=_VARIED)
     recipes = summary.study["recipes"].values()
     same = all({key: recipe.get(key) for key in paper} == paper for recipe in recipes)

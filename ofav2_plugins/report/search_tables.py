@@ -1,4 +1,4 @@
-"""The tables of a study's searches: the accuracy of the subnet to take within each budget, and the hypervolume."""
+"""The tables of a study's searches: the accuracy of the chosen subnet within each budget, and the hypervolume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tables import difference_text
 
 
 def budget_table(summary: Summary) -> DataTable:
-    """Arms by budgets: means with intervals from three seeds on, otherwise every run."""
+    """Arms by budgets: means with intervals for three or more seeds, otherwise individual runs."""
     rows: list[list[Any]] = []
     for arm in summary.arms:
         runs = [found for (name, _), found in summary.outcomes.items() if name == arm]
@@ -58,7 +58,7 @@ _COLUMNS = ["budget", "val_top1", "top1", "macs", "params", "memory_mib", "resol
 
 
 def chosen_table(summary: Summary) -> DataTable:
-    """The subnet to take of every run within each budget, with its file."""
+    """The chosen subnet of every run within each budget, with its file."""
     rows = [
         [row["arm"], row.get("seed"), *map(chosen.get, _COLUMNS)]
         for row in summary.rows

@@ -50,7 +50,7 @@ def _counted(n: int) -> str:
 
 
 def difference_text(difference: Difference) -> str:
-    """The mean and its interval; below three seeds the single runs."""
+    """The mean and its interval; with fewer than three seeds, the individual runs."""
     if difference.interval is None:
         return ", ".join(f"{value:+.2f}" for value in difference.by_seed.values())
     low, high = difference.interval
@@ -63,7 +63,7 @@ def by_seed_text(difference: Difference) -> str:
 
 
 def outcomes_table(summary: Summary) -> DataTable:
-    """What each arm achieves at the end, and how it compares with the baseline."""
+    """The final outcomes of each arm, compared with the baseline."""
     shown = [measure for measure in summary.measures if measure.budget is None]
     final = {difference.arm: difference for difference in summary.final_differences}
     rows: list[list[Any]] = []
@@ -108,7 +108,7 @@ def state_text(state: ArmState) -> str | None:
 
 
 def budgets_table(summary: Summary) -> DataTable:
-    """The accuracy of the subnet to take under each MACs budget."""
+    """The accuracy of the chosen subnet under each MACs budget."""
     shown = [measure for measure in summary.measures if measure.budget is not None]
     rows: list[list[Any]] = [
         [state.arm, state.seeds, *(_mean(summary.outcome(state.arm, measure), state.seeds) for measure in shown)]
@@ -133,13 +133,13 @@ def outcome_differences_table(summary: Summary) -> DataTable:
 
 
 def _difference_cells(difference: Difference) -> list[Any]:
-    """Seeds, mean and interval (from three seeds on), single runs."""
+    """Seeds, mean, interval (for three or more seeds), individual runs."""
     summarised = [difference.mean, *difference.interval] if difference.interval else [None, None, None]
     return [difference.n, *summarised, by_seed_text(difference)]
 
 
 def outcome_differences_matrix(summary: Summary) -> DataTable:
-    """The same with one row per arm, as the page shows it."""
+    """The same data with one row per arm, for the page."""
     rows: list[list[Any]] = []
     for arm in summary.arms:
         found = [summary.outcome_difference(arm, measure) for measure in summary.measures]
@@ -170,7 +170,7 @@ def _statements_table(summary: Summary) -> DataTable:
 
 
 def composition_table(summary: Summary) -> DataTable:
-    """What the arms differ in: their plugins and settings."""
+    """The plugins and settings in which the arms differ."""
     varied = varied_parts(summary.compositions) or ["supernet"]
     rows: list[list[Any]] = [[arm, *map(parts.get, varied)] for arm, parts in summary.compositions.items()]
     return DataTable("arms", "Plugins and settings in which the arms differ", ["Arm", *varied], rows)

@@ -1,4 +1,4 @@
-"""Accuracy prediction: features of an architecture, cross-validation, and the ceiling that measurement noise sets."""
+"""Accuracy prediction: features of an architecture, cross-validation, and the ceiling imposed by measurement noise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AccuracyModel:
     Args:
         predictor: A plugin of `ofav2.predictors`.
         encoding: The encoding of the searched space.
-        costs: Their logarithms are additional features: accuracy follows cost.
+        costs: Costs whose logarithms are additional features, because accuracy depends on cost.
     """
 
     def __init__(self, predictor: Any, encoding: Encoding, costs: Costs):
@@ -75,8 +75,8 @@ class AccuracyModel:
         Args:
             codes: Samples [N, G].
             scores: Measured scores [N].
-            groups: Samples of one group [N] are never in the training and the held-out part at the same time.
-            seed: Of the folds.
+            groups: The group of each sample [N]; a group is never split between the training and the held-out part.
+            seed: Seed of the folds.
             share: Train on this share of each training part.
 
         Returns:
@@ -98,7 +98,7 @@ class AccuracyModel:
 
 @dataclass(frozen=True)
 class Quality:
-    """How good a predictor is on architectures that it was not fitted on.
+    """Quality of a predictor on architectures that it was not fitted on.
 
     Args:
         kendall_tau: Rank correlation of predicted and measured accuracy.
@@ -107,7 +107,7 @@ class Quality:
         spearman: Spearman's rank correlation.
         rmse: Root of the mean squared error, in points.
         curve: The learning curve: (training samples, Kendall tau).
-        held_out: Indices of all samples, and the prediction of each while it was held out.
+        held_out: Indices of all samples, and their predictions while they were held out.
     """
 
     kendall_tau: float
@@ -129,9 +129,9 @@ def cross_validate(
         scores: Measured scores [N].
         halves: The accuracies on the two halves of the validation images [N, 2].
         groups: The trunk of each sample [N].
-        seed: Of the folds.
+        seed: Seed of the folds.
 
-    Raises:
+        Raises:
         UserError: There are fewer than three trunks.
     """
     if len(np.unique(groups)) < 3:
@@ -152,7 +152,7 @@ def cross_validate(
 
 
 def rank_correlation(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
-    """Kendall's tau; 0 if all values of one are equal."""
+    """Kendall's tau; 0 if one of the arguments is constant."""
     return _finite(kendalltau(first, second).statistic)
 
 

@@ -1,4 +1,4 @@
-"""front.png: the front against samples and random search, predicted against measured, and the networks as a grid."""
+"""front.png: the front with samples and random search, predicted and measured accuracy, and a grid of the networks."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ def _grid(figure: Any, content: dict[str, Any], dims: dict[str, dict[str, Any]],
 
 
 def _values(dim: dict[str, Any]) -> list[float]:
-    """All values of a dimension, those of entries with values of their own included, ascending."""
+    """All values of a dimension in ascending order, including those of entries with their own values."""
     return sorted({*dim["values"], *itertools.chain(*dim.get("own_values", {}).values())})
 
 
 def _ranks(value: Any, dim: dict[str, Any]) -> list[int]:
-    """The rank of each entry among the dimension's values; of a subset, that of its size."""
+    """The rank of each entry among the dimension's values; for a subset, the rank of its size."""
     entries = value if dim["length"] is not None else [value]
     return [_values(dim).index(len(entry) if isinstance(entry, list) else entry) for entry in entries]
 

@@ -1,4 +1,4 @@
-"""One call of `ofav2 search`: the training, the folder, the search, the table of the subnets to take."""
+"""One call of `ofav2 search`: the training, the folder, the search, the table of recommended subnets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .workers import MeterSource
 
 @dataclass(frozen=True)
 class SearchCall:
-    """Where and how a search is computed.
+    """Execution settings of a search.
 
     Args:
         run: The folder of a training or a study.
@@ -45,12 +45,12 @@ class SearchCall:
         run_seed: For a study: the seed of the training.
         step: The step whose weights are searched; None: the last one of a finished training.
         latency: A latency table.
-        allow_other_machine: Whether the table may be of another machine.
+        allow_other_machine: Whether the table may come from another machine.
         samples_from: Another search of the same step, whose measurements are reused.
-        root: Where the dataset is; None: where it was.
-        resume: Continue the search that `out` holds.
-        accept_changes: Continue even if other code or another device began it.
-        executor: A plugin of `ofav2.executors`; its workers measure.
+        root: Folder of the dataset; None: its folder during training.
+        resume: Continue the search in `out`.
+        accept_changes: Continue even if the search was started by other code or on another device.
+        executor: A plugin of `ofav2.executors`, whose workers run the measurements.
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of torch in each worker; None leaves the choice to the executor.
     """
@@ -75,7 +75,7 @@ def run_search(call: SearchCall, settings: SearchSettings, console: Console) -> 
     """Search, write everything into the folder and print the table; returns the content of search.json.
 
     Raises:
-        UserError: An unfinished or unknown training, impossible limits, a wrong table, a folder of something else.
+        UserError: An unfinished or unknown training, impossible limits, a wrong table, an unrelated folder.
         KeyboardInterrupt: Stopped; everything measured so far is saved.
     """
     content, archs = search_into_folder(call, settings, console)
@@ -104,11 +104,11 @@ def _search(
         torch.set_num_threads(call.threads or executor.threads(torch.get_num_threads()))
     run = open_run(call.run, call.arm, call.run_seed)
     source = MeterSource(
-        run=call.run,
+        run=call.run.resolve(),
         arm=call.arm,
         seed=call.run_seed,
         step=searched_step(run, call.step),
-        root=call.root,
+        root=call.root.resolve() if call.root else None,
         device=call.device,
         threshold=settings.exit_threshold,
         threads=torch.get_num_threads(),
@@ -133,7 +133,7 @@ def searched_step(run: OpenRun, step: str | None) -> str:
     """The step whose weights are searched. Raises RunError for an unfinished training, with the remedy."""
     finished = run.finished_steps
     if step is not None:
-        run.step_folder(step)  # an unknown step is an error that lists them
+        run.step_folder(step)  # raises for an unknown step and lists the known ones
         if step not in finished:
             raise RunError(f"{run.folder}: step {step!r} is not finished; finished are {', '.join(finished) or 'none'}")
         return step
@@ -174,7 +174,7 @@ def _take_over(call: SearchCall) -> None:
 
 
 def print_budgets(content: dict[str, Any], archs: list[Path], console: Console) -> None:
-    """The table of the subnets to take."""
+    """Print the table of recommended subnets."""
     if not content["budgets"]:
         return
     accuracy = next(name for name in content["objectives"] if name in ACCURACIES)

@@ -27,7 +27,7 @@ class TrunkMeter:
     Args:
         net: The trained supernet.
         evaluator: Data and evaluation settings of the training.
-        threshold: With several exits, an image leaves at the first exit whose largest probability reaches this.
+        threshold: With several exits, an image leaves at the first exit whose largest probability reaches this value.
     """
 
     def __init__(self, net: Supernet, evaluator: Evaluator, threshold: float):
@@ -46,9 +46,9 @@ class TrunkMeter:
             splits: "validation", "test" or both.
 
         Returns:
-            For each height a dictionary with "height", "val_top1" (and "top1" for the test images) and, of the
-            network that may leave at any of these exits up to it, "exit_shares" and "expected_val_top1" (and
-            "expected_top1"). Of the validation images also "half_top1", the accuracy on each half of them.
+            For each height, a dictionary with "height" and "val_top1" (and "top1" for the test images). It also has
+            "exit_shares" and "expected_val_top1" (and "expected_top1") for early exits at these heights up to this one,
+            and, for the validation images, "half_top1": the accuracy on each half of them.
         """
         evaluator = self.evaluator
         self.net.set_active_subnet(**arch)
@@ -87,7 +87,7 @@ class TrunkMeter:
         for last, entry in enumerate(found):
             stops = sure[: last + 1].clone()
             stops[last] = True
-            leaves = stops.int().argmax(0)  # [N]: the first exit that is sure
+            leaves = stops.int().argmax(0)  # [N]: the first confident exit
             entry[f"expected_{name}"] = _percent(right.gather(0, leaves[None])[0])
             if split == "validation":
                 entry["exit_shares"] = [(leaves == i).double().mean().item() for i in range(last + 1)]

@@ -1,4 +1,4 @@
-"""What a search knows without measuring: the searched space, its costs, limits, and the fitted predictors."""
+"""The parts of a search that need no measurement: the searched space, costs, limits and fitted predictors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .settings import SearchSettings
 from .targets import HEIGHT, RESOLUTION, Costs, searched_space
 
 SHARES = (0.25, 0.5, 1.0)
-"""Default budgets, in shares of the largest cost."""
+"""Default budgets, as shares of the largest cost."""
 
 
 class SearchModel:
@@ -28,9 +28,9 @@ class SearchModel:
 
     Args:
         net: The supernet.
-        space: Its space, restricted to what is trained.
+        space: Its space, restricted to the trained values.
         resolutions: Of the images in pixels.
-        settings: What is searched.
+        settings: Settings of the search.
         table: A latency table; without one there is no metric latency_ms.
 
     Raises:
@@ -61,7 +61,7 @@ class SearchModel:
         self._check_plugins()
 
     def _check_plugins(self) -> None:
-        """Raises UserError for a searcher or a predictor that cannot work here, before anything is measured."""
+        """Raises UserError for a searcher or a predictor that cannot run here, before anything is measured."""
         codes = self.problem.sample(16, np.random.default_rng(0))
         model = self._new_model()
         model.fit(codes, np.arange(16.0))
@@ -120,7 +120,7 @@ class SearchModel:
         )
 
     def fit(self, samples: Sequence[dict[str, Any]]) -> Quality:
-        """Learn from the samples; the quality on held-out samples is that of the accuracy that is maximised."""
+        """Fit the predictors; returns the quality, on held-out samples, for the accuracy that is maximised."""
         codes = self.encode(samples)
         targets = {"top1": np.array([sample["val_top1"] for sample in samples])}
         if self.settings.early_exit:

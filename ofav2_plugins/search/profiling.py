@@ -22,13 +22,13 @@ from ..utils.progress import Reporter
 
 @dataclass(frozen=True)
 class ProfileCall:
-    """What is profiled, and how.
+    """Options of `ofav2 profile`.
 
     Args:
         run: The folder of a training or a study.
         out: The file of the table.
         backend: "torch" or "onnxruntime".
-        threads: CPU threads; None: torch's own number.
+        threads: CPU threads; None: torch's default.
         device: "cpu" or "cuda".
         arm: For a study: the arm.
         run_seed: For a study: the seed of the training.
@@ -48,10 +48,10 @@ class ProfileCall:
 
 
 def run_profile(call: ProfileCall, console: Console) -> LatencyTable:
-    """Measure and write the table; prints how well it predicts whole networks.
+    """Measure and write the table; prints its errors on whole networks.
 
     Raises:
-        UserError: An unknown training, a backend that cannot work here, an existing file.
+        UserError: An unknown training, a backend that cannot run here, an existing file.
     """
     check_backend(call.backend, call.device)
     if call.out.exists():
@@ -84,7 +84,7 @@ def this_machine(device: str) -> dict[str, Any]:
 
 
 def summary(table: LatencyTable, path: Path) -> str:
-    """How well a table predicts, as text."""
+    """The quality of a table's predictions, as text."""
     found = table.validation
     text = (
         f"{len(table.parts)} parts by {table.backend} {table.version}, {table.threads} thread(s), "

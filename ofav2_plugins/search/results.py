@@ -18,7 +18,7 @@ FORMAT = "ofav2-search-1"
 
 
 def search_content(result: SearchResult, environment: dict[str, Any]) -> dict[str, Any]:
-    """What search.json holds."""
+    """The content of search.json."""
     search, settings = result.search, result.search.settings
     rows = front_rows(result)
     volume = Volume(search.problem, search.largest_costs())
@@ -92,7 +92,7 @@ def front_rows(result: SearchResult) -> list[dict[str, Any]]:
 def budget_rows(
     rows: Sequence[dict[str, Any]], limits: Sequence[float], cost: str | None, accuracy: str
 ) -> list[dict[str, Any]]:
-    """For each budget the subnet to take: of the front within it, the one best on validation images."""
+    """For each budget, the recommended subnet: the one of the front within it with the best validation accuracy."""
     found = []
     on_validation = accuracy.replace("top1", "val_top1")
     for limit in limits:

@@ -1,4 +1,4 @@
-"""Measured samples: which architectures are measured for the accuracy predictor, and the file that stores them."""
+"""Measured samples: the architectures to measure for the accuracy predictor, and the file that stores the results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .targets import HEIGHT, RESOLUTION, Costs, split_arch
 
 SAMPLES = "samples.jsonl"
 BINS = 10
-"""Bins of equal width in the logarithm of the MACs, from which equally many trunks are drawn."""
+"""Bins of equal width in the logarithm of the MACs, with equal numbers of trunks."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Trunk:
 
 
 def plan_trunks(encoding: Encoding, costs: Costs, n_samples: int, seed: int) -> list[Trunk]:
-    """The trunks that give `n_samples` samples or a few more, spread evenly over the logarithm of the MACs.
+    """Trunks with at least `n_samples` samples in total, spread evenly over the logarithm of the MACs.
 
-    The smallest and the largest architecture are among them. The first trunks of a longer plan are not those of a
-    shorter one: a plan is stratified as a whole.
+    The smallest and the largest architecture are included. A longer plan does not start with the trunks of a shorter
+    one, because a plan is stratified as a whole.
     """
     rng = np.random.default_rng(seed)
     heights = tuple(encoding.choices(HEIGHT)) if HEIGHT in encoding.space else ()
@@ -56,9 +56,9 @@ def plan_trunks(encoding: Encoding, costs: Costs, n_samples: int, seed: int) -> 
 
 
 def _pool(encoding: Encoding, n: int, full_height: bool, rng: np.random.Generator) -> np.ndarray:
-    """Distinct codes: the smallest and the largest, then half uniform and half with a bias to small or large values.
+    """Distinct codes: the smallest and the largest, then half uniform and half biased to small or large values.
 
-    Uniform draws alone have nearly equal costs: a sum of many independent entries.
+    Uniform samples alone have nearly equal costs, because a cost is a sum over many independent entries.
     """
     upper = encoding.upper
     uniform = rng.integers(0, upper + 1, size=(n // 2, len(upper)))
@@ -73,12 +73,12 @@ def _pool(encoding: Encoding, n: int, full_height: bool, rng: np.random.Generato
 
 
 def _stratified(pool: np.ndarray, costs: Costs, n: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` codes of the pool, the first two always, the others evenly over bins of cost."""
+    """`n` codes of the pool: the first two, and others evenly distributed over cost bins."""
     cost = np.log(costs(pool)["macs"].astype(float))
     edges = np.linspace(cost.min(), cost.max(), BINS + 1)[1:-1]
     bins = np.digitize(cost, edges)
     order = rng.permutation(np.arange(2, len(pool)))
-    # The k-th member of each bin comes before the (k+1)-th of any.
+    # Each k-th member of a bin precedes all (k+1)-th members.
     turn = np.zeros(len(pool), dtype=np.int64)
     for number in range(BINS):
         members = order[bins[order] == number]
@@ -97,7 +97,7 @@ class SampleFile:
         say: Called with a line about damaged measurements, which are removed.
 
     Raises:
-        RunError: The file was measured on another run or with other settings, or it is unknown on which.
+        RunError: The file was measured on another run or with other settings, or its origin is unknown.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any], say: Callable[[str], None] = lambda text: None):
@@ -129,7 +129,7 @@ class SampleFile:
     def samples(self, plan: Sequence[Trunk] = ()) -> list[dict[str, Any]]:
         """All samples: "arch", "resolution", "trunk" (a number) and the results of `TrunkMeter.measure`.
 
-        The order does not depend on when they were measured: first the trunks of `plan`, then the others by their key.
+        The order is independent of the order of measurement: first the trunks of `plan`, then the others by key.
         """
         places = {arch_key(trunk.key): place for place, trunk in enumerate(plan)}
         keys = sorted(self._measured, key=lambda key: (places.get(key, len(places)), key))

@@ -23,9 +23,9 @@ class Found:
     Args:
         codes: [N, G].
         metrics: Metric -> predicted or exact values [N].
-        evaluations: Architectures that the searcher asked for, including repeated and infeasible ones.
+        evaluations: Architectures that the searcher proposed, including repeated and infeasible ones.
         seconds: Time of the search.
-        closest: Of all evaluated architectures the one closest to the limits: its code [1, G].
+        closest: Code [1, G] of the evaluated architecture that is closest to the limits.
     """
 
     codes: np.ndarray
@@ -42,10 +42,10 @@ def search(
 
     Args:
         searcher: A plugin, not started yet.
-        problem: What is searched.
+        problem: The search problem.
         evaluations: Predicted evaluations.
         seed: Seed of all random numbers.
-        advance: Called with the number of evaluations of each turn.
+        advance: Called with the number of evaluations of each iteration.
 
     Raises:
         PluginError: The searcher fails or breaks its contract.
@@ -91,14 +91,14 @@ def _check(searcher: Searcher, problem: Problem, codes: np.ndarray) -> None:
 
 
 def front(problem: Problem, found: Found) -> np.ndarray:
-    """Places of the non-dominated architectures, by the first objective."""
+    """Indices of the non-dominated architectures, sorted by the first objective."""
     values = problem.minimised(found.metrics)
     places = np.flatnonzero(nondominated(values))
     return places[np.argsort(values[places, 0], kind="stable")]
 
 
 def best_within(accuracy: np.ndarray, cost: np.ndarray, budgets: Sequence[float]) -> list[int]:
-    """Places of the most accurate of architectures [N] within each budget; without those that no one satisfies."""
+    """Indices of the most accurate of N architectures within each budget; budgets that none satisfies are skipped."""
     found = []
     for budget in budgets:
         within = np.flatnonzero(cost <= budget)
@@ -108,7 +108,7 @@ def best_within(accuracy: np.ndarray, cost: np.ndarray, budgets: Sequence[float]
 
 
 def spread(values: np.ndarray, n: int, wanted: Sequence[int] = ()) -> np.ndarray:
-    """Places of at most `n` of the rows [N, M]: the best of each objective, the wanted ones, others far from these."""
+    """Indices of at most `n` of the rows [N, M]: the best of each objective, the wanted ones, others far from these."""
     if len(values) <= n:
         return np.arange(len(values))
     span = np.ptp(values, axis=0)
@@ -122,7 +122,7 @@ def spread(values: np.ndarray, n: int, wanted: Sequence[int] = ()) -> np.ndarray
 
 
 class Volume:
-    """Hypervolume in shares of the volume between the worst and the best corner, so between 0 and 1.
+    """Hypervolume as a fraction of the volume between the worst and the best corner, so between 0 and 1.
 
     The best corner is an accuracy of 100 % at no cost; the worst an accuracy of 0 at each limit or, without one, at the
     cost of the maximal network.

@@ -31,7 +31,7 @@ CANDIDATES = "candidates.jsonl"
 
 @dataclass(frozen=True)
 class SearchContext:
-    """Where and how a search is computed; no result depends on it.
+    """Execution settings of a search; no result depends on them.
 
     Args:
         out: The folder of the search.
@@ -51,7 +51,7 @@ class Search(SearchModel):
 
     Args:
         source: The training and how it is measured.
-        settings: What is searched.
+        settings: Settings of the search.
         table: A latency table; without one there is no metric latency_ms.
 
     Raises:
@@ -84,7 +84,7 @@ class Search(SearchModel):
         return plan_trunks(self.encoding, self.costs, self.settings.samples, self.settings.seed)
 
     def work(self) -> float:
-        """The work of the whole search, in images through a network."""
+        """The work of the whole search, in image passes."""
         evaluator = self.meter.evaluator
         per_trunk = evaluator.recipe.evaluation.bn_images + len(evaluator.data.validation)
         return per_trunk * len(self.trunks) + evaluator.images_per_candidate * self.settings.front_size
@@ -96,7 +96,7 @@ class Search(SearchModel):
         return file.samples(self.trunks)
 
     def measured_candidates(self, archs: Sequence[Arch], context: SearchContext) -> list[dict[str, Any]]:
-        """Architectures of the searched space, measured on validation and test images, and all others in the file."""
+        """Measure architectures on validation and test images; returns all measured candidates of this search."""
         file = SampleFile(context.out / CANDIDATES, self.measurement_identity(), context.reporter.line)
         jobs = [Job(self._single(arch), ("validation", "test")) for arch in archs]
         self._measure(file, jobs, "measuring the front", context)
@@ -111,14 +111,14 @@ class Search(SearchModel):
     def _measure(self, file: SampleFile, jobs: list[Job], description: str, context: SearchContext) -> None:
         evaluator, reporter = self.meter.evaluator, context.reporter
         images = {"validation": len(evaluator.data.validation), "test": len(evaluator.data.test)}
-        left = [job for job in jobs if job.trunk not in file]
+        pending = [job for job in jobs if job.trunk not in file]
 
         def work(job: Job) -> float:
             return evaluator.recipe.evaluation.bn_images + sum(images[split] for split in job.splits)
 
-        reporter.skip(sum(work(job) for job in jobs) - sum(work(job) for job in left))
-        done = len(jobs) - len(left)
-        for job, samples in run_jobs(self.source, self.meter, left, context.executor, context.stop):
+        reporter.skip(sum(work(job) for job in jobs) - sum(work(job) for job in pending))
+        done = len(jobs) - len(pending)
+        for job, samples in run_jobs(self.source, self.meter, pending, context.executor, context.stop):
             file.add(job.trunk, samples)
             done += 1
             reporter.advance(work(job), description, f"network {done}/{len(jobs)}")
@@ -127,7 +127,7 @@ class Search(SearchModel):
         """Run the whole search; existing measurements in the folder are reused.
 
         Raises:
-            KeyboardInterrupt: `context.stop` asked to stop; all measurements are saved.
+            KeyboardInterrupt: `context.stop` requested a stop; all measurements are saved.
             UserError: No predicted architecture satisfies the limits.
         """
         samples = self.measured_samples(context)
@@ -148,9 +148,9 @@ class Search(SearchModel):
     def _measured_front(
         self, found: Found, samples: list[dict[str, Any]], context: SearchContext
     ) -> list[dict[str, Any]]:
-        """Candidates measured on validation and test images; the measured front is among them.
+        """Candidates, including the measured front, measured on validation and test images.
 
-        First a part of the predicted front; then the front of these and the samples, whose test images are missing.
+        First measures a part of the predicted front, then the front of these and the samples, for its test accuracy.
         """
         places = front(self.problem, found)
         values = self.problem.minimised({name: value[places] for name, value in found.metrics.items()})
@@ -164,7 +164,7 @@ class Search(SearchModel):
         return self.measured_candidates(best, context)
 
     def measured_front(self, samples: Sequence[dict[str, Any]]) -> np.ndarray:
-        """Places of the samples that satisfy the limits and are not dominated, measured on validation images."""
+        """Indices of the samples that satisfy the limits and are not dominated on validation images."""
         metrics = self.measured(samples)
         feasible = np.flatnonzero(self.problem.violation(metrics) == 0)
         values = self.problem.minimised(metrics)[feasible]
@@ -179,11 +179,11 @@ class SearchResult:
 
     Args:
         search: The search.
-        samples: Measured on validation images.
-        quality: Of the predictor.
-        found: What the searcher evaluated.
-        baseline: What a random search with as many evaluations evaluated.
-        candidates: Architectures measured on validation and test images, the measured front among them.
+        samples: Samples measured on validation images.
+        quality: Quality of the predictor.
+        found: The evaluations of the searcher.
+        baseline: The evaluations of a random search of the same size.
+        candidates: Architectures measured on validation and test images, including the measured front.
     """
 
     search: Search

@@ -1,4 +1,4 @@
-"""Settings of a search, as the command line and the `search:` section of a study give them."""
+"""Settings of a search, from the command line or the `search:` section of a study."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def searched_space(space: SearchSpace, resolutions: Sequence[int]) -> SearchSpac
     """A space with the resolution of the images as its last dimension.
 
     Raises:
-        UserError: The space has a dimension of that name already.
+        UserError: The space already has a dimension of that name.
     """
     if RESOLUTION in space:
         raise UserError(f"a supernet must not have a dimension {RESOLUTION!r} of its own: the search adds it")
@@ -30,7 +30,7 @@ def searched_space(space: SearchSpace, resolutions: Sequence[int]) -> SearchSpac
 
 
 def split_arch(arch: Arch) -> tuple[Arch, int]:
-    """The supernet's architecture, and the resolution, of an architecture of the searched space."""
+    """Split an architecture of the searched space into the supernet's architecture and the resolution."""
     return {name: value for name, value in arch.items() if name != RESOLUTION}, arch[RESOLUTION]
 
 

@@ -20,7 +20,7 @@ from .samples import Trunk
 
 @dataclass(frozen=True)
 class MeterSource:
-    """The arguments from which each process makes its own `TrunkMeter`.
+    """The arguments from which each process creates its own `TrunkMeter`.
 
     Args:
         run: The run folder.
@@ -68,7 +68,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _MeasureFactory:
-    """Makes a worker's function from a job to its measurements."""
+    """Creates the worker's function, which maps a job to its measurements."""
 
     source: MeterSource
 
@@ -83,9 +83,9 @@ def run_jobs(
     """Execute jobs; yields each with its measurements as soon as it is finished.
 
     Args:
-        source: From which each worker makes its meter.
+        source: The source from which each worker creates its meter.
         meter: The meter of this process.
-        jobs: What to measure.
+        jobs: The jobs.
         executor: Executes the jobs, unless there is only one.
         stop: Whether the user asked to stop.
 

@@ -31,7 +31,7 @@ class Searcher(Plugin, ABC):
         """Receive the metrics of the architectures of the last `ask`.
 
         Args:
-            codes: The architectures [n, G], all of them or the first ones if the budget ended.
+            codes: The architectures [n, G], all of them, or only the first ones if the budget is exhausted.
             metrics: Metric -> values [n]; `problem.minimised` and `problem.violation` turn them into objectives
                 and violations.
         """
@@ -50,6 +50,6 @@ def check_count(name: str, value: int, least: int = 1) -> None:
 
 
 def mutate(codes: np.ndarray, upper: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:
-    """Codes whose genes are each drawn again with some probability."""
+    """Redraw each gene of the codes with some probability."""
     fresh = rng.integers(0, upper + 1, size=codes.shape)
     return np.where(rng.random(codes.shape) < probability, fresh, codes)

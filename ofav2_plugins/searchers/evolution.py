@@ -1,7 +1,7 @@
 """Searcher `evolution`: OFA's evolutionary search (arXiv 1908.09791 section 3.4; upstream's `EvolutionFinder`).
 
-OFA maximises accuracy under one hard limit and searches again for the next one. For a front, the generations here
-alternate between a few limits, spread over the second objective.
+OFA maximises accuracy under one hard limit and repeats the search for the next one. To find a front, the generations
+here alternate between a few limits, spread over the second objective.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Evolution(Searcher):
     Args:
         population: Architectures of one generation.
         parent_ratio: Number of parents of the next generation, as a share of the population.
-        mutation_ratio: Share of the children made by mutation; the others by crossover.
-        mutate_prob: Probability that a mutation draws a gene again.
+        mutation_ratio: Share of the children created by mutation; crossover creates the others.
+        mutate_prob: Probability that a mutation redraws a gene.
         budgets: Number of limits on the second objective between which the generations alternate.
     """
 

@@ -1,4 +1,4 @@
-"""What `nsga2` and `nsga3` share: pymoo's algorithms on this package's encoding, sampling and repair."""
+"""Base class of `nsga2` and `nsga3`: pymoo's algorithms with this package's encoding, sampling and repair."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Genetic(Searcher):
     Args:
         population: Architectures of one generation.
         crossover: Probability that a pair of parents exchanges genes.
-        mutation: Expected number of genes that a mutation draws again.
+        mutation: Expected number of genes that a mutation redraws.
     """
 
     def __init__(self, population: int = 100, crossover: float = 0.9, mutation: float = 2.0):
@@ -31,7 +31,7 @@ class Genetic(Searcher):
 
     @abstractmethod
     def algorithm(self, n_objectives: int, **operators: Any) -> Any:
-        """The algorithm of pymoo, not set up yet."""
+        """The pymoo algorithm, before its setup."""
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
@@ -58,7 +58,7 @@ class Genetic(Searcher):
 
     def ask(self) -> np.ndarray:
         self._asked = self._algorithm.ask()
-        if self._asked is None or len(self._asked) == 0:  # every architecture of a small space is known
+        if self._asked is None or len(self._asked) == 0:  # all architectures of a small space are evaluated
             return np.empty((0, len(self.problem.encoding.genes)), dtype=np.int64)
         codes: np.ndarray = self._asked.get("X").astype(np.int64)
         return codes
@@ -86,7 +86,7 @@ class Genetic(Searcher):
         probability = min(1.0, self.mutation / max(1, int((upper > 0).sum())))
 
         class Redraw(self.library("pymoo.core.mutation").Mutation):  # type: ignore[misc]
-            """Draws each gene again with some probability."""
+            """Redraws each gene with some probability."""
 
             def _do(self, problem: Any, x: np.ndarray, random_state: Any = None, **kwargs: Any) -> np.ndarray:
                 return mutate(x.astype(np.int64), upper, probability, random_state)

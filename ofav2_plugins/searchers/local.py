@@ -10,7 +10,7 @@ from .problem import Metrics, neighbours
 
 
 class Local(Searcher):
-    """Local search: random neighbours of the Pareto front so far, which differ from it in one entry.
+    """Local search: random neighbours of the current Pareto front, which differ in one entry.
 
     Args:
         start_size: Number of random architectures at the start.

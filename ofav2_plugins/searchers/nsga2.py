@@ -8,7 +8,7 @@ from .genetic import Genetic
 
 
 class NSGA2(Genetic):
-    """NSGA-II: non-dominated sorting, ties by crowding distance."""
+    """NSGA-II: non-dominated sorting, with ties broken by crowding distance."""
 
     def algorithm(self, n_objectives: int, **operators: Any) -> Any:
         return self.library("pymoo.algorithms.moo.nsga2").NSGA2(pop_size=self.population, **operators)

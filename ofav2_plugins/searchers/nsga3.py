@@ -10,7 +10,7 @@ from .genetic import Genetic
 
 
 class NSGA3(Genetic):
-    """NSGA-III: non-dominated sorting, ties by evenly spread reference directions."""
+    """NSGA-III: non-dominated sorting, with ties broken by evenly spread reference directions."""
 
     def algorithm(self, n_objectives: int, **operators: Any) -> Any:
         if n_objectives < 2:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def nondominated(values: np.ndarray) -> np.ndarray:
-    """Which rows of [N, M] no other row dominates; of equal rows the first. Booleans [N]."""
+    """Boolean mask [N] of the non-dominated rows of [N, M]; only the first of equal rows is included."""
     order = np.lexsort(values.T[::-1])  # by the first objective, ties by the next
     front, found = np.empty_like(values), 0
     kept = np.zeros(len(values), dtype=bool)
@@ -18,7 +18,7 @@ def nondominated(values: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(values: np.ndarray, reference: np.ndarray) -> float:
-    """The volume that rows [N, M] dominate, up to a reference point [M]; exact.
+    """The exact volume that rows [N, M] dominate up to a reference point [M].
 
     Raises:
         ImportError: There are more than two objectives, and moocore (a dependency of pymoo) is not installed.

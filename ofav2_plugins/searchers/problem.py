@@ -97,7 +97,7 @@ class Problem:
         return {**self._exact(codes), **self._predicted(codes)}
 
     def minimised(self, metrics: Metrics) -> np.ndarray:
-        """The objectives [N, M]; those that are maximised have the opposite sign."""
+        """The objectives [N, M]; maximised ones are negated."""
         return np.stack([-metrics[o.name] if o.maximize else metrics[o.name] for o in self.objectives], axis=1)
 
     def violation(self, metrics: Metrics, limits: Mapping[str, float] | None = None) -> np.ndarray:
@@ -143,7 +143,7 @@ class Problem:
         return feasible
 
     def _closest(self) -> np.ndarray:
-        """The architecture closest to the exact limits, the one with the fewest MACs among those that satisfy them."""
+        """The architecture closest to the exact limits; among feasible ones, the one with the fewest MACs."""
         for name, bound in self._exact_limits.items():
             best = self._descend(operator.itemgetter(name))
             value = self._exact(best[None])[name][0]
@@ -159,7 +159,7 @@ class Problem:
         return best
 
     def infeasible(self, closest: np.ndarray, metrics: Metrics, limits: Mapping[str, float] | None = None) -> UserError:
-        """The error that no architecture satisfies the limits; names the closest one [G] with its metrics [1]."""
+        """The error for limits that no architecture satisfies; names the closest one [G] with its metrics [1]."""
         limits = self.limits if limits is None else limits
         bounds = ", ".join(f"{METRICS[n].label} {side(n)} {bound:g}" for n, bound in limits.items())
         values = ", ".join(f"{METRICS[n].label} {_figure(metrics[n][0])}" for n in limits)
@@ -173,7 +173,7 @@ class Problem:
         return json.dumps(self.encoding.decode(code[None])[0], separators=(",", ":"))
 
     def _descend(self, value: Callable[[Metrics], np.ndarray]) -> np.ndarray:
-        """A code [G] of smallest value, ties by MACs: descends from the best uniform ones, one gene at a time."""
+        """A code [G] with the smallest value, ties broken by MACs, by coordinate descent."""
         encoding = self.encoding
         candidates = encoding.canonical(encoding.encode(list(encoding.space.grid())))
 
@@ -212,7 +212,7 @@ def _growing(n: int) -> list[int]:
 
 
 def side(name: str) -> str:
-    """On which side of a limit on a metric the feasible values are."""
+    """The side of a metric's limit on which feasible values lie."""
     return "at least" if METRICS[name].maximize else "at most"
 
 

@@ -1,4 +1,4 @@
-"""Searcher `random`: the baseline that every other one should beat."""
+"""Searcher `random`: the baseline that every other searcher should beat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Random(Searcher):
     """Feasible architectures, uniform over the choices of each entry.
 
     Args:
-        batch: Architectures of one `ask`.
+        batch: Number of architectures per `ask`.
     """
 
     def __init__(self, batch: int = 250):

@@ -1,1 +1,1 @@
-"""Namespace `ofav2.skips`: how the blocks of a stage are wired."""
+"""Namespace `ofav2.skips`: the wiring of the blocks of a stage."""

@@ -11,14 +11,14 @@ from ..plugin import Plugin
 
 
 class Skip(Plugin, ABC):
-    """The wiring of a stage; the blocks given are the active ones, in order."""
+    """The wiring of a stage; it receives the active blocks in order."""
 
     training: bool = False
-    """Whether the network trains; set before each pass, for wirings that behave differently in training."""
+    """Whether the network is in training mode; set before each pass, for wirings that change in training."""
 
     @abstractmethod
     def run(self, blocks: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
-        """The stage's output [N, C', H', W'] from its input x [N, C, H, W]; never changes a tensor in place.
+        """The stage's output [N, C', H', W'] from its input x [N, C, H, W]; must not change a tensor in place.
 
-        Random numbers are drawn from torch's global generator, which the training seeds for every pass.
+        Random numbers are drawn from torch's global generator, which the trainer seeds for every pass.
         """

@@ -17,11 +17,11 @@ from .base import Skip
 
 
 class Stochastic(Skip):
-    """Upstream's wiring, in which training drops the residual part of blocks that keep the shape, at random.
+    """Upstream's wiring; training randomly drops the residual part of blocks that keep the shape.
 
     Args:
-        rate: Probability that a block is dropped; the residual of a kept one is divided by 1 - rate.
-        mode: Whether each image is dropped on its own ("row") or the whole batch ("batch").
+        rate: Probability that a block is dropped; the residual of a kept block is divided by 1 - rate.
+        mode: "row" drops the block for each image independently, "batch" for the whole batch.
 
     Raises:
         UserError: `rate` is not in [0, 1).

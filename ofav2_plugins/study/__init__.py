@@ -1,1 +1,1 @@
-"""Studies: their schema, their results and what the results say."""
+"""Studies: their schema, results and statistics."""

@@ -1,4 +1,4 @@
-"""The `search:` section of a study: after the last step, every finished run is searched under the same budgets."""
+"""The `search:` section of a study: searches every finished run under the same budgets."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class CheckedSearch:
     """A search section that fits every arm.
 
     Args:
-        settings: With the budgets of all arms.
-        max_cost: The largest cost that counts for the hypervolume: the limit, or the baseline's largest cost.
+        settings: The search settings, including the budgets of all arms.
+        max_cost: Upper cost bound of the hypervolume: the limit, or the baseline's largest cost.
     """
 
     settings: StudySearch
@@ -44,7 +44,7 @@ def check_search(settings: StudySearch, runs: Sequence[TrainingRun], baseline: s
     """Check the section on the untrained supernet of every arm, before any work starts.
 
     Raises:
-        UserError: A plugin cannot work here, or no architecture of an arm satisfies the limits; names the arm.
+        UserError: A plugin cannot be used, or no architecture of an arm satisfies the limits; names the arm.
     """
     arms: dict[str, TrainingRun] = {}
     for run in runs:
@@ -67,12 +67,12 @@ def _model(settings: StudySearch, run: TrainingRun, data: DataSplits) -> SearchM
 
 
 def search_runs(call: SearchCall, checked: CheckedSearch, results: StudyResults, console: Console) -> None:
-    """Search every finished run; a search that fails is recorded, and the others continue.
+    """Search every finished run. A failed search is recorded, and the others continue.
 
     Args:
-        call: How to search; `run` is the folder of the study.
-        checked: What to search.
-        results: Where the results go.
+        call: The search options; `run` is the study folder.
+        checked: The checked search section.
+        results: Receives the results.
         console: Shows the progress.
 
     Raises:
@@ -100,14 +100,14 @@ def _searched(call: SearchCall, checked: CheckedSearch, config: RunConfig, conso
 
 
 def folder_name(config: RunConfig, settings: StudySearch) -> str:
-    """The folder of the search of a run: another section searches in another folder."""
+    """The search folder of a run; a different search section gets a different folder."""
     key = json.dumps([config.to_dict(), settings.identity()], sort_keys=True)
     readable = re.sub(r"[^\w.+-]+", "_", config.name)[:40]
     return f"{readable}-seed{config.seed}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
 
 
 def _finished_search(folder: Path) -> dict[str, Any] | None:
-    """The content of a search that has finished; None if it has not, or its file is damaged."""
+    """The content of a finished search; None if it is not finished or its file is damaged."""
     try:
         content = read_record(folder / "search.json")
     except UserError:
@@ -116,12 +116,12 @@ def _finished_search(folder: Path) -> dict[str, Any] | None:
 
 
 def row_entry(content: dict[str, Any], max_cost: float, folder: str) -> dict[str, Any]:
-    """What results.json keeps of a search.
+    """The entry of a search in results.json.
 
     Args:
         content: The content of search.json.
-        max_cost: The largest cost that counts for the hypervolume.
-        folder: The folder of the search within that of the study.
+        max_cost: Upper cost bound of the hypervolume.
+        folder: The search folder, relative to the study folder.
     """
     front, cost = content["front"], content["budgets"][0]["metric"]
     budgets = []

@@ -16,7 +16,7 @@ _State = tuple[float, str, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """One run minus another of the same seed, for several seeds.
+    """The differences between two arms' runs with the same seed, for several seeds.
 
     Args:
         by_seed: Seed -> difference.
@@ -26,7 +26,7 @@ class Difference:
 
     @property
     def n(self) -> int:
-        """The number of seeds that both have."""
+        """The number of shared seeds."""
         return len(self.by_seed)
 
     @property
@@ -56,8 +56,8 @@ class PairedDifference(Difference):
         arm: The arm.
         phase: The phase after which the arm is compared (several, joined, if seeds differ); None if there is none.
         baseline_phase: The phase after which the baseline is compared.
-        baseline_top1: The baseline's accuracy there (%), mean over these seeds.
-        compute_share: The arm's training compute by then, relative to the baseline's; only at equal compute.
+        baseline_top1: The baseline's accuracy after that phase (%), mean over these seeds.
+        compute_share: The arm's training compute up to that phase, relative to the baseline's; only at equal compute.
     """
 
     arm: str = ""
@@ -68,16 +68,16 @@ class PairedDifference(Difference):
 
     @property
     def compared_at(self) -> str | None:
-        """The phase that is compared; names the baseline's too if it differs."""
+        """The compared phase; also names the baseline's phase if it differs."""
         same = self.compute_share is not None or self.phase == self.baseline_phase
         return self.phase if same else f"{self.phase}, the baseline at {self.baseline_phase}"
 
 
 def paired_differences(rows: Sequence[Row], baseline: str) -> list[PairedDifference]:
-    """Every other arm against the baseline, paired by seed.
+    """Compare every other arm with the baseline, paired by seed.
 
-    If both have finished with some seeds, their final accuracies are compared, whatever the last phases are called;
-    otherwise those after the last phase that both have. Failed runs are excluded.
+    If both have finished runs with the same seeds, their final accuracies are compared, even if the last phases have
+    different names; otherwise the accuracies after the last shared phase. Failed runs are excluded.
     """
     order = phase_order(map(plan_of, rows))
     arms: dict[str, dict[Any, Row]] = {}
@@ -109,10 +109,10 @@ def _compare(arm: str, runs: Mapping[Any, Row], base: Mapping[Any, Row], order: 
 
 
 def equal_compute_differences(rows: Sequence[Row], baseline: str) -> list[PairedDifference]:
-    """Every arm against the finished baseline, after the arm's last phase that needs no more compute in total.
+    """Compare every arm with the finished baseline, after the arm's last phase within the baseline's compute.
 
-    Compute is the multiply-accumulates spent in training. Excluded are failed runs, seeds at which the arm exceeds the
-    baseline's compute in its first phase, and seeds at which it could go on within that compute.
+    Compute is the MACs spent in training. Failed runs are excluded, and so are seeds for which the arm exceeds the
+    baseline's compute in its first phase or could train another phase within that compute.
     """
     budgets = {}
     for row in rows:

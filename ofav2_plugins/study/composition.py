@@ -1,4 +1,4 @@
-"""Which plugins and settings each arm consists of, as text. No torch here."""
+"""The plugins and settings of each arm, as text. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _NOT_PARTS = ("description",)
 def compositions(rows: Sequence[Row], recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Arm -> part -> plugin or setting, for everything that makes up an arm.
 
-    The parts are the supernet and what it is composed of, the phases in their order, and every field of the recipe,
-    written as "evaluation.batch_size".
+    The parts are the supernet and its components, the phases in order, and every field of the recipe, for example
+    "evaluation.batch_size".
 
     Args:
         rows: The runs; the first of an arm names its supernet and its teacher.
@@ -57,7 +57,7 @@ def _supernet_parts(supernet: Any) -> dict[str, str]:
     parts = {} if supernet is None else {"supernet": describe(supernet)}
     try:
         composed = resolve_spec(supernet).to_dict()
-    except (UserError, TypeError, AttributeError):  # not recorded, or of plugins of another version
+    except (UserError, TypeError, AttributeError):  # not recorded, or written by another version of a plugin
         return parts
     return {**parts, **{part: describe(value) or "none" for part, value in composed.items()}}
 
@@ -81,7 +81,7 @@ def _flatten(field: str, value: Any) -> dict[str, str]:
 
 
 def describe(value: Any) -> str:
-    """A plugin or a setting for people: "kl", "kl (temperature 4)", "conv1x1 + transform", "32, 40"."""
+    """A readable form of a plugin or a setting: "kl", "kl (temperature 4)", "conv1x1 + transform", "32, 40"."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""What a finished run achieves: accuracy by exit and within MACs budgets, and the hypervolume of its front.
+"""Outcomes of a finished run: accuracy by exit and within MACs budgets, and the hypervolume of its Pareto front.
 
-Every choice (of a subnet, an exit, a front) is made on validation images; the values are of test images.
-No torch here.
+Subnets, exits and fronts are selected on validation images; the values are measured on test images.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ QUANTILES = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Measure:
-    """One of the values by which finished runs are compared, in percent.
+    """A metric for comparing finished runs, in percent.
 
     Args:
-        key: Identifies it.
-        name: For the header of a column.
-        description: For people, in a sentence.
+        key: Identifier.
+        name: Column header.
+        description: One sentence for the reader.
         budget: The MACs budget, for the accuracy within one.
     """
 
@@ -45,7 +45,7 @@ ENSEMBLE = Measure("ensemble", "All exits", "the weighted sum of all exits of th
 
 
 def macs_budgets(baseline: Iterable[Row]) -> list[int]:
-    """Budgets for the MACs of a subnet, ascending: quartiles of the subnets that the baseline's runs measured last.
+    """MACs budgets of subnets, ascending: quartiles of the subnets measured after the baseline's last step.
 
     Each is rounded up to two significant digits.
     """
@@ -64,7 +64,7 @@ def _rounded_up(value: float) -> int:
 
 
 def measures(budgets: Sequence[int], several_exits: bool) -> list[Measure]:
-    """What finished runs are compared by.
+    """The measures for comparing finished runs.
 
     Args:
         budgets: MACs budgets, ascending.
@@ -90,7 +90,7 @@ def amount(value: float) -> str:
 
 
 def outcomes(row: Row, budgets: Sequence[int]) -> dict[str, float]:
-    """The values of a run by their measures' keys; empty for a run that is not finished.
+    """Measure key -> value; empty for an unfinished run.
 
     A network with a single exit has the same value at its last exit, at its best exit and for all exits.
     """
@@ -118,7 +118,7 @@ def final_subnets(row: Row) -> list[Row]:
 
 
 def best_exit(entry: Row) -> tuple[int, float] | None:
-    """Height and test accuracy (%) of the maximal network's exit that is best on validation."""
+    """Height and test accuracy (%) of the maximal network's best exit on validation."""
     exits = [(measured.get("height"), *_scores(measured)) for measured in entry.get("exits") or []]
     known = [(validation, top1, height) for height, validation, top1 in exits
              if validation is not None and top1 is not None and isinstance(height, int)]  # fmt: skip
@@ -129,7 +129,7 @@ def best_exit(entry: Row) -> tuple[int, float] | None:
 
 
 def validation_front(subnets: Sequence[Row], cost: str) -> list[int]:
-    """Indices of the subnets on the Pareto front of cost and validation accuracy, of those with a test accuracy."""
+    """Indices of the subnets on the Pareto front of cost and validation accuracy; each has a test accuracy."""
     scores = [(number(subnet.get(cost)), *_scores(subnet)) for subnet in subnets]
     return pareto_front([(value if top1 is not None else None, validation) for value, validation, top1 in scores])
 

@@ -73,20 +73,20 @@ class _Results(_Part):
 
 
 class FormatError(UserError):
-    """Results that another version has written."""
+    """Results written by another version."""
 
 
 def load_results(path: Path, warn: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """The results of a run folder, or of a results.json.
+    """Load the results of a run folder or of a results.json.
 
     Args:
         path: The folder or the file.
-        warn: Called with a line about a file without a digest, such as one that was merged by hand.
+        warn: Called with a warning if the file has no digest, for example because it was merged by hand.
 
     Raises:
-        FormatError: Another version has written it.
-        UserError: It is missing or something else; names the file.
-        RunError: It is damaged or was changed since it was written; names file and field.
+        FormatError: The file was written by another version.
+        UserError: The file is missing or is not a results file; names the file.
+        RunError: The file is damaged or was modified; names the file and the field.
     """
     file = path / RESULTS if path.is_dir() else path
     try:
@@ -112,14 +112,14 @@ def load_results(path: Path, warn: Callable[[str], None] = lambda text: None) ->
 
 
 def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several runs as one: all their rows; the first run's baseline is the baseline.
+    """Merge several runs: the result has all of their rows and the first run's baseline.
 
-    A row that several runs hold counts once; what it cost (time, memory, energy) may differ. Of one that failed or
-    was stopped and one that came further, the latter counts.
+    A row that appears in several runs is kept once; its costs (time, memory, energy) may differ. If one copy failed or
+    was stopped, the copy with more finished steps is kept.
 
     Raises:
-        UserError: Runs that cannot be compared (dataset or an arm's recipe differ), or that hold different results
-            of the same arm and seed.
+        UserError: The runs cannot be compared (the dataset or an arm's recipe differs), or they contain different
+            results for the same arm and seed.
     """
     if not parts:
         raise UserError("there must be at least one run to report on, but got none")
@@ -130,7 +130,7 @@ def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
     if len(datasets) > 1:
         raise UserError(f"runs to merge must agree in dataset, but got {datasets[0]!r} and {datasets[1]!r}")
     merged = {key: value for part in reversed(parts) for key, value in part.items()}
-    recipes = _merged_recipes(studies)  # first: different ones are why results differ
+    recipes = _merged_recipes(studies)  # first, because different recipes explain different results
     merged["rows"] = _merged_rows(parts)
     merged["study"] = {
         **studies[0],
@@ -145,7 +145,7 @@ def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def joined_environments(environments: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Several sessions' environments as one: where they differ, all values are there."""
+    """Merge the environments of several sessions; if a field differs, all of its values are listed."""
     joined = {}
     for key in dict.fromkeys(key for environment in environments for key in environment):
         values = [environment[key] for environment in environments if key in environment]
@@ -161,14 +161,14 @@ def _merged_rows(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows: dict[tuple[str, Any], dict[str, Any]] = {}
     for row in (row for part in parts for row in part["rows"]):
         key = (row["arm"], row.get("seed"))
-        held = rows.get(key, row)
-        failed = held.get("error") or row.get("error")
-        same = all(held.get(name) == row.get(name) for name in ("supernet", "teacher"))
-        phases = map(operator.eq, _without_costs(held), _without_costs(row))  # those that both have
+        existing = rows.get(key, row)
+        failed = existing.get("error") or row.get("error")
+        same = all(existing.get(name) == row.get(name) for name in ("supernet", "teacher"))
+        phases = map(operator.eq, _without_costs(existing), _without_costs(row))  # the shared ones
         if not same or not (failed or all(phases)):
             where = f"arm {row['arm']!r} with seed {row.get('seed')}"
             raise UserError(f"{where} is there twice with different results; leave one of the runs out")
-        rows[key] = max((held, row), key=lambda r: (len(r.get("phases") or []), not r.get("error")))
+        rows[key] = max((existing, row), key=lambda r: (len(r.get("phases") or []), not r.get("error")))
     return list(rows.values())
 
 

@@ -1,4 +1,4 @@
-"""The results of a study as they arrive: rows of arms and seeds, in results.json."""
+"""Writes the results of a study to results.json as they arrive: one row per arm and seed."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ..utils.progress import Reporter, duration
 from .results import FORMAT, RESULTS, FormatError, joined_environments, load_results
 
 WRITING_SHARE = 0.1
-"""The largest share of the time that writing intermediate results may take."""
+"""Maximum fraction of the total time for writing intermediate results."""
 
 
 class StudyResults:
-    """The content of `results.json`; rows of an earlier session stay until they are replaced.
+    """The content of `results.json`; rows of an earlier session are kept until they are replaced.
 
     Args:
-        runs: Every arm and seed of the study, in its order.
+        runs: All runs of the study, in order.
         out: The run folder.
-        fabric: The devices and processes that compute.
-        study: The description that results and report carry.
+        fabric: The devices and processes.
+        study: The study's description, for the results and the report.
         reporter: Prints a line for every phase.
-        measured_elsewhere: Whether other machines compute; they are added by `add_environment`.
+        measured_elsewhere: Whether workers may run on other machines; `add_environment` records those.
 
     Raises:
-        FormatError: Another version has written the folder's results; they are not changed.
+        FormatError: The folder's results were written by another version; they are left unchanged.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class StudyResults:
         self.content: dict[str, Any] = {"format": FORMAT, "study": study, "environment": self._before, "rows": []}
 
     def _earlier(self) -> dict[str, Any]:
-        """The results of an earlier session; none if they are damaged."""
+        """The results of an earlier session; empty if they are damaged."""
         if (self.out / RESULTS).exists():
             try:
                 return load_results(self.out / RESULTS, warn=_reject)
@@ -88,7 +88,7 @@ class StudyResults:
         self.reporter.line(f"{config.name}{seed}: {phase['name']:9s} {top1s}, {took}{self.reporter.eta()}")
 
     def add_failure(self, run: TrainingRun, reason: str) -> None:
-        """Record that a run has failed, and why; its finished steps stay."""
+        """Record a failed run and the reason; its finished steps are kept."""
         config = run.config
         done = self._done.get((config.name, config.seed), {})
         self._replace(run, phases=[*done.values(), *self._phases_before(config)[len(done) :]], error=reason)
@@ -101,7 +101,7 @@ class StudyResults:
         return row
 
     def add_search(self, config: RunConfig, found: dict[str, Any]) -> None:
-        """Add the result of the search of a finished run, or {"error": the reason of its failure}."""
+        """Add the search result of a finished run, or {"error": reason}."""
         self.row(config)["search"] = found
         if "error" in found:
             self.failed.append(config.name)
@@ -131,7 +131,7 @@ class StudyResults:
         }
         keys = [(other.name, other.seed) for other in self.configs]
         self.content["rows"] = [self._rows[key] for key in keys if key in self._rows]
-        # A session that only finds finished steps has measured nothing.
+        # A session that only loads finished steps measures nothing.
         self.content["environment"] = joined_environments(self._sessions if self.reporter.worked else [self._before])
         if time.monotonic() >= self._next_write:
             self.write()

@@ -1,4 +1,4 @@
-"""Reading the rows of results.json: each is one run, an arm with a seed. No torch here."""
+"""Reads the rows of results.json; each row is a run, that is, one arm with one seed. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 
 def phase_entries(row: Row) -> list[Row]:
-    """The finished phases of a run, in the order in which they ran."""
+    """The finished phases of a run, in execution order."""
     return list(row.get("phases") or [])
 
 
@@ -41,7 +41,7 @@ def plan_end(row: Row) -> str | None:
 
 
 def is_finished(row: Row) -> bool:
-    """Whether a run came to the end of its plan with an accuracy there; it may have failed in a later session."""
+    """Whether a run finished its plan and has a final accuracy; it may have failed in a later session."""
     return plan_end(row) in accuracies(row)
 
 
@@ -51,10 +51,10 @@ def has_failed(row: Row) -> bool:
 
 
 def phase_order(plans: Iterable[Sequence[str]]) -> list[str]:
-    """All steps of several plans in one order.
+    """Merge the steps of several plans into one order.
 
-    The order agrees with every plan. Steps that no plan relates keep together with the step before them and come in
-    the order in which the plans name them. If plans contradict each other, the earlier plan counts.
+    The order agrees with every plan. Steps that no plan orders stay next to their preceding steps, and steps of
+    earlier plans come first. If plans contradict each other, the earlier plan wins.
     """
     listed = [list(dict.fromkeys(plan)) for plan in plans]
     remaining = dict.fromkeys(step for plan in listed for step in plan)
@@ -70,10 +70,10 @@ def phase_order(plans: Iterable[Sequence[str]]) -> list[str]:
 
 
 def distinct_rows(rows: Iterable[Row]) -> list[Row]:
-    """The rows without repetitions: a run that is listed twice counts as one seed.
+    """The rows without duplicates: a run that is listed twice counts as one seed.
 
     Raises:
-        UserError: Two rows of one arm and seed differ.
+        UserError: Two rows with the same arm and seed differ.
     """
     distinct: dict[tuple[str, str], Row] = {}
     for row in rows:
@@ -87,14 +87,14 @@ def distinct_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def _text(row: Row) -> str:
-    return json.dumps(row, sort_keys=True)  # in text NaN equals NaN
+    return json.dumps(row, sort_keys=True)  # as text, in which NaN equals NaN
 
 
 def with_plans(rows: Sequence[Row]) -> list[Row]:
     """The rows, each with `steps`.
 
     The plan of a row without `steps` ends with its last phase, unless other rows have phases after that one; then the
-    longest of these continuations is added. The plan of a failed row without `steps` stays unknown.
+    longest of these continuations is added. The plan of a failed row without `steps` is unknown.
     """
     names = [[entry["name"] for entry in phase_entries(row)] for row in rows]
     found = []

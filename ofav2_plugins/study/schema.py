@@ -1,4 +1,4 @@
-"""Studies: which arms are compared, on which data and with how many seeds, as validated YAML files."""
+"""Studies as validated YAML files: the compared arms, the data and the seeds."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class ArmSpec(StrictModel):
 
 
 class StudySearch(SearchSettings):
-    """How every arm is searched after its last step: settings of `ofav2 search`.
+    """Settings of `ofav2 search` for searching every arm after its last step.
 
-    Without `budgets` these are a quarter, a half and all of the largest cost of the baseline.
+    The default `budgets` are 25 %, 50 % and 100 % of the baseline's largest cost.
     """
 
     @model_validator(mode="after")
@@ -93,9 +93,9 @@ class Study(StrictModel):
     baseline: str
     """Name of the arm that the others are compared with."""
     arms: list[ArmSpec] = Field(min_length=1)
-    """The trainings to compare."""
+    """The arms to compare."""
     search: StudySearch | None = None
-    """If given, every arm is searched after its last step."""
+    """Settings for searching every arm after its last step; None for no search."""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def study_names() -> list[str]:
 
 
 def load_study(name: str) -> Study:
-    """A study by name or by path to a .yaml file. A path to a recipe in it is relative to the study's file.
+    """Load a study by name or by the path of a .yaml file. Recipe paths in the file are relative to it.
 
     Raises:
         UserError: The study does not exist or is not valid; names the file, the line and the field.

@@ -1,4 +1,4 @@
-"""Results of the searches of a study: the accuracy of the subnet to take within each budget. No torch here."""
+"""Search results of a study: the accuracy of the chosen subnet within each budget. Does not import torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def search_measures(rows: Sequence[Row]) -> list[Measure]:
 
 
 def search_outcomes(row: Row) -> dict[str, float]:
-    """The values of a searched run by their measures' keys; a budget without an architecture is omitted."""
+    """Measure key -> value of a searched run; budgets that no architecture satisfies are omitted."""
     entry = _search(row)
     found = {_key(entry["cost"], each["budget"]): number(each.get("top1")) for each in entry.get("budgets") or []}
     found["search_hypervolume"] = number(entry.get("hypervolume"))
@@ -32,13 +32,13 @@ def search_outcomes(row: Row) -> dict[str, float]:
 
 
 def chosen_subnets(row: Row) -> list[dict[str, Any]]:
-    """The subnets to take of a searched run, one per budget that an architecture satisfies."""
+    """The chosen subnets of a searched run: one per budget that an architecture satisfies."""
     entry = _search(row)
     return [{**each, "folder": entry["folder"]} for each in entry.get("budgets") or [] if "arch" in each]
 
 
 def search_error(row: Row) -> str | None:
-    """Why the search of a run failed."""
+    """The reason why a run's search failed."""
     return _search(row).get("error")
 
 

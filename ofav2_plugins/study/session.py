@@ -42,10 +42,10 @@ class SessionOptions:
     Args:
         out: The run folder.
         resume: Continue the run in `out`.
-        accept_changes: Resume even if other code or another device started the run.
+        accept_changes: Resume even if the code or the device has changed.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "32-true", "bf16-mixed" or "16-mixed".
-        threads: CPU threads of torch in each worker; None leaves the choice to the executor.
+        threads: CPU threads of torch in each worker; None lets the executor choose.
         executor: A plugin of `ofav2.executors`.
         logging: Checkpoint interval, TensorBoard, energy.
     """
@@ -62,7 +62,7 @@ class SessionOptions:
 
 @dataclass(frozen=True)
 class Session:
-    """What is executed: everything that the results depend on, and texts for the report.
+    """The work of a session: all inputs of its results, and texts for the report.
 
     Args:
         kind: "train" or "ablate".
@@ -72,7 +72,7 @@ class Session:
         root: The folder of the dataset.
         baseline: The arm that the others are compared with.
         about: "description" of the study, and "factors" (arm -> its difference from the baseline), for the report.
-        search: How every run is searched after its last step; None searches none.
+        search: Settings for searching every run after its last step; None for no search.
     """
 
     kind: str
@@ -104,7 +104,7 @@ class Session:
         }
 
     def details(self, data: DataSplits, runs: Sequence[TrainingRun]) -> dict[str, Any]:
-        """For `open_run` and `ofav2 watch`, in addition to the identity: folders of data and steps, planned epochs."""
+        """Additional fields for `open_run` and `ofav2 watch`: data folder, step folders, planned epochs."""
         return {
             "root": str(self.root.resolve()) if self.root else None,
             "n_classes": data.n_classes,
@@ -119,12 +119,12 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
     """Execute the runs of a session; returns their results, which are also written to results.json.
 
     Args:
-        session: What is executed.
-        options: Where and how it is executed.
+        session: The runs and their data.
+        options: The execution options.
         console: Shows the progress; only the first of several processes prints.
 
     Raises:
-        UserError: The options are wrong, the data are missing or damaged, or the folder contains something else.
+        UserError: The options are wrong, the data are missing or damaged, or the folder contains other files.
         KeyboardInterrupt: The user stopped the session; all finished work is saved.
     """
     keep_freed_memory()
@@ -139,7 +139,7 @@ def _run(session: Session, options: SessionOptions, executor: Executor, console:
         torch.set_num_threads(options.threads or executor.threads(torch.get_num_threads()))
     options.logging.check()
     setup = _run_setup(session, options, executor)
-    # A remote executor only plans here: the runs' device and precision need not exist on this machine.
+    # With a remote executor, this process only plans: the runs' device and precision need not exist on this machine.
     fabric = make_fabric("cpu") if executor.remote else make_fabric(setup.device, setup.precision)
     _check_processes(executor, fabric)
     first, out = fabric.is_global_zero, options.out
@@ -179,7 +179,7 @@ def _run(session: Session, options: SessionOptions, executor: Executor, console:
 
 
 def _check_processes(executor: Executor, fabric: Fabric) -> None:
-    """Raises UserError if each run has several processes already, and the executor starts workers of its own."""
+    """Raise UserError if there are several ranks and the executor starts workers of its own."""
     if fabric.world_size > 1 and not executor.in_process:
         raise UserError(
             f"--executor {executor.name} executes runs in parallel, torchrun executes one run in several processes: "
@@ -188,7 +188,7 @@ def _check_processes(executor: Executor, fabric: Fabric) -> None:
 
 
 def _provenance(setup: RunSetup, executor: Executor, fabric: Fabric) -> dict[str, str]:
-    """The provenance of the runs, whose device and precision are those of the workers."""
+    """The provenance of the runs, with the device and precision of the workers."""
     own = current_provenance(fabric)
     return {**own, "device": setup.device, "precision": setup.precision} if executor.remote else own
 

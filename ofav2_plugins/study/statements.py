@@ -1,8 +1,8 @@
 """The paper's five statements about OFAv2 (arXiv 2302.01888, experiments), checked against a study's results.
 
 Arms are recognised by their supernet and teacher. Two arms are compared if their recipes are otherwise equal, by the
-test accuracy of the subnet best on validation, seed by seed. A claim is decided by direction alone: the size of an
-effect depends on dataset and training.
+test accuracy of the subnet best on validation, seed by seed. A claim is decided by direction alone, because the
+size of an effect depends on the dataset and the training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .rows import Row, accuracies, is_finished, phase_order, plan_end, plan_of
 CONFIRMED, CONTRADICTED, UNDECIDED = "confirmed", "contradicted", "undecided"
 
 MARGIN = 1.0
-"""Points of accuracy that count as "about nothing": the paper's values are read off a chart to +-0.5 each."""
+"""Points of accuracy that count as "about nothing": the paper's values are read from a chart to within +-0.5."""
 
 PUBLISHED = {
     "fixed": {"SE_B": 39.8, "SE_D": 40.9, "SE_P": 37.9, "SE_DP": 39.0,
@@ -31,7 +31,7 @@ PUBLISHED = {
 """Teacher -> supernet -> top-1 (%) of the best subnet after the last phase: Tiny ImageNet, width multiplier 1."""
 
 PUBLISHED_AFTER_FULL = -10.0
-"""Early exits against a single exit after the full phase: about 18 against 28 %."""
+"""Early exits versus a single exit after the full phase: about 18 versus 28 %."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """A part of a statement that comparisons of one kind decide."""
+    """A part of a statement, decided by comparisons of one kind."""
 
     text: str
     findings: tuple[Finding, ...]
@@ -77,7 +77,7 @@ class Statement:
 
     @property
     def verdict(self) -> str:
-        """Contradicted if any claim is, confirmed if all are, otherwise undecided."""
+        """Contradicted if any claim is contradicted, confirmed if all are confirmed, otherwise undecided."""
         return _combine(claim.verdict for claim in self.claims)
 
 
@@ -124,7 +124,7 @@ class _Arm:
 
 
 def check_statements(rows: Sequence[Row], recipes: Mapping[str, Mapping[str, Any]]) -> list[Statement]:
-    """The statements that the study has arms for.
+    """Check the statements that the study has arms for.
 
     Args:
         rows: The runs.
@@ -171,7 +171,7 @@ def _paper_arms(rows: Sequence[Row], recipes: Mapping[str, Mapping[str, Any]]) -
 
 
 def _variant(supernet: Any) -> str | None:
-    """The paper's name of a supernet, also of one that is written as a composition."""
+    """The paper's name of a supernet, including supernets given as compositions."""
     try:
         spec = resolve_spec(supernet)
     except (UserError, TypeError, AttributeError):
@@ -180,7 +180,7 @@ def _variant(supernet: Any) -> str | None:
 
 
 def _pairs(arms: Sequence[_Arm], without: str, with_it: str) -> list[tuple[_Arm, _Arm]]:
-    """Pairs (with, without) whose supernets differ in this part of the name, and in nothing else but it."""
+    """Pairs (with, without) whose supernets differ in exactly this part of the name."""
     return [
         (arm, other)
         for arm in arms
@@ -228,7 +228,7 @@ def _final_top1(row: Row) -> float:
 
 
 def _after_full(arms: Sequence[_Arm]) -> list[Finding]:
-    """Early exits against a single exit after the full phase, in which the teacher plays no part yet."""
+    """Compare early exits with a single exit after the full phase, which uses no teacher."""
     teachers = {arm.name: arm.teacher for arm in arms}
     pairs = _pairs([replace(arm, teacher="") for arm in arms], "SE", "EE")
     found: dict[tuple[str, str], Finding] = {}
@@ -243,9 +243,9 @@ def _after_full(arms: Sequence[_Arm]) -> list[Finding]:
 
 
 def _from_kernel_on(arms: Sequence[_Arm]) -> list[Finding]:
-    """Early exits against a single exit after the phase that decides, among the shared ones from `kernel` on.
+    """Compare early exits with a single exit after the decisive phase, among the shared phases from `kernel` on.
 
-    That is the first phase which contradicts a lead, else the first which leaves it undecided, else the smallest lead.
+    This is the first phase that contradicts a lead, else the first undecided one, else the one with the smallest lead.
     """
     found = []
     for arm, other in _pairs(arms, "SE", "EE"):

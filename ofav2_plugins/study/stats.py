@@ -1,6 +1,6 @@
 """Statistics of a study: confidence intervals, rank correlation, Pareto fronts, hypervolume, means over seeds.
 
-No torch here. Values that are missing, NaN or infinite are excluded from every summary, never counted as zero.
+Does not import torch. Values that are missing, NaN or infinite are excluded from every summary, never counted as zero.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 MIN_SEEDS = 3
-"""The fewest seeds for an interval; with two, Student's t reaches 12.7 standard errors to each side."""
+"""Minimum number of seeds for an interval; with two, it would extend 12.7 standard errors to each side."""
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -22,7 +22,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
 
     Args:
         values: At least three values, one per seed.
-        level: The share of such intervals that cover the true mean.
+        level: Confidence level.
 
     Raises:
         ValueError: Fewer than three values, or one that is not finite.
@@ -35,10 +35,10 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float:
-    """Spearman's rank correlation; NaN for fewer than two pairs or if one side is constant.
+    """Spearman's rank correlation; NaN for fewer than two pairs or if `x` or `y` is constant.
 
     Raises:
-        ValueError: The sides differ in length.
+        ValueError: `x` and `y` differ in length.
     """
     if len(x) != len(y):
         raise ValueError(f"both sides must have the same length, but got {len(x)} and {len(y)}")
@@ -51,7 +51,7 @@ def pareto_front(points: Sequence[tuple[float | None, float | None]]) -> list[in
     """Indices of the (cost, accuracy) points that no other point dominates, in ascending order of cost.
 
     A point is dominated by one that costs no more, is at least as accurate, and is better in one of the two. Of
-    equal points the first counts. Points with a value that is missing or not finite are excluded.
+    equal points, the first is kept. Points with a value that is missing or not finite are excluded.
     """
     numbered = [(i, number(cost), number(top1)) for i, (cost, top1) in enumerate(points)]
     usable = [(cost, -top1, i) for i, cost, top1 in numbered if cost is not None and top1 is not None]
@@ -65,10 +65,10 @@ def pareto_front(points: Sequence[tuple[float | None, float | None]]) -> list[in
 
 
 def hypervolume(points: Sequence[tuple[float, float]], max_cost: float) -> float:
-    """Area that (cost, accuracy) points dominate within costs from 0 to `max_cost` and accuracies above 0.
+    """Area dominated by (cost, accuracy) points, for costs from 0 to `max_cost` and accuracies above 0.
 
     Divided by `max_cost` it is the best accuracy within a budget, averaged over all budgets up to `max_cost`.
-    Points that cost `max_cost` or more, or have an accuracy of 0 or less, dominate nothing there.
+    Points that cost `max_cost` or more, or have an accuracy of 0 or less, contribute nothing.
     """
     area, reached = 0.0, 0.0
     for i in pareto_front(points):
@@ -105,6 +105,6 @@ def spread(values: Iterable[Any]) -> Spread | None:
     finite = [value for value in map(number, values) if value is not None]
     if not finite:
         return None
-    # fsum and the clamp: the mean of equal values must be exactly that value
+    # fsum and the clamp ensure that the mean of equal values is exactly that value
     mean = min(max(math.fsum(finite) / len(finite), min(finite)), max(finite))
     return Spread(mean, min(finite), max(finite), len(finite))

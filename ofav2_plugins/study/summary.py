@@ -1,4 +1,4 @@
-"""The summary of a study's results: the source of the report, its charts and its tables. No torch here."""
+"""The summary of a study's results: the source of the report, its charts and its tables. Does not import torch."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ COSTS = ("macs", "params", "latency_ms")
 
 
 def subnet_key(subnet: Row) -> str:
-    """Identifies a measured network across supernets.
+    """A key that identifies a measured network across supernets.
 
-    The last exit of an early-exit supernet, and a position at which only the MB block is active, are what a supernet
-    without exits and branches has everywhere; these entries are omitted.
+    Supernets without exits and branches always use the last exit and only the MB block at every position, so these
+    entries are omitted.
     """
     arch = dict(subnet.get("arch") or {})
     depths = arch.get("d")
@@ -61,14 +61,14 @@ class RankCorrelation:
 
 @dataclass(frozen=True)
 class ArmState:
-    """How far an arm has come.
+    """The progress of an arm.
 
     Args:
         arm: The arm.
-        phase: The last phase of the run that came furthest; None if no phase has finished.
+        phase: The last finished phase of the most advanced run; None if there is none.
         goal: The last step of the plan.
-        seeds: Runs that have an accuracy for that phase.
-        runs: All runs of the arm.
+        seeds: Number of runs with an accuracy for that phase.
+        runs: Number of runs of the arm.
         failed: Whether a run failed before the end of its plan.
         best: Accuracy (%) of the subnet best on validation after that phase.
     """
@@ -83,7 +83,7 @@ class ArmState:
 
     @property
     def finished(self) -> bool:
-        """Whether at least one run came to the end of its plan."""
+        """Whether at least one run has finished its plan."""
         return self.best is not None and self.phase == self.goal
 
 
@@ -94,7 +94,7 @@ class Summary:
         results: The content of results.json.
 
     Raises:
-        UserError: The baseline is not one of the arms, or an arm and seed has two different rows.
+        UserError: The baseline is not one of the arms, or two rows with the same arm and seed differ.
     """
 
     def __init__(self, results: Mapping[str, Any]):
@@ -119,19 +119,19 @@ class Summary:
         return [row for row in self.rows if row["arm"] == arm]
 
     def over_seeds(self, arm: str, phase: str, key: str) -> Spread | None:
-        """A number of a phase over the arm's seeds."""
+        """A field of a phase's results over the arm's seeds."""
         entries = [entry for row in self.runs(arm) for entry in phase_entries(row) if entry["name"] == phase]
         return spread(entry.get(key) for entry in entries)
 
     def last_phase(self, arm: str) -> str | None:
-        """The last phase of the arm's run that came furthest."""
+        """The last finished phase of the arm's most advanced run."""
         names = [[entry["name"] for entry in phase_entries(row)] for row in self.runs(arm)]
         longest = max(names, key=len, default=[])
         return longest[-1] if longest else None
 
     @cached_property
     def states(self) -> list[ArmState]:
-        """How far each arm has come."""
+        """The progress of each arm."""
         found = []
         for arm in self.arms:
             runs, last = self.runs(arm), self.last_phase(arm)
@@ -143,24 +143,24 @@ class Summary:
 
     @cached_property
     def seed_counts_differ(self) -> bool:
-        """Whether means over different numbers of seeds would stand next to each other."""
+        """Whether the arms' means are over different numbers of seeds."""
         return len({state.seeds for state in self.states if state.seeds}) > 1
 
     # Differences from the baseline
 
     @cached_property
     def differences(self) -> list[PairedDifference]:
-        """Every arm that can be compared with the baseline, at the end of both or at the last shared phase."""
+        """Comparisons with the baseline after the last phases, or after the last shared phase."""
         return [found for found in paired_differences(self.rows, self.baseline) if found.n]
 
     @cached_property
     def equal_compute_differences(self) -> list[PairedDifference]:
-        """Every arm at the baseline's training compute or less; empty if the compute is not recorded."""
+        """Comparisons within the baseline's training compute; empty if the compute is not recorded."""
         return equal_compute_differences(self.rows, self.baseline)
 
     @cached_property
     def final_differences(self) -> list[PairedDifference]:
-        """The arms that are compared with the baseline at the end of both, the largest mean difference first."""
+        """Comparisons of final results with the baseline, the largest mean difference first."""
         goals = {state.arm: state.goal for state in self.states if state.finished}
         found = [
             difference
@@ -178,12 +178,12 @@ class Summary:
 
     @cached_property
     def measures(self) -> list[Measure]:
-        """What finished runs are compared by."""
+        """The measures for comparing finished runs."""
         return measures(self.budgets, any(map(self.has_exits, self.arms)))
 
     @cached_property
     def search_measures(self) -> list[Measure]:
-        """What searched runs are compared by; empty without a search."""
+        """The measures for comparing searched runs; empty without a search."""
         return search_measures(self.rows)
 
     @cached_property
@@ -200,7 +200,7 @@ class Summary:
         return spread(values.get(measure.key) for (name, _), values in self.outcomes.items() if name == arm)
 
     def outcome_difference(self, arm: str, measure: Measure) -> PairedDifference:
-        """The arm minus the baseline in a measure, for the seeds that both have finished."""
+        """The arm minus the baseline in a measure, for the seeds with finished runs of both."""
         by_seed = {
             seed: values[measure.key] - base[measure.key]
             for (name, seed), values in self.outcomes.items()
@@ -246,7 +246,7 @@ class Summary:
             shared = [key for key in means[a] if key in means[b]]
             if self.last_phase(a) == self.last_phase(b) and shared:
                 rho = spearman([means[a][k] for k in shared], [means[b][k] for k in shared])
-                # the order of two points always agrees or disagrees perfectly: nothing to report
+                # with two points, rho is always 1 or -1
                 found.append(RankCorrelation(a, b, number(rho) if len(shared) > 2 else None, len(shared)))
         return found
 
@@ -263,9 +263,9 @@ class Summary:
     def exits(self) -> dict[str, tuple[str | None, dict[int, Spread]]]:
         """Arm -> (phase, height -> accuracy), for arms with at least two exits.
 
-        If any arm has measured the exits of its maximal network, these, after its last phase. Otherwise the subnet
-        best on validation among those that end at each exit, after the phase that measured the most exits (the latest
-        of several).
+        If any arm has measured the exits of its maximal network, these are used, after its last phase. Otherwise each
+        exit is represented by the best subnet on validation that ends there, after the phase with the most measured
+        exits (the latest one in a tie).
         """
         for find in (self._measured_exits, self._best_subnets_by_exit):
             found = {arm: exits for arm in self.arms if len((exits := find(arm))[1]) > 1}
@@ -275,7 +275,7 @@ class Summary:
 
     @cached_property
     def exits_are_measured(self) -> bool:
-        """Whether `exits` are those of the maximal networks, not of the best subnets that end there."""
+        """Whether `exits` are those of the maximal networks instead of the best subnets that end there."""
         return any(len(self._measured_exits(arm)[1]) > 1 for arm in self.arms)
 
     def exits_after(self, arm: str, phase: str | None) -> dict[int, Spread]:
@@ -295,7 +295,7 @@ class Summary:
                 best = (phase, found)
         return best
 
-    # What the runs cost, and what is missing
+    # Costs and missing results
 
     def total(self, arm: str, key: str, finished: bool = False) -> Spread | None:
         """The sum of a number over a run's phases (or the row's own number, if no phase has it), over seeds.
@@ -303,7 +303,7 @@ class Summary:
         Args:
             arm: The arm.
             key: The number.
-            finished: Whether only runs count that came to the end of their plan.
+            finished: Whether to include only runs that have finished their plan.
         """
         totals = []
         for row in self.runs(arm):
@@ -315,7 +315,7 @@ class Summary:
         return spread(totals)
 
     def peak(self, arm: str, key: str) -> Spread | None:
-        """The largest of a number over the arm's phases (or the row's own), over seeds."""
+        """The maximum of a number over the arm's phases (or the row's own number), over seeds."""
         peaks = []
         for row in self.runs(arm):
             values = [number(part.get(key)) for part in [*phase_entries(row), row]]
@@ -324,7 +324,7 @@ class Summary:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What is missing, one sentence each: arms that failed, did not start, or are not finished."""
+        """Missing results, one sentence each: arms that failed, did not start, or are not finished."""
         notes = [
             f"{row['arm']}, seed {row.get('seed')}, failed: {row['error']}" for row in self.rows if row.get("error")
         ]
@@ -348,7 +348,7 @@ class Summary:
 
 
 def _spread_by_height(runs: Iterable[Mapping[int, float]]) -> dict[int, Spread]:
-    """Accuracies by height, one mapping per seed, as spreads."""
+    """The spreads over seeds of accuracies by height; each run is one mapping."""
     listed = list(runs)
     heights = sorted({height for found in listed for height in found})
     return {height: s for height in heights if (s := spread(found.get(height) for found in listed))}

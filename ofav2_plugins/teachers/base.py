@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 class Teacher(Plugin, ABC):
-    """A teacher policy: which finished step's supernet teaches a step, as the ensemble of its maximal network's exits.
+    """A teacher policy: chooses the finished step whose maximal network, an ensemble of its exits, is the teacher.
 
-    A teacher that follows the student overrides `after_step`, and `state_dict` and `load_state_dict` with what changes
-    there.
+    A teacher that follows the student overrides `after_step`, and saves the state that it changes in `state_dict` and
+    `load_state_dict`.
     """
 
     follows_student: bool = False
-    """Whether the teacher's weights change during a step; its batch norms then normalise by the batch."""
+    """Whether the teacher's weights change during a step; its batch norms then use batch statistics."""
 
     def __init__(self) -> None:
         self._ensemble: nn.Module | None = None
 
     @abstractmethod
     def source(self, finished: Sequence[str]) -> str | None:
-        """The name of the teacher step among the finished steps (in order); None if no one teaches the next step."""
+        """The name of the teacher step among the finished steps (in order); None if the next step has no teacher."""
 
     def bind(
         self,
@@ -43,14 +43,14 @@ class Teacher(Plugin, ABC):
         output_weights: Sequence[float],
         batch_statistics: bool = True,
     ) -> None:
-        """Extract the maximal network with all its exits as the teacher model, and re-calibrate its batch norms.
+        """Extract the maximal network with all its exits as the teacher model, and recalibrate its batch norms.
 
         Args:
             supernet: The supernet with the weights of the teacher step; its active subnet changes.
             calibration: Training images [N, 3, R, R] for the batch norms.
             output_weights: Weight of each exit's logits in the ensemble.
-            batch_statistics: Normalise by each batch (as upstream does, because resolutions vary) instead of by the
-                re-calibrated statistics.
+            batch_statistics: Normalise with the statistics of each batch (as upstream does, because resolutions vary)
+                instead of the recalibrated ones.
         """
         supernet.set_max_net()
         net = accelerate(supernet.get_multi_exit_subnet())
@@ -63,14 +63,14 @@ class Teacher(Plugin, ABC):
         return None if self._ensemble is None else self._ensemble(images)
 
     def after_step(self, net: Supernet) -> None:
-        """Called after every optimizer step with the student, whose weights were just updated. Must not change it."""
+        """Called after every optimizer step with the updated student, which it must not change."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What `after_step` changes, as tensors; saved in the checkpoints of the step."""
+        """The state that `after_step` changes, as tensors; saved in the checkpoints of the step."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` returned, after `bind`."""
+        """Restore the result of `state_dict`; called after `bind`."""
 
 
 def frozen_ensemble(net: Subnet | Supernet, weights: Sequence[float], batch_statistics: bool) -> ExitEnsemble:
@@ -79,10 +79,10 @@ def frozen_ensemble(net: Subnet | Supernet, weights: Sequence[float], batch_stat
     Args:
         net: The network.
         weights: Weight of each exit's logits.
-        batch_statistics: Whether batch norms normalise by the batch.
+        batch_statistics: Whether batch norms use batch statistics.
     """
     ensemble = ExitEnsemble(net.requires_grad_(False), weights).eval()
-    for module in net.modules():  # only the batch norms: a teacher draws no random numbers
+    for module in net.modules():  # only batch norms: dropout and stochastic depth stay off
         if isinstance(module, nn.BatchNorm2d):
             module.train(batch_statistics)
     return ensemble

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class EMA(Teacher):
-    """The maximal network of the moving average of the supernet's weights; every step starts from its first weights.
+    """The maximal network of the moving average of the supernet's weights; each step of the plan restarts the average.
 
-    Its batch norms normalise by the batch, because statistics of earlier weights would not fit.
+    Its batch norms use batch statistics, because running statistics would belong to earlier weights.
 
     Args:
-        decay: Weight of the average so far in each optimizer step.
+        decay: Weight of the previous average in each optimizer step.
     """
 
     follows_student = True

@@ -28,7 +28,7 @@ class ExitEnsemble(nn.Module):
 
 
 def weighted_sum(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The sum of weight * value over pairs; a single value of weight 1 is returned as it is."""
+    """The sum of weight * value; a single value with weight 1 is returned unchanged."""
     if len(values) == 1 and weights[0] == 1:
         return values[0]
     total = weights[0] * values[0]

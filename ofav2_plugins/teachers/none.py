@@ -8,7 +8,7 @@ from .base import Teacher
 
 
 class NoTeacher(Teacher):
-    """No teacher: the labels alone."""
+    """No teacher: training uses only the labels."""
 
     def source(self, finished: Sequence[str]) -> str | None:
         return None

@@ -15,7 +15,7 @@ from ..utils.seeding import forked_torch
 
 
 def check_backbone(plugin: Backbone) -> None:
-    """Keys, static networks and declared dependencies of a small supernet with everything added to it."""
+    """Check keys, static networks and declared dependencies of a small supernet with all additions."""
     with forked_torch("contract"):
         net = build_supernet("EE_DP", n_classes=3, width_mult=0.25, backbone=plugin, dropout_rate=0)
         own = plugin.network(**plugin.arguments(3, 0.25, 0)).state_dict()
@@ -42,7 +42,7 @@ def _check_static(plugin: Backbone, net: Supernet, images: torch.Tensor, rng: ra
 
 
 def _check_dependencies(plugin: Backbone, net: Supernet, rng: random.Random) -> None:
-    """Changing all entries that a part does not depend on leaves its static form unchanged."""
+    """Check that changing all entries that a part does not depend on leaves its static form unchanged."""
     dependencies = net.part_dependencies()
     for part in [part for part in dependencies if part[0] in ("stem", "block", "head")][
         :: max(1, len(dependencies) // 12)

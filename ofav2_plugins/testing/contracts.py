@@ -1,4 +1,4 @@
-"""The entry to the contract tests: which check belongs to which namespace."""
+"""The entry point of the contract tests: maps each namespace to its check."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_plugin(namespace: str, plugin: Any) -> None:
         plugin: A name, `{"name": ..., setting: value}`, or an instance.
 
     Raises:
-        AssertionError: The plugin breaks the contract; says how.
+        AssertionError: The plugin breaks the contract; the message describes the violation.
         PluginError: It cannot be loaded, or a call into it fails; names the plugin.
     """
     if namespace not in CHECKS:
@@ -62,7 +62,7 @@ def check_plugin(namespace: str, plugin: Any) -> None:
 
 
 def _check_settings(instance: Plugin) -> None:
-    """Settings are stored under their names, and building a plugin again from them gives the same settings."""
+    """Check that settings are stored under their names, and that a plugin rebuilt from them has the same settings."""
     again = construct(type(instance), instance.settings, f"plugin {instance.name!r}")
     assert again.settings == instance.settings, f"{instance.name}: {again.settings} differs from {instance.settings}"
 

@@ -15,7 +15,7 @@ from ..errors import UserError
 
 
 def check_dataset(plugin: Dataset) -> None:
-    """A dataset that needs no root gives proper splits; one that needs it says so in one line."""
+    """Check that the splits are valid, or, if the dataset needs a root, that the error is one line."""
     try:
         splits = plugin.load()
     except UserError as error:
@@ -37,7 +37,7 @@ def check_dataset(plugin: Dataset) -> None:
 
 
 def check_augmentation(plugin: Augmentation) -> None:
-    """Shapes and labels at several sizes, the same result from the same seeds, and no change of global state."""
+    """Check shapes and labels at several sizes, reproducibility from seeds, and that global state is unchanged."""
     generator = torch.Generator().manual_seed(0)
     for channels, side, resolution in ((3, 16, 12), (1, 12, 12)):
         images = 255 * torch.rand(6, channels, side, side, generator=generator)
@@ -60,7 +60,7 @@ def check_augmentation(plugin: Augmentation) -> None:
 
 
 def _check_crops(plugin: Augmentation, context: BatchContext) -> None:
-    """Crops of image files are inside the images, and each rank gets those of its own part."""
+    """Check that crops of image files are inside the images, and that each rank gets the crops of its own part."""
     sizes = np.array([(16, 16), (40, 30), (30, 40), (200, 20), (17, 90), (1, 1)])
     crops = plugin.crops(sizes, context)
     if crops is None:

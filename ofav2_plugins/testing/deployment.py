@@ -16,7 +16,7 @@ from ..utils.seeding import forked_torch
 
 
 def check_exit_rule(plugin: ExitRule) -> None:
-    """One finite confidence per sample, from this sample alone, at every exit; agreement in certainty is confident."""
+    """Check for one finite confidence per sample, independent of other samples, highest if all exits are certain."""
     rng = np.random.default_rng(0)
     history = [rng.dirichlet(np.full(4, 0.3), size=6) for _ in range(3)]
     for exits in range(1, 4):
@@ -41,7 +41,7 @@ class _TwoOutputs(nn.Module):
 
 
 def check_exporter(plugin: Exporter) -> None:
-    """Its files compute what the network computes, for any batch size; without its extra it says how to install it."""
+    """Check that its files match the network for any batch size; without its extra, that the error has the remedy."""
     assert plugin.suffix, f"{plugin.name} must have the suffix of its files"
     try:
         plugin.check_installed(to_export=True)

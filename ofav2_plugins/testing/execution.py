@@ -35,7 +35,7 @@ RECIPE: dict[str, Any] = {
 
 @dataclass
 class _Results:
-    """Collects what an executor reports."""
+    """Collects the reports of an executor."""
 
     out: Path
     phases: dict[str, list[str]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class _Results:
 
 
 def check_executor(plugin: Executor) -> None:
-    """It executes runs, two of which have the same steps, and reports every step and every failure.
+    """Check that it executes runs, two of which share their steps, and reports every step and every failure.
 
     An executor whose requirements are not installed must raise an error with the remedy instead.
     """
@@ -70,7 +70,7 @@ def check_executor(plugin: Executor) -> None:
 
 def _check_execution(plugin: Executor, out: Path) -> None:
     fabric, setup = make_fabric("cpu"), RunSetup(DATASET, None, out, "cpu", "32-true", 1, LoggingOptions())
-    write_json(out / RUN_FILE, {})  # by which workers recognise the folder
+    write_json(out / RUN_FILE, {})  # workers identify the folder by this file
     recipe = Recipe.model_validate(RECIPE)
     broken = Recipe.model_validate({**RECIPE, "phases": {"full": {"epochs": 1, "lr": 1e30}}})  # the loss overflows
     data = load_data(DATASET, None, recipe.validation_fraction)

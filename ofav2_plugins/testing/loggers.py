@@ -11,7 +11,7 @@ from ..loggers.base import Logger, Loggers, RunInfo, StepInfo
 
 
 def check_logger(plugin: Logger) -> None:
-    """It takes the events of a run and of its resumption without a failure; its measurements are finite numbers.
+    """Check that it accepts the events of a run and its resumption, and that its measurements are finite numbers.
 
     A logger whose `check` raises a UserError (a library or a server is missing) is not checked further.
     """
@@ -29,7 +29,7 @@ def check_logger(plugin: Logger) -> None:
 
 
 def _emit_session(loggers: Loggers, folder: Path, epoch: int) -> None:
-    """The events of a session that trains one epoch of a step with two, and measures it after the second."""
+    """Emit the events of a session that trains one of a step's two epochs, and measures the step after the second."""
     record = {"step": "full", "loss": 1.5, "lr": 0.1, "val_top1": 10.0, "seconds": 1.0, "images_per_second": None,
               "peak_memory_mib": 100.0}  # fmt: skip
     history = [{**record, "epoch": earlier} for earlier in range(epoch)]

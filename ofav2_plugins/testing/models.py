@@ -16,7 +16,7 @@ from ..utils.seeding import forked_torch
 
 
 def check_branch(plugin: Branch) -> None:
-    """Shapes at every stride and map size, no change in place, and the same module again from its config."""
+    """Check that it has the right shapes, changes nothing in place, and can be rebuilt from its config."""
     shapes = [((16, 16), 1), ((16, 24), 1), ((16, 24), 2), ((8, 8), 2)]
     for (channels, stride), size in itertools.product(shapes, (1, 7, 8)):
         with forked_torch("contract", size):
@@ -35,7 +35,7 @@ def check_branch(plugin: Branch) -> None:
 
 
 def check_skip(plugin: Skip) -> None:
-    """Every block runs once, in order, at any depth; shapes stay; no tensor is changed in place."""
+    """Check that every block runs once, in order, at any depth, without in-place changes or changes of shape."""
     for depth in range(1, 7):
         calls: list[tuple[int, Tensor, Tensor]] = []
 
@@ -55,7 +55,7 @@ def check_skip(plugin: Skip) -> None:
 
 
 def check_exits(plugin: Exits) -> None:
-    """Heads at ascending stages before the last, logits of the right shape, and the same head from its config."""
+    """Check that heads are at ascending stages before the last, give logits, and can be rebuilt from their config."""
     widths, n_classes = [8, 16, 24, 32, 40], 7
     heads = plugin.heads(widths, n_classes, 0.1)
     assert isinstance(heads, nn.ModuleDict), (

@@ -19,7 +19,7 @@ LR, WARMUP, BATCHES = 0.01, 3, 8
 
 
 def check_optimizer(plugin: Optimizer) -> None:
-    """It trains all parameters, leaves the second group undecayed, and continues exactly from a checkpoint."""
+    """Check that it trains all parameters, does not decay the second group, and resumes exactly from a checkpoint."""
     whole = _state(plugin)
     parameters = [p for group in whole.optimizer.param_groups for p in group["params"]]
     assert len(parameters) == len(list(whole.net.parameters())), f"{plugin.name}: every parameter must be in one group"

@@ -15,7 +15,7 @@ from ..space import ElasticDim, Requirement, SearchSpace
 
 
 def check_predictor(plugin: Predictor) -> None:
-    """It ranks unseen architectures of a simple function, gives the same twice, and forgets what it learned before."""
+    """Check that it ranks unseen architectures of a simple function, is deterministic, and discards earlier fits."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 3, size=(200, 8)).astype(float)
     codes[rng.random(codes.shape) < 0.1] = ABSENT
@@ -43,11 +43,11 @@ def _fitted(plugin: Predictor, codes: np.ndarray, scores: np.ndarray) -> Predict
 
 
 def check_searcher(plugin: Searcher) -> None:
-    """It proposes feasible canonical architectures of the space, the same for the same seed."""
+    """Check that it proposes feasible, canonical architectures of the space, reproducibly for a seed."""
     problem = example_problem()
-    told = [_search(copy.deepcopy(plugin), problem, seed) for seed in (0, 0, 1)]
-    assert np.array_equal(told[0], told[1]), f"{plugin.name}: equal seeds must propose equal architectures"
-    assert not np.array_equal(told[0], told[2]), f"{plugin.name}: another seed must propose other architectures"
+    found = [_search(copy.deepcopy(plugin), problem, seed) for seed in (0, 0, 1)]
+    assert np.array_equal(found[0], found[1]), f"{plugin.name}: equal seeds must propose equal architectures"
+    assert not np.array_equal(found[0], found[2]), f"{plugin.name}: another seed must propose other architectures"
 
 
 def _search(plugin: Searcher, problem: Problem, seed: int) -> np.ndarray:

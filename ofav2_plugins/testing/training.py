@@ -21,7 +21,7 @@ def _net(supernet: str) -> Supernet:
 
 
 def check_phase(plugin: Phase) -> None:
-    """On a small and a large space: steps unlock existing values, and its architectures are in the space."""
+    """Check on a small and a large space that steps unlock existing values and architectures are in the space."""
     for supernet in ("SE_B", "EE_DP"):
         net = _net(supernet)
         supported = plugin.supports(net.space)
@@ -38,7 +38,7 @@ def check_phase(plugin: Phase) -> None:
 
 
 def check_distillation(plugin: Distillation) -> None:
-    """A finite scalar with a gradient for the student only, smallest if both agree on every image."""
+    """Check for a finite scalar with a gradient for the student only, smallest if both agree on every image."""
     generator = torch.Generator().manual_seed(0)
     student = torch.randn(4, 5, generator=generator).requires_grad_()
     teacher = torch.randn(4, 5, generator=generator)
@@ -53,7 +53,7 @@ def check_distillation(plugin: Distillation) -> None:
 
 
 def check_teacher(plugin: Teacher) -> None:
-    """It names finished steps only, has no logits before it is bound, and its state can be restored."""
+    """Check that it names only finished steps, has no logits before it is bound, and can restore its state."""
     finished = ["full", "kernel", "depth-1"]
     assert plugin.source([]) is None, f"{plugin.name}: without a finished step, source must be None"
     source = plugin.source(finished)
@@ -70,7 +70,7 @@ def check_teacher(plugin: Teacher) -> None:
 
 
 def _check_state(plugin: Teacher) -> None:
-    """`after_step` leaves the student unchanged; a new teacher with the saved state has the same logits."""
+    """Check that `after_step` leaves the student unchanged, and that the saved state restores the same logits."""
     with forked_torch("contract"):
         student = _net("EE_B")
         images = torch.randn(4, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""Checkpoints of a step: written atomically; the previous one is kept; one of another step is rejected."""
+"""Checkpoints of a step: written atomically; the previous one is kept; checkpoints of other steps are rejected."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Progress:
 def preserve_storage(net: nn.Module) -> Iterator[None]:
     """Copy new values of `.data` into the existing tensors on exit, so that their storage and layout stay the same.
 
-    Otherwise a training that continues with the new tensors would not run the same kernels, to the last bit, as one
-    that loads the same values from a checkpoint.
+    Otherwise a training that continues with the new tensors might run different kernels than one that loads the same
+    values from a checkpoint, and the results would not be bitwise equal.
 
     Raises:
         PluginError: Parameters or buffers were added, removed, replaced, or changed in shape or type; the optimizer
@@ -66,7 +66,7 @@ def preserve_storage(net: nn.Module) -> Iterator[None]:
                 "replaced, or changed in shape or type"
             )
     moved = [name for name, (_, data) in before.items() if not _same_memory(data, now[name].data)]
-    values = {name: now[name].data.clone() for name in moved}  # all before any is written: they may share memory
+    values = {name: now[name].data.clone() for name in moved}  # copy all before writing any: they may share memory
     for name, value in values.items():
         now[name].data = before[name][1].copy_(value)
 
@@ -105,7 +105,7 @@ class TrainingState:
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         meta = {
             "optimizer": {"groups": groups, "values": values},
-            "scheduler": self.scheduler.state_dict(),
+            "scheduler": _to_json(self.scheduler.state_dict()),
             "with_gradient": [name for name, p in self.net.named_parameters() if p.grad is not None],
         }
         return tensors, meta
@@ -115,16 +115,16 @@ class TrainingState:
         self.net.load_state_dict(_with_prefix("net.", tensors))
         self.teacher.load_state_dict(_with_prefix("teacher.", tensors))
         for name, parameter in self.net.named_parameters():
-            # The value does not matter, because the next optimizer step zeroes it: with `idle_parameters: momentum` a
-            # parameter that has a gradient keeps moving.
+            # Only the presence of a gradient matters: with `idle_parameters: momentum`, a parameter that has one keeps
+            # moving. The next optimizer step zeroes its value.
             parameter.grad = torch.zeros_like(parameter) if name in meta["with_gradient"] else None
         self._load_optimizer(_with_prefix("optimizer.", tensors), meta["optimizer"])
-        self.scheduler.load_state_dict(meta["scheduler"])
+        self.scheduler.load_state_dict(_from_json(meta["scheduler"]))
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Like `torch.optim.Optimizer.load_state_dict`, but every tensor gets its parameter's layout.
 
-        The layout decides how sums are rounded; it must be that of an uninterrupted training.
+        The layout affects the rounding of sums, so it must match that of an uninterrupted training.
         """
         parameters = dict(self.net.named_parameters())
         on_device = self.optimizer.defaults.get("fused") or self.optimizer.defaults.get("capturable")
@@ -133,13 +133,34 @@ class TrainingState:
             parameter = parameters[name]
             if value.shape == parameter.shape:
                 value = torch.empty_like(parameter).detach().copy_(value)
-            elif on_device:  # Adam's count of steps
+            elif on_device:  # Adam's step count
                 value = value.to(parameter.device)
             self.optimizer.state[parameter][kind] = value
         for name, values in meta["values"].items():
             self.optimizer.state[parameters[name]].update(values)
         for group, values in zip(self.optimizer.param_groups, meta["groups"], strict=True):
             group.update({k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+_PAIRS = "__pairs__"
+
+
+def _to_json(value: Any) -> Any:
+    """Replace mappings whose keys are not strings, such as the milestones of `MultiStepLR`, by lists of pairs."""
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {key: _to_json(entry) for key, entry in value.items()}
+        return {_PAIRS: [[key, _to_json(entry)] for key, entry in value.items()]}
+    return [_to_json(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _from_json(value: Any) -> Any:
+    """The inverse of `_to_json`, except that tuples become lists."""
+    if isinstance(value, Mapping):
+        if set(value) == {_PAIRS}:
+            return {key: _from_json(entry) for key, entry in value[_PAIRS]}
+        return {key: _from_json(entry) for key, entry in value.items()}
+    return [_from_json(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -167,7 +188,7 @@ class StepFiles:
         save_checkpoint(self.best, net.state_dict(), meta)
 
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights and meta of the best epoch. Raises RunError if the file is damaged or another step's."""
+        """Weights and meta of the best epoch. Raises RunError if the file is damaged or belongs to another step."""
         return self._load(self.best, "best")
 
     def save_state(self, state: TrainingState, precision: Mapping[str, Any], progress: Progress) -> None:
@@ -198,7 +219,7 @@ class StepFiles:
             path.unlink(missing_ok=True)
 
     def _with_best(self, progress: Progress) -> Progress:
-        """The progress with the best epoch of the best weights' own file, which may be one epoch newer."""
+        """The progress with the best epoch from the file of the best weights, which may be one epoch newer."""
         if progress.best_epoch >= 0 or self.best.exists():
             meta = self.load_best()[1]
             progress.best_epoch, progress.best_top1 = meta["epoch"], meta["top1"]

@@ -25,7 +25,7 @@ class LoggingOptions:
     loggers: tuple[Any, ...] = ()
 
     def check(self) -> None:
-        """Raises UserError if a logger is unknown or cannot work here; called before any work starts."""
+        """Raise UserError if a logger is unknown or cannot be used; called before any work starts."""
         for logger in load_loggers(self.loggers):
             logger.check()
 
@@ -47,6 +47,6 @@ class RunContext:
     loggers: Loggers = NO_LOGGERS
 
     def for_run(self, first: bool) -> RunContext:
-        """This context with new loggers for one run, if this is the first of its processes."""
+        """A copy of this context with new loggers for one run; only the run's first process has loggers."""
         loggers = load_loggers(self.options.loggers) if first else []
         return replace(self, loggers=Loggers(loggers, self.reporter.line))

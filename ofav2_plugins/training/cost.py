@@ -1,4 +1,4 @@
-"""Training compute in multiply-accumulates (MACs), by which the arms of a study are compared."""
+"""Training compute in multiply-accumulates (MACs), for comparing the arms of a study."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..utils.seeding import python_rng
 from .plan import PlannedStep
 
 TRAINING_COST = 3
-"""Cost of a forward and a backward pass in forward passes: the backward pass computes two gradients."""
+"""Cost of a forward plus a backward pass, in forward passes: the backward pass computes two gradients."""
 
 DRAWS = 12
-"""Number of optimizer steps whose architectures represent those of all steps."""
+"""Number of optimizer steps whose architectures are used to estimate those of all steps."""
 
 
 def training_macs(
@@ -33,11 +33,11 @@ def training_macs(
     Updates of the weights, by the optimizer or as a moving average, are not counted.
 
     Args:
-        net: The supernet; its weights do not matter, its active architecture changes.
+        net: The supernet; its weights do not matter; its active architecture is changed.
         planned: The step.
         recipe: The recipe, for its batch size.
         n_images: Training images.
-        resolutions: The resolutions, counted as the batches draw them.
+        resolutions: The resolutions, weighted by how often the batches draw them.
         seed: The run's seed.
     """
     epochs = planned.settings.epochs + planned.settings.warmup_epochs
@@ -59,7 +59,7 @@ def training_macs(
                 student = net.get_multi_exit_subnet if every_exit else net.get_active_subnet
                 known[key] = count_macs(student(preserve_weight=False).eval(), middle)
             students += known[key]
-    # The MACs of all networks grow with the resolution at nearly the same rate, that of the largest one.
+    # The MACs of all networks grow with the resolution at nearly the same rate as those of the largest network.
     per_image = TRAINING_COST * students / len(counted) * largest_of_all / largest[middle]
     teacher_logits = largest_of_all if planned.teacher is not None else 0
     return round((per_image + teacher_logits) * min(recipe.batch_size, n_images))

@@ -23,7 +23,7 @@ class Objective:
         distillation: The distillation term.
         multi_exit_loss: The loss is the weighted sum of the losses of all exits (AEP), without a teacher.
         inplace_distillation: The first architecture of an optimizer step is trained with the labels, and the
-            ensemble of its exits teaches the others, which see no labels (BigNAS).
+            ensemble of its exits teaches the others, which do not use labels (BigNAS).
     """
 
     recipe: Recipe

@@ -1,4 +1,4 @@
-"""The plan of a training: the phases that a supernet supports, in order, and their steps. Imports no torch."""
+"""The plan of a training: the phases that a supernet supports, in order, and their steps. Does not import torch."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def ordered_phases(phases: Sequence[Any], space: SearchSpace) -> list[Phase]:
     """The phases among `phases` that the space supports, each after the phases in its `after`.
 
     Raises:
-        UserError: A phase is unknown, or phases follow each other in a circle.
+        UserError: A phase is unknown, or the order of the phases is cyclic.
     """
     supported: dict[str, Phase] = {}
     for name, phase in registry.load_all(registry.PHASES, phases).items():
@@ -154,7 +154,7 @@ def _steps(phase: Phase, space: SearchSpace) -> list[PhaseStep]:
 
 
 def _source(teacher: Teacher, finished: Sequence[str]) -> str | None:
-    """The step that teaches. Raises PluginError if it is not one of the finished steps."""
+    """The teacher step. Raises PluginError if it is not one of the finished steps."""
     with registry.calling(registry.TEACHERS, teacher.name, "source"):
         source = teacher.source(list(finished))
     if source is not None and source not in finished:

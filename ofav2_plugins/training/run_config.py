@@ -1,4 +1,4 @@
-"""A run: one arm with one seed, that is one supernet trained by one recipe."""
+"""A run: one arm with one seed, that is, one supernet trained with one recipe."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class RunConfig:
         return net
 
     def start(self, n_classes: int) -> tuple[Supernet, list[str]]:
-        """The supernet with its initial weights, and notes on the parts that these did not contain."""
+        """The supernet with its initial weights, and notes on the parts that the initial weights did not contain."""
         net = self.build(n_classes)
         return net, self.initial.put_into(net) if self.initial else []
 

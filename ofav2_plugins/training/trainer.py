@@ -41,7 +41,7 @@ from .plan import PlannedStep
 
 
 def parameter_groups(net: nn.Module) -> list[dict[str, Any]]:
-    """The groups that optimizer plugins get: weights, then batch norms and biases (one axis), which do not decay."""
+    """The groups that optimizer plugins get: weights, then batch norms and biases (one axis) without weight decay."""
     parameters = list(net.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1]},
@@ -53,7 +53,7 @@ def make_optimizer(net: nn.Module, recipe: Recipe, lr: float) -> torch.optim.Opt
     """The recipe's optimizer for a network.
 
     Raises:
-        PluginError: The plugin fails, or returns something else than an optimizer of all parameters.
+        PluginError: The plugin fails, or does not return an optimizer of all parameters.
     """
     plugin: Optimizer = registry.load(registry.OPTIMIZERS, recipe.optimizer)
     with registry.calling(registry.OPTIMIZERS, plugin.name, "build"):
@@ -73,7 +73,7 @@ def make_scheduler(
     """The learning-rate schedule of the recipe's optimizer over one step of the plan.
 
     Args:
-        optimizer: What `make_optimizer` returned.
+        optimizer: The optimizer from `make_optimizer`.
         recipe: The recipe.
         settings: Epochs and warm-up epochs.
         n_batches: Batches per epoch.
@@ -170,7 +170,7 @@ class StepTrainer:
         self.objective = Objective(
             recipe, distillation, planned.phase.multi_exit_loss, planned.phase.inplace_distillation
         )
-        net.zero_grad(set_to_none=True)  # gradients of the step before must not count as this step's
+        net.zero_grad(set_to_none=True)  # discard gradients of the previous step
         self.n_batches = steps_per_epoch(len(data.train), recipe.batch_size)
         self.n_epochs = planned.settings.epochs + planned.settings.warmup_epochs
         plain = make_optimizer(net, recipe, planned.settings.lr)
@@ -205,7 +205,7 @@ class StepTrainer:
                 loggers.emit("epoch_finished", MappingProxyType(self.progress.history[-1]))
         finally:
             loggers.emit("step_finished")
-        synchronize(self.fabric)  # one rank has written the best weights, all ranks read them
+        synchronize(self.fabric)  # rank 0 has written the best weights; all ranks read them
         self.net.load_state_dict(self.files.load_best()[0])
         return self.progress
 
@@ -279,14 +279,14 @@ class StepTrainer:
         return left * batch_work(self.planned, self._images_per_batch)
 
     def _save_if_due(self) -> None:
-        """Save within an epoch if the last checkpoint is old, or if the user stops the run."""
+        """Save within an epoch if the last checkpoint is old, or if the user has requested a stop."""
         self._save_if_asked()
         if time.monotonic() - self._counted > self.context.options.save_seconds:
             self._count_time()
             self._save()
 
     def _save_if_asked(self) -> None:
-        """Save and exit if the user stops the run."""
+        """Save and exit if the user has requested a stop."""
         if any_rank(self.fabric, self.context.stop.asked):
             self._count_time()
             self._save()

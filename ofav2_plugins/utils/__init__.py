@@ -1,1 +1,1 @@
-"""General-purpose tools that know nothing about networks."""
+"""General-purpose tools that do not depend on networks."""

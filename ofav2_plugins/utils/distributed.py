@@ -4,8 +4,8 @@ Every rank draws the same subnets and takes its own part of each batch. Gradient
 step, after all sampled subnets, not once per subnet.
 
 Ranks wait for each other only in the functions of this module and in synchronized batch norms. The functions first
-exchange whether a rank has failed (`synchronize`), so that a failure on one rank ends the work of all of them at the
-same point (`failing_together`). Doing that for each batch norm would be slow: there, a failure ends all processes
+exchange whether a rank has failed (`synchronize`), so that a failure on one rank stops all ranks at the same point
+(`failing_together`). This would be too slow for every batch norm; there, a failure ends all processes
 (`ending_on_failure`).
 """
 
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 def make_fabric(accelerator: str = "auto", precision: str = "32-true") -> Fabric:
-    """A launched Fabric: a single device, or, under `torchrun`, as many processes as it has started.
+    """A launched Fabric: a single device, or all processes that `torchrun` has started.
 
     Raises:
         UserError: The device or the precision does not exist here.
@@ -57,7 +57,7 @@ def make_fabric(accelerator: str = "auto", precision: str = "32-true") -> Fabric
 
 
 def check_batch_size(fabric: Fabric, batch_size: int, n_images: int) -> None:
-    """Raises UserError if the ranks would get parts of a batch of different sizes, or of one image."""
+    """Raise UserError if the ranks would get parts of a batch of different sizes, or with only one image."""
     size, what = min((batch_size, "batch_size"), (n_images, "the number of training images, which is smaller,"))
     if size % fabric.world_size or size < 2 * fabric.world_size:
         raise UserError(
@@ -87,7 +87,7 @@ def average(fabric: Fabric, value: Tensor) -> Tensor:
 
 
 def any_rank(fabric: Fabric, flag: bool) -> bool:
-    """Whether the flag is set on any rank: the same answer on all of them."""
+    """Whether the flag is set on any rank; the result is the same on all ranks."""
     return synchronize(fabric, flag)
 
 
@@ -102,7 +102,7 @@ def from_rank_zero(fabric: Fabric, value: Result) -> Result:
 
 
 def map_over_ranks(fabric: Fabric, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """The results of `work` in order, on every rank; each item is worked on by one rank."""
+    """The results of `work` in order, on every rank; each item is processed by one rank."""
     for start in range(0, len(items), fabric.world_size):
         mine = items[start + fabric.global_rank : start + fabric.global_rank + 1]
         yield from _gather(fabric, [work(item) for item in mine])
@@ -122,7 +122,7 @@ def synchronize(fabric: Fabric, flag: bool = False) -> bool:
     """Wait for all ranks; returns whether any of them set the flag.
 
     Raises:
-        RankError: A rank has failed since the last time.
+        RankError: A rank has failed since the last call.
     """
     if fabric.world_size == 1:
         return flag
@@ -141,13 +141,13 @@ def _count(fabric: Fabric, failed: bool, flag: bool) -> tuple[float, float]:
 
 @contextmanager
 def failing_together(fabric: Fabric) -> Iterator[None]:
-    """Within it, an exception on one rank is raised on all ranks, at the next point where they wait for each other.
+    """Within this context, an exception on one rank is raised on all ranks, at their next synchronization.
 
-    On the rank that failed it is the exception itself.
+    The failed rank raises the original exception.
 
     Raises:
         DiskError: Another rank could not write.
-        RankError: Another rank has failed for another reason, which is in the message.
+        RankError: Another rank has failed for a different reason, given in the message.
     """
     if fabric.world_size == 1:
         yield
@@ -175,13 +175,13 @@ def failing_together(fabric: Fabric) -> Iterator[None]:
 
 @contextmanager
 def ending_on_failure(fabric: Fabric) -> Iterator[None]:
-    """Within it ranks wait for each other without exchanging failures: an exception on one rank must end all processes.
+    """Within this context ranks do not exchange failures, so an exception on one rank must end all processes.
 
-    The process that fails ends, torchrun ends the others.
+    The failed process exits, and torchrun ends the others.
 
     Raises:
         RankError: Another rank has failed before.
-        ProcessGroupError: Instead of any exception within.
+        ProcessGroupError: Replaces any exception raised within the context.
     """
     synchronize(fabric)
     try:

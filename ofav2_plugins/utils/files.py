@@ -27,7 +27,7 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
     Args:
         path: The file; its folder is created if it is missing.
         content: The whole content.
-        previous: Where the old file is kept.
+        previous: The path under which the old file is kept.
 
     Raises:
         DiskError: The disk is full or cannot be written; the old file is unchanged and no partial file is left.
@@ -69,7 +69,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON object that results are built from, atomically, with a digest of its content under `digest`."""
+    """Write a JSON object atomically, with a digest of its content under `digest`."""
     content = json.loads(json.dumps({key: value for key, value in record.items() if key != DIGEST}))
     write_json(path, {**content, DIGEST: content_digest(content)})
 
@@ -79,7 +79,7 @@ def read_record(path: Path, model: type[BaseModel] | None = None) -> dict[str, A
 
     Args:
         path: The file.
-        model: What the record must look like.
+        model: The schema of the record.
 
     Raises:
         RunError: The file is missing or damaged (one changed digit is enough), or does not fit the model; names the
@@ -99,7 +99,7 @@ def read_record(path: Path, model: type[BaseModel] | None = None) -> dict[str, A
 
 
 def check_fields(path: Path, record: Any, model: type[BaseModel]) -> None:
-    """Raises RunError, naming the file and the field, if a record read from `path` does not fit a model."""
+    """Raise RunError, naming the file and the field, if a record read from `path` does not fit a model."""
     try:
         model.model_validate(record)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""JSON lines with a digest each, so that a line is recognised as damaged if the process was killed while writing it."""
+"""JSON lines with one digest per line, which reveals lines that a killed process left incomplete."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path, say: Callable[[str], None] = lambda text: None) -> list[dict[str, Any]]:
-    """All undamaged records of a file, in order; damaged lines are removed from it. A missing file has none.
+    """All undamaged records of a file, in order; damaged lines are removed from it. A missing file has no records.
 
     Args:
         path: The file.
-        say: Called with a line about damaged lines, except an incomplete last one, which a killed process leaves.
+        say: Called with a message about damaged lines, except an incomplete last line left by a killed process.
     """
     if not path.exists():
         return []

@@ -12,16 +12,16 @@ import torch
 _PROC = Path("/proc/self")
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-"""Numbers of glibc's `mallopt`, from its malloc.h."""
+"""Parameter numbers of glibc's `mallopt`, from its malloc.h."""
 
 
 def keep_freed_memory() -> None:
     """Make glibc reuse freed memory; for commands that train or evaluate in their own process.
 
     By default glibc returns every large block to the system and gets the next one as fresh pages, which the kernel
-    fills with zeros: this takes a tenth of the time of training the maximal network, and a third of evaluating large
-    batches. Peak memory stays about the same, but it is returned only when the process ends. With another C library
-    this function does nothing.
+    fills with zeros: this takes 10 % of the time of training the maximal network, and a third of the time of evaluating
+    large batches. Peak memory stays about the same, but it is returned only when the process ends. With another C
+    library this function does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return

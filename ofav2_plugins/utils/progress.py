@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar with an ETA on a terminal, plain lines elsewhere."""
+"""Progress of long-running work: a live bar with an ETA on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 QUIET_SECONDS = 60
-"""Without a terminal, the longest time between two lines about the progress."""
+"""Without a terminal, the maximum time between two progress lines."""
 
 SURE_SECONDS = 10
-"""Time before the first estimate of the remaining time; earlier, the speed is not known well enough."""
+"""Delay before the first estimate of the remaining time; before that, the measured speed is too inaccurate."""
 
 
 def say(console: Console, text: str, style: str = "") -> None:
@@ -61,7 +61,7 @@ class Reporter:
 
     def advance(self, work: float, description: str, note: str = "") -> None:
         """Count finished work."""
-        if self._started is None:  # not earlier: loading data and finding finished steps takes time too
+        if self._started is None:  # not earlier, to exclude loading data and finding finished steps
             self._started = time.monotonic()
         self.done += work
         self._update(description, note)
@@ -69,7 +69,7 @@ class Reporter:
             self.line(f"{description}: {note}{self.eta()}")
 
     def skip(self, work: float) -> None:
-        """Count work of an earlier session, which is not part of the speed of this one."""
+        """Count work of an earlier session, which does not affect the measured speed."""
         self.done += work
         self._skipped += work
 
@@ -89,7 +89,7 @@ class Reporter:
         return duration(max(work, 0) * seconds / fresh) if fresh > 0 and seconds > SURE_SECONDS else ""
 
     def eta(self) -> str:
-        """The remaining time, as the end of a line."""
+        """The remaining time, as a suffix of a line."""
         left = self.time_for(self.total - self.done)
         return left and f"; {left} left"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from any parts that print stably (ints, strings), e.g. `(seed, "kernel", epoch, step)`."""
+    """A 63-bit seed from any parts with a stable string form (ints, strings), e.g. `(seed, "kernel", epoch, step)`."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 

@@ -1,4 +1,4 @@
-"""Graceful stops: Ctrl-C and SIGTERM set a flag; the loop saves and exits after the current batch. Imports no torch."""
+"""Graceful stops: Ctrl-C and SIGTERM set a flag; the loop saves and exits after the batch. Does not import torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StopRequest:
 def stop_on_signals(
     say: Callable[[str], None], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM), patient: bool = False
 ) -> Iterator[StopRequest]:
-    """In this context the first Ctrl-C or SIGTERM only sets `asked`; a second one raises KeyboardInterrupt at once.
+    """Within this context, the first Ctrl-C or SIGTERM only sets `asked`; a second one raises KeyboardInterrupt.
 
     Args:
         say: Receives a line for the user when the signal arrives.

@@ -1,4 +1,4 @@
-"""Tensors with JSON metadata in a safetensors file, with a digest over both. Nothing in a file is executed."""
+"""Tensors with JSON metadata in a safetensors file, with a digest over both. Loading a file never executes code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .files import write_atomically
 FORMAT = "ofav2-checkpoint-2"
 
 _HEADER = "ofav2"
-"""The only key of the safetensors metadata: with several, their order in the file would be random."""
+"""The only key of the safetensors metadata, because several keys would be written in random order."""
 
 
 def save_checkpoint(
@@ -40,7 +40,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and meta of a checkpoint, verified.
 
     Raises:
-        RunError: The file is missing, truncated, changed by a single bit, or no checkpoint of this project.
+        RunError: The file is missing, truncated, changed by a single bit, or not a checkpoint of this project.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""Checks of values from the user, and their form in messages."""
+"""Checks user-supplied values and formats them for messages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
 
 def is_integer(value: object) -> bool:
-    """Whether `value` is an integer of Python or numpy; True and False are not."""
+    """Whether `value` is a Python or NumPy integer; True and False are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a finite real number of Python or numpy; True and False are not."""
+    """Whether `value` is a finite real Python or NumPy number; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 

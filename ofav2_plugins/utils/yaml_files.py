@@ -1,4 +1,4 @@
-"""Validated YAML files: read into a pydantic model; an error names the file, the line and the field."""
+"""Validated YAML files: loaded into a pydantic model; errors name the file, the line and the field."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 
 Override = str | tuple[str, Any]
-"""A field that differs from the file: "key.sub=value" with a YAML value, or (key.sub, value)."""
+"""An override of a field of the file: "key.sub=value" with a YAML value, or (key.sub, value)."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -27,7 +27,7 @@ _short.maxlevel = 2
 
 
 class StrictModel(BaseModel):
-    """A frozen model whose unknown fields are errors that list the known ones of this very model."""
+    """A frozen model that rejects unknown fields; the error lists the model's own fields."""
 
     model_config = ConfigDict(
         frozen=True, use_attribute_docstrings=True, json_schema_extra={"additionalProperties": False}
@@ -47,10 +47,10 @@ class StrictModel(BaseModel):
 
 
 def find_data_file(kind: str, name: str, folder: Path) -> Path:
-    """The file that `name` refers to: a path to a .yaml file, or the name of one that ships in `folder`.
+    """The file that `name` refers to: a path to a .yaml file, or the name of a file that ships in `folder`.
 
     Raises:
-        UserError: Neither exists; lists the names that ship.
+        UserError: Neither exists; lists the available names.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
@@ -67,7 +67,7 @@ def parse_yaml(text: str) -> Any:
     """A YAML value as plain Python objects.
 
     Raises:
-        UserError: Not valid YAML.
+        UserError: The text is not valid YAML.
     """
     try:
         return _plain(YAML(typ="rt").load(text), {})
@@ -81,11 +81,11 @@ def load_model(path: Path, model: type[Model], overrides: Sequence[Override] = (
     Args:
         path: The file.
         model: The pydantic model.
-        overrides: What differs from the file.
+        overrides: Overrides of fields of the file.
         load_plugins: Passed to the model's validators, which then load the plugins that the file names.
 
     Raises:
-        UserError: Not YAML, a wrong field or a wrong override; one line with file, line, field and value.
+        UserError: The file is not YAML, or a field or override is wrong; one line with file, line, field and value.
     """
     tree = _read(path)
     data = _plain(tree, {})
@@ -97,7 +97,7 @@ def load_model(path: Path, model: type[Model], overrides: Sequence[Override] = (
 
 
 def _with_default(data: dict[str, Any], model: type[BaseModel], override: Override) -> dict[str, Any]:
-    """`data` with the default of the field that an override changes a part of."""
+    """`data` with the default value of a field that an override changes in part."""
     key, _, rest = override_key(override).partition(".")
     if not rest or key in data or key not in model.model_fields:
         return data
@@ -123,7 +123,7 @@ def _read(path: Path) -> Any:
 
 
 def _plain(value: Any, known: dict[int, Any]) -> Any:
-    """ruamel's objects as Python's own; what a file shares by aliases stays shared."""
+    """Convert ruamel's objects to plain Python objects; values that are shared by aliases stay shared."""
     if id(value) in known:
         return known[id(value)]
     if isinstance(value, Mapping):
@@ -143,7 +143,7 @@ def validate(
     overrides: Sequence[Override] = (),
     load_plugins: bool = False,
 ) -> Model:
-    """`data` as `model`; the first error becomes one line that names `source`, the line and the field."""
+    """Validate `data` as `model`; the first error becomes one line that names `source`, the line and the field."""
     try:
         return model.model_validate(data, context={"load_plugins": load_plugins})
     except ValidationError as error:
@@ -174,7 +174,7 @@ def override_key(override: Override) -> str:
 
 
 def overlap(first: str, second: str) -> bool:
-    """Whether one of two fields is the other, or part of it."""
+    """Whether two fields are equal, or one is part of the other."""
     return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
@@ -194,7 +194,7 @@ def apply_override(data: Mapping[str, Any], override: Override) -> dict[str, Any
     settings as sub-fields: `distillation.temperature=4`.
 
     Raises:
-        UserError: The override is malformed, or addresses something below a value that has no fields.
+        UserError: The override is malformed, or addresses a sub-field of a value that has no fields.
     """
     if isinstance(override, tuple):
         key, value = override
@@ -223,7 +223,7 @@ def _replaced(data: Any, keys: list[str], value: Any, override: Override) -> Any
             )
         return [_replaced(entry, rest, value, override) if i == index else entry for i, entry in enumerate(data)]
     if isinstance(data, str):
-        data = {"name": data}  # a plugin that gets its first setting
+        data = {"name": data}  # a plugin without settings so far
     if data is not None and not isinstance(data, Mapping):
         given = override_key(override).split(".")
         raise UserError(
@@ -244,7 +244,7 @@ def _plugin_name(entry: Any) -> str | None:
 
 
 def _is_union_tag(part: Any) -> bool:
-    """Whether a part of an error's location is not a field: a union's tag, or the mark of a wrong key."""
+    """Whether a part of an error's location is not a field: a union's tag, or the marker of a wrong key."""
     return isinstance(part, str) and (part.startswith("<") or part == "[key]")
 
 

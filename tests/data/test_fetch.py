@@ -189,8 +189,8 @@ def one_byte_off(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda content: b"text", "no zip file"),
-        (lambda content: content[:-1000], "no zip file"),
+        (lambda content: b"text", "not a zip file"),
+        (lambda content: content[:-1000], "not a zip file"),
         (one_byte_off, "Bad CRC-32"),
         (encrypted, "encrypted"),
         (another_method, "compression"),

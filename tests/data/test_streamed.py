@@ -276,3 +276,14 @@ def test_killed_within_an_epoch_and_resumed_with_other_workers_equals_uninterrup
             load_checkpoint(folder / "best.safetensors")[0] for folder in (out / "steps" / step.name, step)
         )
         assert all(torch.equal(mine[name], value) for name, value in reference.items())
+
+
+def fail_at_two(number):
+    if number == 2:
+        raise RuntimeError("shapes do not match")
+    return torch.tensor(number)
+
+
+def test_an_error_in_a_worker_keeps_its_message():
+    with pytest.raises(RunError, match="shapes do not match"):
+        list(in_order(fail_at_two, range(4), 2))

@@ -15,11 +15,13 @@ import pytest
 from rich.console import Console
 from support.study_samples import STUDY
 
+from ofav2_plugins.errors import RunError
 from ofav2_plugins.execution.training_run import TrainingRun
 from ofav2_plugins.executors import processes
 from ofav2_plugins.executors.base import RunSetup
 from ofav2_plugins.executors.devices import Accelerator, choose_accelerator, cuda_devices
 from ofav2_plugins.executors.messages import Returned
+from ofav2_plugins.executors.process_pool import map_in_processes
 from ofav2_plugins.executors.processes import ActiveProcess, ProcessBackend
 from ofav2_plugins.executors.scheduling import Schedule
 from ofav2_plugins.study.results_writer import StudyResults
@@ -27,7 +29,7 @@ from ofav2_plugins.study.schema import load_study, study_arms
 from ofav2_plugins.training.context import LoggingOptions, RunContext
 from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.progress import Reporter
-from ofav2_plugins.utils.signals import stop_on_signals
+from ofav2_plugins.utils.signals import StopRequest, stop_on_signals
 
 
 def wait_for(found, seconds=120):
@@ -50,6 +52,22 @@ def test_workers_give_what_one_process_gives(study, tmp_path):
     assert [row["arm"] for row in rows[0]] == ["a", "b"]
     assert all(phase["training_macs"] > 1e9 for row in rows[0] for phase in row["phases"])
     assert rows[0] == rows[1]
+
+
+def fail_at_once():
+    raise RunError("the images are missing")
+
+
+def exit_at_once():
+    return lambda item: os._exit(1)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [(fail_at_once, "the images are missing"), (exit_at_once, "a worker process ended unexpectedly")]
+)
+def test_a_pool_reports_why_it_fails(make, words):
+    with pytest.raises(RunError, match=words):
+        list(map_in_processes(make, [1, 2], 1, 1, StopRequest()))
 
 
 SHARING = (
@@ -177,8 +195,9 @@ def test_a_worker_process_sees_only_its_device(study, data, tmp_path):
     run = TrainingRun(study_arms(load_study(str(study)))[0], data, tmp_path / "steps", make_fabric("cpu"))
     process = ActiveProcess(run, setup_of(tmp_path), "GPU-b")
     try:
-        variables = Path(f"/proc/{process.process.pid}/environ").read_bytes().split(b"\0")
-        assert b"CUDA_VISIBLE_DEVICES=GPU-b" in variables
+        environment = Path(f"/proc/{process.process.pid}/environ")  # empty until the new program has started
+        wait_for(lambda: environment.read_bytes())
+        assert b"CUDA_VISIBLE_DEVICES=GPU-b" in environment.read_bytes().split(b"\0")
     finally:
         process.process.kill()
         process.process.join()

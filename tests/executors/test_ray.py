@@ -18,7 +18,10 @@ from support.commands import ofav2
 from support.study_samples import STUDY
 
 import ofav2_plugins as ofav2_api
+from ofav2_plugins.errors import RunError
+from ofav2_plugins.executors.ray_pool import map_on_ray
 from ofav2_plugins.executors.storage import local_copy
+from ofav2_plugins.utils.signals import StopRequest
 
 SHARING = STUDY.replace("{name: b, supernet: SE_D}", "{name: b, supernet: SE_B, teacher: progressive}")
 """Two arms, of which the second one waits for the first phase of the first one."""
@@ -87,6 +90,21 @@ def once(found, action):
     yield
     thread.join()
     assert not problems, problems
+
+
+def test_a_pool_works_with_the_actors_that_fit_and_raises_their_exception(cluster):
+    def square():
+        return lambda x: x * x
+
+    def fail():
+        raise RunError("the images are missing")
+
+    def results(make, workers):
+        return sorted(map_on_ray(make, [1, 2, 3, 4], workers, 1, {"num_cpus": 1}, StopRequest()))
+
+    assert results(square, 4) == [(1, 1), (2, 4), (3, 9), (4, 16)]  # only two actors fit
+    with pytest.raises(RunError, match="the images are missing"):
+        results(fail, 1)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")

@@ -21,7 +21,7 @@ from ofav2_plugins.cli.main import app
 from ofav2_plugins.errors import UserError
 from ofav2_plugins.evaluation.accuracy import Evaluator
 from ofav2_plugins.evaluation.candidates import Candidate
-from ofav2_plugins.evaluation.latency_table import FORMAT, Correction, LatencyTable, Validation, table_text
+from ofav2_plugins.evaluation.latency_table import FORMAT, Correction, LatencyTable, Validation, write_table
 from ofav2_plugins.executors.serial import Serial
 from ofav2_plugins.search.results import search_content
 from ofav2_plugins.search.session import Search, SearchContext
@@ -175,7 +175,7 @@ def test_a_latency_table_of_another_machine_or_supernet_is_rejected(trained, tmp
         supernet="SE_B", resolutions=[16], parts={}, correction=Correction(), date="",
         validation=Validation(networks=50, kendall_tau=1, mape=1, mape_of_sum=1, corrected=False),
     )  # fmt: skip
-    (tmp_path / "table.json").write_text(table_text(table))
+    write_table(tmp_path / "table.json", table)
     arguments = ["search", trained, "--out", tmp_path / "x", *SMALL, "--latency", tmp_path / "table.json"]
     with pytest.raises(UserError, match=r"another machine: processor must be .*but got 'Z80'.*--allow-other-machine"):
         call(*arguments, "--objectives", "top1,latency")

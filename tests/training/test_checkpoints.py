@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import MultiStepLR
 
 from ofav2_plugins.plugin import PluginError
-from ofav2_plugins.training.checkpoints import preserve_storage
+from ofav2_plugins.teachers.none import NoTeacher
+from ofav2_plugins.training.checkpoints import TrainingState, preserve_storage
 
 
 def net() -> nn.Module:
@@ -66,3 +70,28 @@ def test_what_the_optimiser_would_not_know_is_refused(change):
     held = net()
     with pytest.raises(PluginError, match="a phase's prepare may change the values"), preserve_storage(held):
         change(held)
+
+
+def training_state() -> TrainingState:
+    layers = net()
+    optimizer = torch.optim.SGD(layers.parameters(), lr=1.0)
+    return TrainingState(layers, optimizer, MultiStepLR(optimizer, [2, 4]), NoTeacher())
+
+
+def rates(state: TrainingState, n_steps: int) -> list[float]:
+    found = []
+    for _ in range(n_steps):
+        state.optimizer.step()
+        state.scheduler.step()
+        found += state.scheduler.get_last_lr()
+    return found
+
+
+def test_a_schedule_with_milestones_continues_after_a_checkpoint():
+    uninterrupted, stopped, resumed = training_state(), training_state(), training_state()
+    first = rates(stopped, 1)
+    tensors, meta = stopped.save()
+    resumed.load(tensors, json.loads(json.dumps(meta)))
+    expected = rates(uninterrupted, 5)
+    assert expected == pytest.approx([1.0, 0.1, 0.1, 0.01, 0.01])
+    assert first + rates(resumed, 4) == expected

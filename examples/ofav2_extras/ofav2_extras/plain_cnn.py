@@ -70,7 +70,7 @@ class PlainCNN(Backbone):
         return Layers({"pool": GlobalPool(keep_dim=False), "classifier": classifier})
 
     def activate(self, net: Any, arch: Arch) -> None:
-        pass  # the depth is all that is elastic
+        pass  # only the depth is elastic
 
     def depths(self, arch: Arch) -> list[int]:
         return list(arch["d"])

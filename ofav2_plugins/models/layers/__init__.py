@@ -1,1 +1,1 @@
-"""How the supernet computes: subclasses of upstream's dynamic layers."""
+"""Layers of the supernet: subclasses of upstream's dynamic layers."""

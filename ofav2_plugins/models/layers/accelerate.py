@@ -1,4 +1,4 @@
-"""Which layers have a fast class, and networks turned to them and back. Parameters and their names stay."""
+"""Conversion of networks to fast layers and back. Parameters and their names do not change."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class FastDepthwise(nn.Conv2d):
     """A depthwise convolution of a static network with "same" padding, as in the supernet."""
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, H', W']
-        if self.bias is not None or not fast_on(x):  # a folded batch norm has given it a bias
+        if self.bias is not None or not fast_on(x):  # a folded batch norm adds a bias
             return super().forward(x)
         return depthwise_conv2d(x, self.weight, self.stride[0])
 
 
 def always(_: nn.Module) -> bool:
-    """Whatever its settings."""
+    """True for all settings of a layer."""
     return True
 
 
 def is_depthwise(conv: nn.Module) -> bool:
-    """Whether a convolution is what `depthwise_conv2d` computes."""
+    """Whether `depthwise_conv2d` can compute a convolution."""
     assert isinstance(conv, nn.Conv2d)
     height, width = conv.kernel_size
     return (
@@ -50,7 +50,7 @@ def is_depthwise(conv: nn.Module) -> bool:
 
 
 def is_pointwise(conv: Any) -> bool:
-    """Whether a convolution, static or dynamic, is what `pointwise_conv2d` computes."""
+    """Whether `pointwise_conv2d` can compute a static or dynamic convolution."""
     if isinstance(conv, nn.Conv2d):
         ones = conv.kernel_size == conv.stride == (1, 1)
         return ones and conv.groups == 1 and conv.padding == (0, 0) and conv.padding_mode == "zeros"
@@ -58,7 +58,7 @@ def is_pointwise(conv: Any) -> bool:
 
 
 def is_square(conv: nn.Module) -> bool:
-    """Whether an elastic convolution is one that `FastDynamicConv2d` computes."""
+    """Whether `FastDynamicConv2d` can compute an elastic convolution."""
     assert isinstance(conv, DynamicConv2d)
     return isinstance(conv.kernel_size, int) and conv.kernel_size % 2 == 1 and conv.dilation == 1
 
@@ -80,21 +80,22 @@ PLAIN = {fast: plain for plain, _, fast in FAST}
 
 
 def accelerate(net: Net) -> Net:
-    """Turn a network, in place, to the fast layers and channels-last storage, for training or running it in eager mode.
+    """Convert a network, in place, to fast layers and channels-last storage, for training or inference in eager mode.
 
-    The numbers are the same but for rounding, the state dict is the same. On other devices than a CPU, and within
-    `reference_layers`, the layers compute as before. Export a network before, not after; hooks on the parts of a
-    squeeze-and-excitation no longer see it, and counters that go by a layer's exact class no longer know it.
+    Results are the same up to rounding, and the state dict is unchanged. On devices other than a CPU, and within
+    `reference_layers`, the layers compute as before. Export a network before the conversion, not after it. Hooks on the
+    layers inside a squeeze-and-excitation are no longer called, and FLOP counters that match exact layer classes do not
+    recognize the fast classes.
 
     Args:
-        net: A supernet (has them already), a static subnet, or any network of upstream's layers.
+        net: A supernet (already converted), a static subnet, or any network of upstream's layers.
     """
     use_fast_layers(net)
     return net.to(memory_format=torch.channels_last)
 
 
 def use_fast_layers(net: nn.Module) -> None:
-    """Give every layer that has one its fast class."""
+    """Change every layer that has a fast class to that class."""
     for module in net.modules():
         for plain, fits, fast in FAST:
             if type(module) is plain and fits(module):
@@ -102,7 +103,7 @@ def use_fast_layers(net: nn.Module) -> None:
 
 
 def plain_copy(module: Net) -> Net:
-    """A copy of a part of a supernet, of plain layers again, for static networks."""
+    """A copy of a part of a supernet with plain layers, for static networks."""
     copied = copy.deepcopy(module)
     for part in copied.modules():
         part.__class__ = PLAIN.get(type(part), type(part))

@@ -1,10 +1,9 @@
 """The depthwise convolution of the MB block, trained fast on CPUs.
 
-What is slow there is the gradient of the filters: torch's library (oneDNN) has a fast kernel for filters at most 3
-taps wide and no taller than the map, and a generic one, 5 to 20 times slower, for all others. The gradient of a
-large filter is that of its tiles, each on a shifted input; so it is computed tile by tile, at stride 2 on each of the
-four maps that every second row and column make. Taps that can only meet padding are not computed at all. All of this
-is exact.
+The gradient of the filters is slow: torch's library (oneDNN) has a fast kernel for filters at most 3 taps wide and no
+taller than the map, and a generic one, 5 to 20 times slower, for all others. The gradient of a large filter consists of
+the gradients of its tiles, each on a shifted input, so it is computed tile by tile. At stride 2, this is done on each
+of the four maps of every second row and column. Taps that only overlap padding are skipped. All of this is exact.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _plain: ContextVar[bool] = ContextVar("ofav2_plain_layers", default=False)
 
 @contextmanager
 def reference_layers() -> Iterator[None]:
-    """Within it, in this thread, the supernet computes with upstream's own layers: bit for bit upstream's numbers."""
+    """Context in which, in this thread, the supernet uses upstream's layers and gives bitwise identical results."""
     token = _plain.set(True)
     try:
         yield
@@ -39,7 +38,7 @@ def reference_layers() -> Iterator[None]:
 
 
 def fast_on(x: Tensor) -> bool:
-    """Whether the fast layers take `x`: a batch of maps on a CPU, outside `reference_layers` and autocast."""
+    """Whether the fast layers accept `x`: a batch of maps on a CPU, outside `reference_layers` and autocast."""
     return x.dim() == 4 and x.device.type == "cpu" and not _plain.get() and not torch.is_autocast_enabled("cpu")
 
 
@@ -64,7 +63,7 @@ def depthwise_conv2d(x: Tensor, filters: Tensor, stride: int) -> Tensor:
 
 
 def crop_to_map(filters: Tensor, height: int, width: int) -> Tensor:
-    """Filters [C, 1, k, k] without the rows and columns that on such a map can only meet padding."""
+    """Filters [C, 1, k, k] without the rows and columns that only overlap padding on a map of this size."""
     for dim, size in ((2, height), (3, width)):
         margin = filters.size(dim) // 2 - (size - 1)
         if margin > 0:
@@ -73,7 +72,7 @@ def crop_to_map(filters: Tensor, height: int, width: int) -> Tensor:
 
 
 def tiles_are_faster(x: Tensor, filters: Tensor) -> bool:
-    """The selection: the library's own gradient is fast for small filters only."""
+    """Whether tiles are faster: the library's own gradient is fast only for small filters."""
     return filters.size(3) > TILE or filters.size(2) > min(x.size(2), TILE)
 
 
@@ -120,7 +119,7 @@ def _library_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: int, whi
 
 
 class _Tile(NamedTuple):
-    """Some taps along one axis: how far their centre is from the filter's, how many are computed, which are kept."""
+    """Some taps along one axis: the offset of their centre from the filter's, their number, and the ones to keep."""
 
     shift: int
     taps: int
@@ -131,8 +130,8 @@ class _Tile(NamedTuple):
 def _tiles(first: int, last: int, widest: int) -> tuple[_Tile, ...]:
     """The taps `first`..`last` (0 is the centre) as tiles of at most `widest` (odd), in order.
 
-    A shifted input has lost what it was shifted out by, which the taps on the inner side of a tile's centre would
-    need: only the centre and those outside of it are kept.
+    A shifted input lacks the values that were shifted out, which the taps on the inner side of a tile's centre need.
+    Therefore only the centre and the taps on its outer side are kept.
     """
     reach = max(-first, last)
     half = min(reach, widest // 2)
@@ -152,8 +151,8 @@ def _tiles(first: int, last: int, widest: int) -> tuple[_Tile, ...]:
 def filter_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: int) -> Tensor:
     """The gradient [C, 1, k, k'] of a depthwise convolution's filters.
 
-    With a stride, every tap sees only each stride-th row and column of the input: such a phase of it is a smaller map
-    on which the taps that see it are a filter without a stride.
+    With a stride, every tap reads only each stride-th row and column of the input. These form a smaller map, and the
+    taps that read it are a filter with stride 1 on that map.
 
     Args:
         grad: Of the output, [N, C, H', W'].
@@ -170,7 +169,7 @@ def filter_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: int) -> Te
         for phase, size, limit in zip((row, column), filters.shape[2:], grad.shape[2:], strict=True):
             half = size // 2
             first, last = -((half + phase) // stride), (half - phase) // stride
-            first, last = max(first, 1 - limit), min(last, limit - 1)  # beyond it is only padding
+            first, last = max(first, 1 - limit), min(last, limit - 1)  # only padding beyond it
             ranges.append((first, last))
             taps.append(slice(half + phase + first * stride, half + phase + last * stride + 1, stride))
         if part.numel() and all(first <= last for first, last in ranges):
@@ -182,7 +181,7 @@ def filter_gradient(grad: Tensor, x: Tensor, filters: Tensor, stride: int) -> Te
 
 
 def tiled_gradient(grad: Tensor, x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """The gradient of taps of a filter at stride 1, by tiles that the library is fast for.
+    """The gradient of taps of a filter at stride 1, by tiles for which the library is fast.
 
     Args:
         grad: Of the output, [N, C, H, W].

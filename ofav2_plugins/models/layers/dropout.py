@@ -1,4 +1,4 @@
-"""The dropout before a classifier, changed after the network is built."""
+"""Changing the dropout before a classifier after the network is built."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...upstream import DynamicLinearLayer, LinearLayer
 
 
 def set_dropout(layers: Iterable[nn.Module], rate: float) -> None:
-    """Leave each of upstream's classifiers among `layers` as if built with this rate, with the same parameters."""
+    """Make upstream's classifiers in `layers` equal to ones built with this rate; parameters are unchanged."""
     for layer in layers:
         if isinstance(layer, (LinearLayer, DynamicLinearLayer)):
             _set_rate(layer, rate)
@@ -22,8 +22,8 @@ def _set_rate(layer: LinearLayer | DynamicLinearLayer, rate: float) -> None:
     for name in children:
         delattr(layer, name)
     if isinstance(layer, DynamicLinearLayer):
-        layer.dropout = None  # its forward reads the attribute
-    for name, child in children.items():  # the forward of the other one runs the children in order
+        layer.dropout = None  # forward reads this attribute
+    for name, child in children.items():  # the other class's forward runs the children in order
         if name == "linear" and rate > 0:
             layer.dropout = nn.Dropout(rate, inplace=True).train(layer.training)
         if name != "dropout":

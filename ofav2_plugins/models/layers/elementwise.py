@@ -1,4 +1,4 @@
-"""Activations and squeeze-and-excitation in one pass each, where upstream's formulas take three to five."""
+"""Activations and squeeze-and-excitation in one pass each; upstream's formulas take three to five passes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FastSE(SEModule):
 
 
 class FastDynamicSE(DynamicSE):
-    """The elastic squeeze-and-excitation of the supernet, in the same way."""
+    """The elastic squeeze-and-excitation of the supernet, computed like `FastSE`."""
 
     def forward(self, x: Tensor, groups: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C, H, W]
         if not fast_on(x) or groups not in (None, 1):
@@ -46,9 +46,9 @@ class FastDynamicSE(DynamicSE):
 
 
 def excite(x: Tensor, reduce: Tensor, reduce_bias: Tensor, expand: Tensor, expand_bias: Tensor) -> Tensor:
-    """x [N, C, H, W] times the gate of its mean; `reduce` [M, C, 1, 1] and `expand` [C, M, 1, 1]."""
-    mean = x.sum((2, 3)) / (x.size(2) * x.size(3))  # its gradient is not divided pixel by pixel, as `mean`'s is
+    """x [N, C, H, W] times the gate computed from its mean; `reduce` [M, C, 1, 1] and `expand` [C, M, 1, 1]."""
+    mean = x.sum((2, 3)) / (x.size(2) * x.size(3))  # unlike for `mean`, the gradient is not divided per pixel
     squeezed = F.relu(F.linear(mean, reduce.flatten(1), reduce_bias))
-    # Not torch's hardsigmoid: in float64 its gradient has only the digits of a float32 sixth.
+    # Not torch's hardsigmoid: in float64, its gradient uses 1/6 in float32 precision.
     gate = F.relu6(F.linear(squeezed, expand.flatten(1), expand_bias) + 3) / 6
     return x * gate[:, :, None, None]

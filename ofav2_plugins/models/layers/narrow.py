@@ -1,8 +1,8 @@
-"""Modules of plain layers at fewer channels than they were built for.
+"""Modules of plain layers with fewer channels than they were built for.
 
-A backbone with elastic stage widths (OFA's ResNet) needs branches and exits at every width. They share weights as
-upstream's elastic convolutions do: a narrow module is what the plugin builds for the narrow width, and each of its
-tensors is the leading part of the wide module's tensor of the same name.
+A backbone with elastic stage widths (OFA's ResNet) needs branches and exits at every width. They share weights like
+upstream's elastic convolutions: the plugin builds a narrow module for the narrow width, and each of its tensors is the
+leading part of the wide module's tensor of the same name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .accelerate import use_fast_layers
 
 
 def narrow_template(wide: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """The narrow module without storage of its own, for `run_narrow`.
+    """The narrow module without its own storage, for `run_narrow`.
 
     Args:
         wide: The module at the largest widths.
@@ -27,7 +27,7 @@ def narrow_template(wide: nn.Module, build: Callable[[], nn.Module]) -> nn.Modul
     Raises:
         ValueError: The narrow module has other tensors than the wide one, or larger ones.
     """
-    with torch.device("meta"):  # draws no weights
+    with torch.device("meta"):  # initializes no weights
         template = build()
     for name, tensor in _tensors(template).items():
         _leading(wide, name, tensor)
@@ -47,7 +47,7 @@ def run_narrow(wide: nn.Module, template: nn.Module, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def narrow_copy(wide: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """The narrow module with tensors of its own, equal to the leading parts of the wide module's."""
+    """The narrow module with its own tensors, equal to the leading parts of the wide module's."""
     narrow = build()
     for name, tensor in _tensors(narrow).items():
         tensor.copy_(_leading(wide, name, tensor))

@@ -1,9 +1,10 @@
 """Batch norm of channels-last maps with statistics as accurate as those of contiguous maps.
 
-torch adds the values of a channel one after the other if the storage is channels-last. In float32 the mean of 65,000
-values then loses two digits, which later activations (a sign decides) amplify in the gradients. Here the positions are
-viewed as groups with statistics of their own, which the same kernel computes in the same time; the statistics of all
-positions follow from those of the groups (Chan et al., 1979, "Updating formulae and a pairwise algorithm").
+torch adds the values of a channel sequentially if the storage is channels-last. In float32, the mean of 65,000 values
+then loses two digits, and later activations, which depend on signs, amplify this error in the gradients. Here the
+positions are divided into groups with separate statistics, which the same kernel computes in the same time. The
+statistics of all positions follow from those of the groups (Chan et al., 1979, "Updating formulae and a pairwise
+algorithm").
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ LARGEST = 2048
 """Largest number of partial sums: their buffers stay in the first-level cache."""
 
 ROWS = 128
-"""Values that are added one after the other for the gradients."""
+"""Values that are added sequentially for the gradients."""
 
 _torch_only: ContextVar[bool] = ContextVar("torch_only", default=False)
 
 
 @contextmanager
 def torch_batch_norms() -> Iterator[None]:
-    """Within it, in this thread, batch norms call `torch.nn.functional.batch_norm`, which can be replaced."""
+    """Context in which, in this thread, batch norms call `torch.nn.functional.batch_norm`, which can be replaced."""
     token = _torch_only.set(True)
     try:
         yield
@@ -51,7 +52,7 @@ class FastBatchNorm2d(nn.BatchNorm2d):
 
 
 class FastDynamicBatchNorm2d(DynamicBatchNorm2d):
-    """The supernet's batch norm with as many of its channels as are active."""
+    """The supernet's batch norm, restricted to the active channels."""
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, H, W]
         whole = x.size(1) == self.bn.num_features or DynamicBatchNorm2d.SET_RUNNING_STATISTICS
@@ -62,7 +63,7 @@ class FastDynamicBatchNorm2d(DynamicBatchNorm2d):
 
 
 def _is_grouped(x: Tensor, norm: nn.BatchNorm2d) -> bool:
-    """Whether accurate statistics need groups, and can be computed by them."""
+    """Whether accurate statistics need groups and can be computed with them."""
     return (
         fast_on(x)
         and not _torch_only.get()
@@ -75,7 +76,7 @@ def _is_grouped(x: Tensor, norm: nn.BatchNorm2d) -> bool:
 
 
 def _train(x: Tensor, norm: Any) -> Tensor:
-    """Normalize by the statistics of `x` and update the running ones, of the active channels only."""
+    """Normalize with the statistics of `x`, and update the running statistics of the active channels."""
     active = x.size(1)
     norm.num_batches_tracked += 1
     factor = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
@@ -92,7 +93,7 @@ def _train(x: Tensor, norm: Any) -> Tensor:
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [C] and biased variance [C] of channels-last maps x [N, C, H, W], over all but the channels."""
+    """Mean [C] and biased variance [C] of channels-last maps x [N, C, H, W], over all other dimensions."""
     groups = _groups(x)
     means, variances = torch.batch_norm_update_stats(_grouped(x, groups), None, None, 0.0)
     between, mean = torch.var_mean(means.view(groups, -1), 0, correction=0)
@@ -131,7 +132,7 @@ def gradients(grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tens
 
 
 def _groups(x: Tensor) -> int:
-    """Into how many groups the positions of `x` [N, C, H, W] are divided."""
+    """Number of groups into which the positions of `x` [N, C, H, W] are divided."""
     channels, groups = x.size(1), 1
     count = x.numel() // channels
     while count % (2 * groups) == 0 and 2 * groups * channels <= LARGEST:
@@ -145,7 +146,7 @@ def _grouped(x: Tensor, groups: int) -> Tensor:
 
 
 class _GroupedBatchNorm(torch.autograd.Function):
-    """Batch norm in training: the normalized maps, and the statistics that they were normalized by."""
+    """Batch norm in training: the normalized maps, and the statistics used to normalize them."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,6 +162,6 @@ class _GroupedBatchNorm(torch.autograd.Function):
         x, weight, mean, scale = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return (*gradients(grad, x, weight, mean, scale), None)
-        wanted = list(ctx.needs_input_grad[:3])  # to be differentiated again
+        wanted = list(ctx.needs_input_grad[:3])  # for double backward
         backward = torch.ops.aten.native_batch_norm_backward
         return (*backward(grad, x, weight, None, None, mean, scale, True, ctx.eps, wanted), None)

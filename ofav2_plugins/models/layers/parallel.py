@@ -13,7 +13,7 @@ from .narrow import run_narrow
 
 
 class ParallelBlock(nn.Module):
-    """A mixin in front of the class of a backbone's block: the outputs of the active parts are summed.
+    """A mixin for the class of a backbone's block, which sums the outputs of the active parts.
 
     The block's own parameters keep their names in the state dict; the branches are `branches.<name>`.
     """
@@ -34,7 +34,7 @@ class ParallelBlock(nn.Module):
 
 
 def make_parallel(block: Any, main: str, branches: Mapping[str, nn.Module]) -> None:
-    """Turn a backbone's block, in place, into a `ParallelBlock`; `main` is the block's own name in `level`."""
+    """Convert a backbone's block, in place, to a `ParallelBlock`; `main` is the block's own name in `level`."""
     block.__class__ = extended(ParallelBlock, type(block))
     block.main = main
     block.branches = nn.ModuleDict(branches)
@@ -51,7 +51,7 @@ def without_branches(block: ParallelBlock) -> nn.Module:
 
 
 def sum_outputs(outputs: list[Tensor]) -> Tensor:
-    """The sum of one or more tensors of one shape, out of place, from the first to the last."""
+    """The sum of one or more tensors of the same shape, out of place, in order."""
     total = outputs[0]
     for y in outputs[1:]:
         total = total + y

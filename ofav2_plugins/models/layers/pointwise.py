@@ -1,7 +1,7 @@
-"""1x1 convolutions: a matrix product if the map is one pixel, and only one slice of the weights.
+"""1x1 convolutions: matrix products for maps of one pixel, and a single slice of the weights.
 
-The library's 1x1 convolution is the fastest there is on larger maps, but not on one pixel. Upstream takes the active
-part of the weights by two slices, whose gradients fill two whole tensors with zeros; here it is one.
+The library's 1x1 convolution is fastest on larger maps, but not on one pixel. Upstream slices the active part of the
+weights twice, and the gradients fill two full tensors with zeros; here a single operation does both.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class FastPointwise(nn.Conv2d):
 
 
 class FastDynamicPointwise(DynamicConv2d):
-    """The supernet's 1x1 convolution with as many of its channels as are active."""
+    """The supernet's 1x1 convolution, restricted to the active channels."""
 
     def forward(self, x: Tensor, out_channel: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C', H, W]
-        if not fast_on(x) or isinstance(self.conv, MyConv2d):  # which standardises its weights
+        if not fast_on(x) or isinstance(self.conv, MyConv2d):  # standardises its weights
             y: Tensor = super().forward(x, out_channel)
             return y
         return pointwise_conv2d(x, leading_part(self.conv.weight, out_channel or self.active_out_channel, x.size(1)))
@@ -41,12 +41,12 @@ def pointwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 def leading_part(weight: Tensor, n_out: int, n_in: int) -> Tensor:
-    """The first `n_out` filters of a weight [C', C, k, k], and of these the first `n_in` input channels."""
+    """The first `n_out` filters of a weight [C', C, k, k], and the first `n_in` input channels of these."""
     return weight if weight.shape[:2] == (n_out, n_in) else _Part.apply(weight, n_out, n_in)
 
 
 class _Part(torch.autograd.Function):
-    """The first rows and columns of a weight, as a tensor of its own."""
+    """The first rows and columns of a weight, as a separate tensor."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, n_out: int, n_in: int) -> Tensor:

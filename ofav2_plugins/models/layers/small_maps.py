@@ -1,7 +1,7 @@
 """Convolutions on maps of a few pixels as matrix products: the late stages of a ResNet at small resolutions.
 
-There the library's convolution is slow, above all the gradient of its filters (5 times slower than a matrix product
-on 2x2 maps). Taps that only meet padding are not computed at all. All of this is exact.
+The library's convolution is slow on such maps, mainly the gradient of its filters (5 times slower than a matrix product
+on 2x2 maps). Taps that only overlap padding are skipped. All of this is exact.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from .depthwise import crop_to_map, fast_on
 from .pointwise import leading_part, pointwise_conv2d
 
 LARGEST = 4
-"""Pixels of the output up to which the matrix product is faster."""
+"""Largest number of output pixels for which the matrix product is faster."""
 
 
 class FastDynamicConv2d(DynamicConv2d):
-    """The supernet's convolution with a kernel above 1, with as many of its channels as are active."""
+    """The supernet's convolution with a kernel above 1, restricted to the active channels."""
 
     def forward(self, x: Tensor, out_channel: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C', H', W']
-        if not fast_on(x) or isinstance(self.conv, MyConv2d):  # which standardizes its weights
+        if not fast_on(x) or isinstance(self.conv, MyConv2d):  # standardizes its weights
             y: Tensor = super().forward(x, out_channel)
             return y
         weight = leading_part(self.conv.weight, out_channel or self.active_out_channel, x.size(1))

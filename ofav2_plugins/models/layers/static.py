@@ -1,7 +1,7 @@
-"""The layers that static networks consist of, and how an elastic layer becomes one of them.
+"""The layers of static networks, and the conversion of elastic layers to them.
 
 An elastic layer is one of upstream's, or any module with upstream's protocol: `get_active_subnet(in_channels,
-preserve_weight)` gives its active part as plain layers, with a JSON-able `config`.
+preserve_weight)` returns its active part as plain layers, with a JSON-able `config`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Layers(nn.Sequential):
 
     @classmethod
     def from_config(cls, config: Mapping[str, dict[str, Any]], build: Callable[[dict[str, Any]], nn.Module]) -> Layers:
-        """The inverse of `config`; `build` makes a layer from its config."""
+        """The inverse of `config`; `build` creates a layer from its config."""
         return cls({name: build(layer) for name, layer in config.items()})
 
 
 class GlobalPool(MyGlobalAvgPool2d):
-    """Global average pooling, the columns first as upstream does: [N, C, H, W] -> [N, C, 1, 1] or [N, C]."""
+    """Global average pooling, over columns first, as upstream does: [N, C, H, W] -> [N, C, 1, 1] or [N, C]."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ _OWN: dict[str, type[nn.Module]] = {"GlobalPool": GlobalPool, "Flatten": Flatten
 
 
 def build_layer(config: Mapping[str, Any]) -> nn.Module:
-    """A layer from its config: one of upstream's or of this module's, by its "name"."""
+    """Build a layer from its config; its "name" is a layer of upstream or of this module."""
     if config.get("name") in _OWN:
         own: nn.Module = _OWN[config["name"]](**{key: value for key, value in config.items() if key != "name"})
         return own
@@ -74,13 +74,13 @@ def static_layer(layer: Any, in_channels: int, preserve_weight: bool = True) -> 
     Args:
         layer: A layer of the supernet.
         in_channels: Active channels of its input.
-        preserve_weight: Whether the active weights are copied; otherwise they are initialized.
+        preserve_weight: Whether to copy the active weights; otherwise new weights are initialized.
     """
     if hasattr(layer, "get_active_subnet"):
         subnet: nn.Module = layer.get_active_subnet(in_channels, preserve_weight)
         return subnet
     if isinstance(layer, ResidualBlock):
-        # An identity shortcut's config names its channels, which an elastic block has more than one of.
+        # The config of an identity shortcut has a channel number; an elastic block has several.
         identity = IdentityLayer(in_channels, in_channels) if isinstance(layer.shortcut, IdentityLayer) else None
         shortcut = identity or (plain_copy(layer.shortcut) if layer.shortcut is not None else None)
         block: nn.Module = ResidualBlock(static_layer(layer.conv, in_channels, preserve_weight), shortcut)

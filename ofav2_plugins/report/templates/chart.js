@@ -1,6 +1,6 @@
 "use strict";
-// What all charts share: elements, scales, axes, and how an arm looks.
-// Every text from the data goes through textContent or setAttribute, never through HTML.
+// Shared by all charts: elements, scales, axes, and the styles of the arms.
+// Text from the data is inserted with textContent or setAttribute, never as HTML.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const SVG = (document.querySelector("svg") || {}).namespaceURI;
@@ -32,7 +32,7 @@ const html = (tag, attributes, ...children) => fill(document.createElement(tag),
 const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 const button = (words, onclick, attributes) => html("button", { type: "button", onclick, ...attributes }, words);
 
-// Two decimals, halves to the even digit: the tables that came with the page are rounded so. Only odd eighths are halves.
+// Two decimals, rounding half to even, like the static tables of the page. Only odd eighths are exact halves.
 function fixed(value) {
   if (value === null || value === undefined) return "\u2013";
   if (!Number.isInteger(value * 8) || Number.isInteger(value * 4)) return value.toFixed(2);
@@ -69,7 +69,7 @@ function logTicks(low, high) {
   return ticks;
 }
 
-// Range of values with some air; a single value gets a range around it.
+// The range of the values with some padding; a single value gets a range around it.
 function padded(values, share = 0.06) {
   const low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
   const air = high > low ? (high - low) * share : Math.max(Math.abs(high) * 0.02, 0.5);
@@ -85,7 +85,7 @@ function scale([low, high], from, to, log = false) {
 }
 
 // A drawing surface as wide as its figure; coordinates are CSS pixels, so text is never scaled on screen.
-// The figure's view, if a reader has zoomed, replaces the ranges of its axes.
+// If the reader has zoomed, the figure's view replaces the ranges of its axes.
 class Frame {
   constructor(figure, height, margin) {
     this.figure = figure;
@@ -131,14 +131,14 @@ class Frame {
       this.line(this.x(tick), this.top, this.x(tick), this.bottom, "grid");
       const words = log ? String(Number(tick.toPrecision(3))) : tick.toFixed(digits);
       const half = words.length * 3.6;
-      if (this.x(tick) - half < end + 6) continue; // labels that would touch are omitted
+      if (this.x(tick) - half < end + 6) continue; // omit labels that would overlap
       end = this.x(tick) + half;
       this.text(this.x(tick), this.bottom + 17, words, { "text-anchor": "middle", class: "quiet" });
     }
     this.line(this.left, this.bottom, this.right, this.bottom, "axis");
     this.xLabel(label, this.bottom + 36);
   }
-  // Names at the positions 0, 1, 2, ...; slanted if they would touch.
+  // Names at the positions 0, 1, 2, ...; slanted if they would overlap.
   xNames(names, label, slanted) {
     this.x = scale(this.view.x || [-0.5, names.length - 0.5], this.left, this.right);
     const step = this.x(1) - this.x(0);
@@ -153,7 +153,7 @@ class Frame {
     this.xLabel(label, this.height - 6);
   }
   xLabel(label, y) { this.text((this.left + this.right) / 2, y, label, { "text-anchor": "middle" }); }
-  // A mark that can be read. One above or below the axis becomes an arrow at its edge, unless the reader has zoomed.
+  // A mark with a tooltip. Above or below the axis it becomes an arrow at the edge, unless the reader has zoomed.
   point(arm, x, y, lines, draw = marker) {
     if (x < this.left - 1 || x > this.right + 1) return;
     const outside = y < this.top - 1 || y > this.bottom + 1;

@@ -1,4 +1,4 @@
-// What a reader can do with a chart: read points, hide arms, zoom, and show values that an axis leaves out.
+// Interaction with a chart: reading points, hiding arms, zooming, and showing values outside an axis.
 
 const hidden = new Set();
 const redraws = [];
@@ -9,7 +9,7 @@ function redraw() {
     each.setAttribute("aria-pressed", String(!hidden.has(Number(each.dataset.arm))));
 }
 
-// A figure that exists gets its drawing function, its controls, and is drawn again when its width changes.
+// Gives an existing figure its drawing function and controls; the figure is redrawn when its width changes.
 // `zoom` names the axes that can be zoomed: "x", "y" or "xy".
 function chart(id, zoom, setUp) {
   const figure = document.getElementById(`chart-${id}`);
@@ -32,7 +32,7 @@ function chart(id, zoom, setUp) {
   new ResizeObserver(() => { if (figure.clientWidth !== width && figure.clientWidth) figure.redraw(); }).observe(figure);
 }
 
-// The arms whose values an axis must show: those that are not hidden, without the outlying ones at first.
+// The arms whose values an axis must cover: all visible arms, initially without the outlying ones.
 function axisArms(figure, arms, outlying) {
   const shown = arms.filter((arm) => !hidden.has(arm));
   const regular = shown.filter((arm) => !outlying.includes(arm));
@@ -50,7 +50,7 @@ function noteCut(figure) {
   figure.note.append(button(names ? "Show all values" : "Cut the axis", toggle));
 }
 
-// One listener set per figure, however often it is drawn: pointer, touch, and arrow keys between points.
+// One set of listeners per figure, even if it is redrawn: pointer, touch, and arrow keys between points.
 function readable(figure) {
   const tip = document.getElementById("tip");
   const halo = svg("circle", { r: 8, class: "halo" });
@@ -91,7 +91,7 @@ function readable(figure) {
     return show(frame, mine.reduce((a, b) => (Math.abs(b.x - current.x) < Math.abs(a.x - current.x) ? b : a)));
   };
   const surface = figure.querySelector(":scope > svg");
-  // "application": screen readers pass the arrow keys on
+  // "application": screen readers pass arrow keys to the page
   const label = `${surface.getAttribute("aria-label")}; arrow keys read the points, plus, minus and 0 zoom`;
   fill(surface, { role: "application", "aria-label": label }, []);
   surface.addEventListener("pointermove", near);
@@ -107,7 +107,7 @@ function positionIn(frame, event) {
   return [(event.clientX - box.left) * factor, (event.clientY - box.top) * factor];
 }
 
-// Zoom by dragging a rectangle, by buttons, and by the keys plus, minus and 0.
+// Zoom by dragging a rectangle, with buttons, or with the keys plus, minus and 0.
 function zoomable(figure, axes) {
   const surface = figure.querySelector(":scope > svg");
   const set = (x, y) => {

@@ -1,11 +1,11 @@
 // The charts of this report.
 
 const TOP1 = "Top-1 accuracy on the test set (%)";
-const MAX_POINTS = 150; // per arm and seed, besides its front
+const MAX_POINTS = 150; // per arm and seed, in addition to its front
 const seedsNote = ([, low, high, n]) => (n > 1 ? `mean of ${n} seeds, ${fixed(low)} to ${fixed(high)}` : "one seed");
 const armsWith = (values) => DATA.arms.map((_, arm) => arm).filter((arm) => values[arm].some(Boolean));
 
-// Lines over positions; missing values are bridged, bars span the seeds.
+// Lines over positions; lines connect across missing values, and bars span the seeds.
 function lines(frame, values, tip) {
   for (const arm of armsWith(values)) {
     if (hidden.has(arm)) continue;
@@ -44,7 +44,7 @@ function amount(value) {
   return `${Number((value / unit).toPrecision(3))}${letter}`;
 }
 
-// The same rows as in the pictures: at most about MAX_POINTS, evenly chosen.
+// The same rows as in the PNG images: evenly spaced, at most about MAX_POINTS.
 function thinned(rows) {
   const every = Math.max(1, Math.round(rows.length / MAX_POINTS));
   return rows.filter((_, i) => i % every === 0);
@@ -137,14 +137,14 @@ chart("gains", "x", (figure) => {
   };
 });
 
-// Mean and interval, strokes for the runs; hollow marks for the runs if there is no interval.
+// Mean and interval, with strokes for the runs; without an interval, hollow marks for the runs.
 function gainRow(frame, { arm, phase, mean, interval, seeds }, y) {
   const runs = seeds.map(([seed, value]) => `seed ${seed}: ${signed(value)}`);
   const summary = interval ? `${signed(mean)} (${interval.map(signed).join(" to ")})` : seeds.map(([, value]) => signed(value)).join(", ");
   const name = frame.text(frame.left, y - 12, `${DATA.arms[arm].name}: ${summary}`);
   fitted(name, frame.right - frame.left);
   const box = { x: frame.left - 3, y: y - 24, width: name.getComputedTextLength() + 6, height: 17, class: "patch" };
-  name.before(svg("rect", box)); // the zero line does not cross the name
+  name.before(svg("rect", box)); // keeps the zero line from crossing the name
   const lines = [DATA.arms[arm].name, phase && `at ${phase}`, ...runs];
   const plain = { "stroke-dasharray": null };
   if (interval) {

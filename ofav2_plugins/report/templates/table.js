@@ -1,5 +1,5 @@
-// The table of all subnets: sorted, filtered, a page of rows at a time. The address "#sort=top1" or "#sort=-top1"
-// (descending) opens it sorted; the names are those of the columns' data-key.
+// The table of all subnets, with sorting, filtering and pagination. The URL fragment "#sort=top1" or "#sort=-top1"
+// (descending) sets the initial order; the names are the data-key attributes of the columns.
 
 const PAGE = 100;
 const COLUMNS = [
@@ -95,7 +95,7 @@ function subnetTable(host) {
 
 if (document.getElementById("subnet-table")) subnetTable(document.getElementById("subnet-table"));
 
-// Tables that are wider than their box get a note that they scroll.
+// Tables that are wider than their box get a note about scrolling.
 const boxes = new ResizeObserver((entries) => requestAnimationFrame(() => {
   for (const { target } of entries) target.toggleAttribute("data-more", target.scrollWidth > target.clientWidth + 1);
 }));
