@@ -73,6 +73,12 @@ def node_with_a_run(cluster):
     raise AssertionError("no node executes a run")
 
 
+def removed(folder: Path) -> bool:
+    """Remove a folder into which a dying process may still write; whether it is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
 @contextlib.contextmanager
 def once(found, action):
     """Within this context a thread waits for a condition and then acts."""
@@ -125,7 +131,7 @@ def test_a_study_survives_ctrl_c_and_the_loss_of_a_node_with_its_disk(cluster, s
 
     def lose_node():
         cluster.remove_node(node_with_a_run(cluster), allow_graceful=False)
-        shutil.rmtree(local_copy(url))
+        wait_for(lambda: removed(local_copy(url)))
         time.sleep(1)
         assert uploaded(), "the lost disk must not remove the checkpoints from the storage"
 
