@@ -110,6 +110,7 @@ print(json.dumps({"top1": measured.top1, "levels": sorted({len(level) for level 
 """
 
 
+@pytest.mark.slow
 def test_a_third_party_package_trains_through_both_level_steps(tmp_path):
     site, out, recipe = tmp_path / "site", tmp_path / "run", EXAMPLES / "ofav2_extras" / "recipe.yaml"
     subprocess.run(

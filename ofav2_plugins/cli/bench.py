@@ -34,7 +34,7 @@ def bench(
     if not all(size.isdigit() and int(size) > 0 for size in sizes):
         raise UserError(f"--batch-sizes must be numbers of at least 1 such as 1,64, but got {batch_sizes!r}")
     opened = open_bundle(bundle)
-    chosen = [name.strip() for name in formats.split(",")] if formats else opened.runnable_formats()
+    chosen = [name.strip() for name in formats.split(",")] if formats is not None else opened.runnable_formats()
     options = BenchOptions(chosen, [int(size) for size in sizes], threads, warmup, runs)
     rows = list(bench(opened, options, expand([images]) if images else ()))
     if as_json:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -66,7 +67,7 @@ class FineTuneOptions:
         logging: Saving and metrics.
 
     Raises:
-        UserError: `distill` is combined with `all_exits`.
+        UserError: `distill` is combined with `all_exits`, or `lr` is not a finite number above 0.
     """
 
     out: Path
@@ -85,6 +86,8 @@ class FineTuneOptions:
     def __post_init__(self) -> None:
         if self.distill and self.all_exits:
             raise UserError("--distill trains one exit; omit it or --all-exits")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise UserError(f"--lr must be a finite number above 0, but got {self.lr:g}; omit it for the default")
 
 
 class _FineTuner(StepTrainer):

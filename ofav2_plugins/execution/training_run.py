@@ -150,6 +150,9 @@ class TrainingRun:
                 self.__dict__.pop(part, None)
 
     def _train(self, planned: PlannedStep, files: StepFiles, context: RunContext) -> None:
+        if self.fabric.is_global_zero:  # records of earlier weights
+            for name in (TRAINED, MEASURED, FINAL):
+                (files.folder / name).unlink(missing_ok=True)
         self._load(planned.starts_from or INIT)
         trainer = StepTrainer(
             fabric=self.fabric,
@@ -281,8 +284,6 @@ def finished(files: StepFiles) -> bool:
         files.load_best()
     except RunError as error:
         files.say(f"{error}; this step is trained again")
-        for name in (TRAINED, MEASURED, FINAL):
-            (files.folder / name).unlink(missing_ok=True)
         return False
     return True
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -44,6 +44,10 @@ class RunSetup:
     precision: str
     threads: int
     logging: LoggingOptions
+
+    def absolute(self) -> RunSetup:
+        """The same setup for workers in other working directories."""
+        return replace(self, out=self.out.resolve(), root=self.root.resolve() if self.root else None)
 
 
 class ResultSink(Protocol):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import torch
 
+from ..errors import RunError
 from ..utils.memory import keep_freed_memory
 from ..utils.signals import StopRequest
 from .base import Item, Result
@@ -37,22 +40,30 @@ def map_in_processes(
                     yield running.pop(future), future.result()
                 if stop.asked:
                     raise KeyboardInterrupt
+        except BrokenProcessPool as error:
+            raise RunError("a worker process ended unexpectedly, perhaps out of memory; use fewer workers") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_function: Callable[[Any], Any]
+_make: Callable[[], Callable[[Any], Any]]
 
 
 def _start(make: Callable[[], Callable[[Any], Any]], threads: int) -> None:
     """Prepare a worker process."""
-    global _function
+    global _make
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which shuts the pool down
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     keep_freed_memory()
     torch.set_num_threads(threads)
-    _function = make()
+    _make = make
+
+
+@functools.cache
+def _function() -> Callable[[Any], Any]:
+    """Created by the first call, so that an exception of `make` is raised by that call."""
+    return _make()
 
 
 def _exit_with_parent() -> None:
@@ -63,4 +74,4 @@ def _exit_with_parent() -> None:
 
 
 def _call(item: Any) -> Any:
-    return _function(item)
+    return _function()(item)

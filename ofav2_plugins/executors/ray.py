@@ -108,25 +108,27 @@ class Ray(Executor):
         return {**reserved, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}}}
 
     def execute(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, setup: RunSetup) -> None:
-        backend = RayBackend(self, replace(setup, out=setup.out.resolve()))
+        backend = RayBackend(self, setup.absolute())
         if backend.storage is not None:
             backend.storage.offer([folder for run in runs for folder in run.folders.values()])
-        self._warn(context)
+        self._warn(context, setup.threads)
         Schedule(runs, results, context, backend).execute()
 
     def map(
         self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
     ) -> Iterator[tuple[Item, Result]]:
-        workers = self.workers or max(1, int(_import_ray().cluster_resources().get("CPU", 1) // self.cpus))
-        return map_on_ray(make, items, min(workers, len(items)), threads, self.requirements(threads), stop)
+        wanted = self.requirements(threads)
+        workers = self.workers or max(1, int(_import_ray().cluster_resources().get("CPU", 1) // wanted["num_cpus"]))
+        return map_on_ray(make, items, min(workers, len(items)), threads, wanted, stop)
 
-    def _warn(self, context: RunContext) -> None:
+    def _warn(self, context: RunContext, threads: int) -> None:
         """Warn if no machine has the resources that a run reserves; one may still join the cluster."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": (self.memory_gib or 0) * GIB}
+        cpus = max(self.cpus, threads)
+        wanted = {"CPU": cpus, "GPU": self.gpus, "memory": (self.memory_gib or 0) * GIB}
         nodes = [node["Resources"] for node in _import_ray().nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
             context.reporter.line(
-                f"no machine of the Ray cluster has {self.cpus} CPUs, {self.gpus:g} GPUs and "
+                f"no machine of the Ray cluster has {cpus} CPUs, {self.gpus:g} GPUs and "
                 f"{self.memory_gib or 0:g} GiB for a run; waiting until one joins"
             )
 
@@ -244,21 +246,34 @@ class RayBackend:
             actor = by_reference[reference]
             try:
                 messages = self.ray.get(reference)
-            except self.ray.exceptions.RayActorError as error:
+            except self.ray.exceptions.RayError as error:
                 yield actor, self._after_death(actor, error)
                 continue
             actor.started = True
             actor.next_messages = actor.actor.take.remote(POLL_SECONDS)
             for message in messages:
-                if isinstance(message, PhaseFinished) and self.storage is not None:
-                    self.storage.fetch(actor.run.folders[message.phase["name"]])
-                yield actor, message
+                yield actor, self._with_files(actor, message)
+                if actor.ended:
+                    break
         for actor in active:
             if actor.ended:
                 self.ray.wait([actor.finished], timeout=UPLOAD_SECONDS)
                 self.ray.kill(actor.actor)
 
+    def _with_files(self, actor: ActiveActor, message: Message) -> Message:
+        """The message, after the files of a finished step are fetched; a failure if they cannot be read."""
+        if self.storage is not None and isinstance(message, PhaseFinished):
+            try:
+                self.storage.fetch(actor.run.folders[message.phase["name"]])
+            except UserError as error:
+                actor.actor.stop.remote()
+                return Failed(str(error))
+        return message
+
     def _after_death(self, actor: ActiveActor, error: Exception) -> Message:
+        exceptions = self.ray.exceptions
+        if isinstance(error, (exceptions.RuntimeEnvSetupError, exceptions.ActorUnschedulableError)):
+            return Failed(f"its worker cannot be started: {error_message(error)}")
         deaths = self._deaths[id(actor.run)] = self._deaths.get(id(actor.run), 0) + 1
         reason = error_message(error).partition(": ")[2][:200]
         if deaths > self.executor.retries:

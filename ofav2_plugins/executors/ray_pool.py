@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 
+from ..errors import RunError, error_message
 from ..utils.memory import keep_freed_memory
 from ..utils.signals import StopRequest
 from .base import Item, Result
@@ -22,7 +24,12 @@ class PoolActor:
     def __init__(self, make: Callable[[], Callable[[Any], Any]], threads: int):
         keep_freed_memory()
         torch.set_num_threads(threads)
-        self.function = make()
+        self.make = make
+
+    @cached_property
+    def function(self) -> Callable[[Any], Any]:
+        """Created by the first call, so that an exception of `make` is raised by that call."""
+        return self.make()
 
     def call(self, item: Any) -> Any:
         """The result of one item."""
@@ -43,19 +50,36 @@ def map_on_ray(
     actor_class: Any = ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES, **requirements)(PoolActor)
     waiting, running = list(items), dict[Any, tuple[Any, Item]]()
     actors = [actor_class.remote(make, threads) for _ in range(workers)]
-    idle = list(actors)
+    starting = {actor.__ray_ready__.remote(): actor for actor in actors}  # perhaps not all of them fit
+    idle: list[Any] = []
     try:
         while waiting or running:
             while waiting and idle:
                 actor, item = idle.pop(), waiting.pop(0)
                 running[actor.call.remote(item)] = actor, item
-            done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
+            done, _ = ray.wait([*running, *starting], timeout=POLL_SECONDS)
             for reference in done:
+                result = _result(reference)
+                if reference in starting:
+                    idle.append(starting.pop(reference))
+                    continue
                 actor, item = running.pop(reference)
                 idle.append(actor)
-                yield item, ray.get(reference)
+                yield item, result
             if stop.asked:
                 raise KeyboardInterrupt
     finally:
         for actor in actors:
             ray.kill(actor)
+
+
+def _result(reference: Any) -> Any:
+    """The result of a call. Raises its exception, or RunError if the actor is lost."""
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise RunError(f"a worker of the Ray cluster is lost: {error_message(error)}") from error

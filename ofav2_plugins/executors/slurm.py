@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,8 +88,7 @@ class Slurm(Executor):
         return chosen if chosen != "auto" else ("cuda" if self.gpus else "cpu")
 
     def execute(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, setup: RunSetup) -> None:
-        setup = replace(setup, out=setup.out.resolve())
-        Schedule(runs, results, context, SlurmBackend(self, setup)).execute()
+        Schedule(runs, results, context, SlurmBackend(self, setup.absolute())).execute()
 
     def submitter(self, folder: Path, threads: int) -> Any:
         """submitit's executor with the requirements of a run."""

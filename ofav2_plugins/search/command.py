@@ -104,11 +104,11 @@ def _search(
         torch.set_num_threads(call.threads or executor.threads(torch.get_num_threads()))
     run = open_run(call.run, call.arm, call.run_seed)
     source = MeterSource(
-        run=call.run,
+        run=call.run.resolve(),
         arm=call.arm,
         seed=call.run_seed,
         step=searched_step(run, call.step),
-        root=call.root,
+        root=call.root.resolve() if call.root else None,
         device=call.device,
         threshold=settings.exit_threshold,
         threads=torch.get_num_threads(),

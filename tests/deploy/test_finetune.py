@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -13,12 +14,19 @@ from support.deployment import assert_refused, command
 
 import ofav2_plugins as ofav2
 from ofav2_plugins.deploy.bundle import open_bundle
-from ofav2_plugins.deploy.finetune import finetuned_networks
+from ofav2_plugins.deploy.finetune import FineTuneOptions, finetuned_networks
+from ofav2_plugins.errors import UserError
 
 
 def arguments(work, out, *more: str) -> tuple[object, ...]:
     given = (work / "run", "--arch", work / "arch.json", "--out", out, "--threads", 1, "--epochs", 2, "--lr", 0.001)
     return ("finetune", *given, *more)
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, math.nan, math.inf])
+def test_a_learning_rate_that_cannot_train_is_refused(tmp_path, lr):
+    with pytest.raises(UserError, match="--lr must be a finite number above 0"):
+        FineTuneOptions(tmp_path, lr=lr)
 
 
 @pytest.fixture(scope="module")

@@ -173,6 +173,10 @@ def flip_a_bit(path: Path) -> None:
 def test_a_stopped_run_goes_on_from_its_last_good_state(uninterrupted, tmp_path, step):
     folder = stopped_within_a_phase(tmp_path / "run", step)
     flip_a_bit(folder / "state.safetensors")
+    stale = read_measured(uninterrupted / "steps" / folder.name)
+    for subnet in stale["subnets"]:
+        subnet["top1"] = 100.0
+    write_measured(folder, stale)  # of weights that no longer exist
     done = train(tmp_path / "run", "--resume")
     assert done.returncode == 0, done.stderr
     assert step in done.stdout and "state.safetensors is damaged" in done.stdout

@@ -15,11 +15,13 @@ import pytest
 from rich.console import Console
 from support.study_samples import STUDY
 
+from ofav2_plugins.errors import RunError
 from ofav2_plugins.execution.training_run import TrainingRun
 from ofav2_plugins.executors import processes
 from ofav2_plugins.executors.base import RunSetup
 from ofav2_plugins.executors.devices import Accelerator, choose_accelerator, cuda_devices
 from ofav2_plugins.executors.messages import Returned
+from ofav2_plugins.executors.process_pool import map_in_processes
 from ofav2_plugins.executors.processes import ActiveProcess, ProcessBackend
 from ofav2_plugins.executors.scheduling import Schedule
 from ofav2_plugins.study.results_writer import StudyResults
@@ -27,7 +29,7 @@ from ofav2_plugins.study.schema import load_study, study_arms
 from ofav2_plugins.training.context import LoggingOptions, RunContext
 from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.progress import Reporter
-from ofav2_plugins.utils.signals import stop_on_signals
+from ofav2_plugins.utils.signals import StopRequest, stop_on_signals
 
 
 def wait_for(found, seconds=120):
@@ -50,6 +52,22 @@ def test_workers_give_what_one_process_gives(study, tmp_path):
     assert [row["arm"] for row in rows[0]] == ["a", "b"]
     assert all(phase["training_macs"] > 1e9 for row in rows[0] for phase in row["phases"])
     assert rows[0] == rows[1]
+
+
+def fail_at_once():
+    raise RunError("the images are missing")
+
+
+def exit_at_once():
+    return lambda item: os._exit(1)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [(fail_at_once, "the images are missing"), (exit_at_once, "a worker process ended unexpectedly")]
+)
+def test_a_pool_reports_why_it_fails(make, words):
+    with pytest.raises(RunError, match=words):
+        list(map_in_processes(make, [1, 2], 1, 1, StopRequest()))
 
 
 SHARING = (
@@ -195,6 +213,14 @@ def test_devices_are_those_that_this_process_sees(monkeypatch):
     assert cuda_devices({"CUDA_VISIBLE_DEVICES": "3,GPU-b"}) == [Accelerator("3", 8192), Accelerator("GPU-b", 8192)]
 
 
+def is_newer(path: Path, before: int) -> bool:
+    """Whether a file was written after `before`; False at the moment at which it is replaced."""
+    try:
+        return path.stat().st_mtime_ns > before
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_workers_stop_with_the_first_process_and_are_resumed(study, tmp_path, how):
@@ -216,7 +242,7 @@ def test_workers_stop_with_the_first_process_and_are_resumed(study, tmp_path, ho
     assert shorter.returncode == 1 and "another run" in shorter.stderr
     states = {path: path.stat().st_mtime_ns for path in out.glob("steps/*/state.safetensors")}
     again = subprocess.Popen([*ablate, "--resume"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: all(path.stat().st_mtime_ns > before for path, before in states.items()))
+    wait_for(lambda: all(is_newer(path, before) for path, before in states.items()))
     again.terminate()
     again.communicate()
     assert len(list(out.glob("steps/full-*"))) == 2  # the same steps, continued

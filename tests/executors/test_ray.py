@@ -18,7 +18,10 @@ from support.commands import ofav2
 from support.study_samples import STUDY
 
 import ofav2_plugins as ofav2_api
+from ofav2_plugins.errors import RunError
+from ofav2_plugins.executors.ray_pool import map_on_ray
 from ofav2_plugins.executors.storage import local_copy
+from ofav2_plugins.utils.signals import StopRequest
 
 SHARING = STUDY.replace("{name: b, supernet: SE_D}", "{name: b, supernet: SE_B, teacher: progressive}")
 """Two arms, of which the second one waits for the first phase of the first one."""
@@ -70,6 +73,12 @@ def node_with_a_run(cluster):
     raise AssertionError("no node executes a run")
 
 
+def removed(folder: Path) -> bool:
+    """Remove a folder into which a dying process may still write; whether it is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
 @contextlib.contextmanager
 def once(found, action):
     """Within this context a thread waits for a condition and then acts."""
@@ -87,6 +96,21 @@ def once(found, action):
     yield
     thread.join()
     assert not problems, problems
+
+
+def test_a_pool_works_with_the_actors_that_fit_and_raises_their_exception(cluster):
+    def square():
+        return lambda x: x * x
+
+    def fail():
+        raise RunError("the images are missing")
+
+    def results(make, workers):
+        return sorted(map_on_ray(make, [1, 2, 3, 4], workers, 1, {"num_cpus": 1}, StopRequest()))
+
+    assert results(square, 4) == [(1, 1), (2, 4), (3, 9), (4, 16)]  # only two actors fit
+    with pytest.raises(RunError, match="the images are missing"):
+        results(fail, 1)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")
@@ -107,7 +131,7 @@ def test_a_study_survives_ctrl_c_and_the_loss_of_a_node_with_its_disk(cluster, s
 
     def lose_node():
         cluster.remove_node(node_with_a_run(cluster), allow_graceful=False)
-        shutil.rmtree(local_copy(url))
+        wait_for(lambda: removed(local_copy(url)))
         time.sleep(1)
         assert uploaded(), "the lost disk must not remove the checkpoints from the storage"
 

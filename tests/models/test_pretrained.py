@@ -133,6 +133,7 @@ def test_a_file_without_weights_is_rejected(official, tmp_path, capfd):
         load_initial(tmp_path / "other").put_into(net)
 
 
+@pytest.mark.slow
 def test_level_and_height_continue_an_official_checkpoint(official, tmp_path):
     settings = ["width_mult=0.25", "resolutions=[16]", "batch_size=512", "evaluation.bn_images=64",
                 "evaluation.max_subnets=1", "evaluation.final_trunks=1",
