@@ -38,7 +38,7 @@ def _no_boolean(value: Any) -> Any:
 
 def _registered_phase(name: str) -> str:
     if name not in registry.names(registry.PHASES):
-        raise ValueError(f"unknown phase; registered are {', '.join(registry.names(registry.PHASES))}")
+        raise ValueError(f"unknown phase; registered phases: {', '.join(registry.names(registry.PHASES))}")
     return name
 
 

@@ -157,7 +157,7 @@ def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, t
             Schedule(runs, results, RunContext(reporter, stop, LoggingOptions()), backend).execute()
         peaks += backend.peaks
         assert backend.waited == ([] if limit_gib is None else [("b", True, 0)])  # it had worked, saved, and exited
-        waits = "b, seed 0: waits, because all workers together took more than --memory"
+        waits = "b, seed 0: waits, because all workers together exceeded --memory"
         assert (waits in console.file.getvalue()) == bool(backend.waited)
         assert reporter.done == pytest.approx(reporter.total)
         rows.append([[phase["best_top1"] for phase in row["phases"]] for row in results.content["rows"]])
