@@ -197,7 +197,12 @@ PluginRef = Annotated[
         {
             "anyOf": [
                 {"type": "string"},
-                {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+                {
+                    "type": "object",
+                    "properties": {"name": {"type": "string", "description": "Name of the plugin."}},
+                    "required": ["name"],
+                    "description": "A plugin; the other keys are its settings.",
+                },
             ]
         }
     ),
