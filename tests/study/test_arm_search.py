@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from support.report_samples import page_of
@@ -10,9 +11,12 @@ from support.study_samples import RECIPE, STUDY
 from typer.testing import CliRunner
 
 from ofav2_plugins.cli.main import app
-from ofav2_plugins.errors import UserError
+from ofav2_plugins.errors import RunError, UserError
+from ofav2_plugins.execution.open_run import open_run
 from ofav2_plugins.study.results import load_results
 from ofav2_plugins.study.schema import load_study, study_arms
+from ofav2_plugins.utils.files import write_record
+from ofav2_plugins.utils.tensor_files import load_checkpoint, save_checkpoint
 
 SEARCH = "search: {samples: 20, evaluations: 200, front_size: 3%s}\n"
 
@@ -84,6 +88,36 @@ def test_a_resumed_study_keeps_finished_searches_and_repeats_lost_ones(searched)
             old["search"]["budgets"],
             old["search"]["hypervolume"],
         )
+
+
+def test_results_of_another_run_are_rejected_and_rebuilt(searched, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(searched[0], folder)
+    before = load_results(folder / "out")
+    other = {**before, "study": {**before["study"], "identity": "another"}}
+    for row in other["rows"]:
+        row["phases"][0]["best_top1"] = 99.0
+    write_record(folder / "out" / "results.json", other)
+    with pytest.raises(RunError, match=r"results.json is of another run than the run.json next to it"):
+        load_results(folder / "out")
+    assert "is of another run" in ablate(folder, "--resume")
+    assert load_results(folder / "out")["rows"] == load_results(searched[0] / "out")["rows"]
+
+
+def test_a_search_of_another_arm_or_of_earlier_weights_is_not_published(searched, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(searched[0], folder)
+    before = [row["search"] for row in load_results(folder / "out")["rows"]]
+    a, b = (folder / "out" / found["folder"] / "search.json" for found in before)
+    shutil.copy(a, b)
+    run = open_run(folder / "out", "a")
+    best = run.step_folder(run.finished_steps[-1]) / "best.safetensors"
+    tensors, meta = load_checkpoint(best)
+    save_checkpoint(best, {name: value * 0.5 for name, value in tensors.items()}, meta)
+    ablate(folder, "--resume")
+    after = [row["search"] for row in load_results(folder / "out")["rows"]]
+    assert after[0]["folder"] != before[0]["folder"]
+    assert (after[1]["folder"], after[1]["budgets"]) == (before[1]["folder"], before[1]["budgets"])
 
 
 @pytest.mark.parametrize(
