@@ -21,7 +21,7 @@ class Objective:
     Args:
         recipe: Label smoothing, weight of the distillation, weights of the exits.
         distillation: The distillation term.
-        multi_exit_loss: The loss is the weighted sum of the losses of all exits (AEP). With a teacher, it teaches every exit.
+        multi_exit_loss: The loss is the weighted sum of the losses of all exits (AEP); a teacher teaches all of them.
         inplace_distillation: The first architecture of an optimizer step is trained with the labels, and the
             ensemble of its exits teaches the others, which do not use labels (BigNAS).
     """
