@@ -8,12 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from support.study_samples import STUDY
+from support.waiting import wait_for
 
 from ofav2_plugins.errors import RunError
 from ofav2_plugins.execution.training_run import TrainingRun
@@ -30,13 +30,6 @@ from ofav2_plugins.training.context import LoggingOptions, RunContext
 from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.progress import Reporter
 from ofav2_plugins.utils.signals import StopRequest, stop_on_signals
-
-
-def wait_for(found, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not found() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert found(), "not within the time"
 
 
 def test_workers_give_what_one_process_gives(study, tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.commands import ofav2
 from support.study_samples import STUDY
+from support.waiting import wait_for
 
 import ofav2_plugins as ofav2_api
 from ofav2_plugins.errors import RunError
@@ -27,13 +28,6 @@ SHARING = STUDY.replace("{name: b, supernet: SE_D}", "{name: b, supernet: SE_B, 
 """Two arms, of which the second one waits for the first phase of the first one."""
 
 COSTS = ("seconds", "images_per_second", "peak_memory_mib")
-
-
-def wait_for(found, seconds=900):  # seconds suffice unless the machine is very busy
-    deadline = time.monotonic() + seconds
-    while not found() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert found(), "not within the time"
 
 
 def rows(out: Path) -> list:
