@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from support.report_samples import page_of
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from ofav2_plugins.cli.main import app
 from ofav2_plugins.errors import UserError
+from ofav2_plugins.search.session import Search
 from ofav2_plugins.study.results import load_results
 from ofav2_plugins.study.schema import load_study, study_arms
 
@@ -84,6 +86,38 @@ def test_a_resumed_study_keeps_finished_searches_and_repeats_lost_ones(searched)
             old["search"]["budgets"],
             old["search"]["hypervolume"],
         )
+
+
+def test_an_unexpected_failure_of_one_search_is_recorded_and_the_others_continue(searched, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(searched[0], folder)
+    for row in load_results(folder / "out")["rows"]:
+        (folder / "out" / row["search"]["folder"] / "search.json").unlink()
+    fit = Search.fit
+
+    def fail_for_the_first_arm(search, samples):
+        if search.run.config.name == "a":
+            raise ZeroDivisionError("a defect of a predictor")
+        return fit(search, samples)
+
+    monkeypatch.setattr(Search, "fit", fail_for_the_first_arm)
+    command = [
+        "ablate",
+        folder / "study.yaml",
+        "--out",
+        folder / "out",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--resume",
+    ]
+    done = CliRunner().invoke(app, list(map(str, command)))
+    assert "search of a, seed 0 failed: ZeroDivisionError: a defect of a predictor" in done.output
+    broken, other = (row["search"] for row in load_results(folder / "out")["rows"])
+    assert broken["error"].endswith("(traceback in logs/search-a-0.txt)")
+    assert "fail_for_the_first_arm" in (folder / "out" / "logs" / "search-a-0.txt").read_text()
+    assert other["budgets"] and "error" not in other
 
 
 @pytest.mark.parametrize(
