@@ -56,7 +56,7 @@ class FineTuneOptions:
         out: The folder to write.
         all_exits: Train all exits up to the architecture's, with equal weights (AEP), instead of the last one.
         from_scratch: Start from fresh weights, with the optimizer, rate and epochs of the recipe's full phase.
-        distill: Also distill from the maximal network of the run (one exit only).
+        distill: Also distill from the maximal network of the run; it teaches every exit that is trained.
         epochs: Epochs of the first stage; default: 20, or those of the full phase if from scratch.
         lr: Learning rate at the start of the cosine; default: 1e-4, or that of the full phase if from scratch.
         seed: Seed of batches and, from scratch, of the weights; default: the run's.
@@ -67,7 +67,7 @@ class FineTuneOptions:
         logging: Saving and metrics.
 
     Raises:
-        UserError: `distill` is combined with `all_exits`, or `lr` is not a finite number above 0.
+        UserError: `lr` is not a finite number above 0.
     """
 
     out: Path
@@ -84,8 +84,6 @@ class FineTuneOptions:
     logging: LoggingOptions = field(default_factory=LoggingOptions)
 
     def __post_init__(self) -> None:
-        if self.distill and self.all_exits:
-            raise UserError("--distill trains one exit; omit it or --all-exits")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise UserError(f"--lr must be a finite number above 0, but got {self.lr:g}; omit it for the default")
 
