@@ -31,7 +31,9 @@ def read_architecture(path: Path, entry: int | None = None) -> tuple[Arch, int |
     if isinstance(content, dict) and isinstance(content.get("front"), list):
         front = content["front"]
         if entry is None:
-            raise UserError(f"{path} has a front of {len(front)} architectures; choose one: --entry 0..{len(front) - 1}")
+            raise UserError(
+                f"{path} has a front of {len(front)} architectures; choose one: --entry 0..{len(front) - 1}"
+            )
         if not 0 <= entry < len(front):
             raise UserError(f"--entry must be in 0..{len(front) - 1}, the front of {path}, but got {entry}")
         content = front[entry]
