@@ -129,7 +129,8 @@ class Search(SearchModel):
 
         reporter.skip(sum(work(job) for job in jobs) - sum(work(job) for job in pending))
         done = len(jobs) - len(pending)
-        for job, samples in run_jobs(self.source, self.meter, pending, context.executor, context.stop):
+        found = run_jobs(self.source, self.meter, pending, context.executor, context.stop, reporter.line)
+        for job, samples in found:
             file.add(job.trunk, samples)
             done += 1
             reporter.advance(work(job), description, f"network {done}/{len(jobs)}")

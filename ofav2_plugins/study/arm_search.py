@@ -16,6 +16,7 @@ from ..data.base import DataSplits
 from ..errors import UserError
 from ..execution.open_run import open_run
 from ..execution.training_run import TrainingRun
+from ..executors.worker import failure, logged_reason
 from ..search.command import SearchCall, search_into_folder
 from ..search.model import SearchModel
 from ..search.results import read_search
@@ -84,9 +85,10 @@ def search_runs(call: SearchCall, checked: CheckedSearch, results: StudyResults,
         say(console, f"search {number}/{len(finished)}: {name}")
         try:
             found = _searched(call, checked, config, console)
-        except UserError as error:
-            say(console, f"search of {name} failed: {error}", "yellow")
-            found = {"error": str(error)}
+        except (Exception, SystemExit) as error:
+            reason = logged_reason(failure(error), results.out, f"search-{config.name}-{config.seed}")
+            say(console, f"search of {name} failed: {reason}", "yellow")
+            found = {"error": reason}
         results.add_search(config, found)
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ofav2_plugins.cli.main import app
 from ofav2_plugins.errors import RunError, UserError
 from ofav2_plugins.execution.open_run import open_run
+from ofav2_plugins.search.session import Search
 from ofav2_plugins.study.results import load_results
 from ofav2_plugins.study.schema import load_study, study_arms
 from ofav2_plugins.utils.files import write_record
@@ -118,6 +119,38 @@ def test_a_search_of_another_arm_or_of_earlier_weights_is_not_published(searched
     after = [row["search"] for row in load_results(folder / "out")["rows"]]
     assert after[0]["folder"] != before[0]["folder"]
     assert (after[1]["folder"], after[1]["budgets"]) == (before[1]["folder"], before[1]["budgets"])
+
+
+def test_an_unexpected_failure_of_one_search_is_recorded_and_the_others_continue(searched, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(searched[0], folder)
+    for row in load_results(folder / "out")["rows"]:
+        (folder / "out" / row["search"]["folder"] / "search.json").unlink()
+    fit = Search.fit
+
+    def fail_for_the_first_arm(search, samples):
+        if search.run.config.name == "a":
+            raise ZeroDivisionError("a defect of a predictor")
+        return fit(search, samples)
+
+    monkeypatch.setattr(Search, "fit", fail_for_the_first_arm)
+    command = [
+        "ablate",
+        folder / "study.yaml",
+        "--out",
+        folder / "out",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--resume",
+    ]
+    done = CliRunner().invoke(app, list(map(str, command)))
+    assert "search of a, seed 0 failed: ZeroDivisionError: a defect of a predictor" in done.output
+    broken, other = (row["search"] for row in load_results(folder / "out")["rows"])
+    assert broken["error"].endswith("(traceback in logs/search-a-0.txt)")
+    assert "fail_for_the_first_arm" in (folder / "out" / "logs" / "search-a-0.txt").read_text()
+    assert other["budgets"] and "error" not in other
 
 
 @pytest.mark.parametrize(
