@@ -1,4 +1,4 @@
-"""Time of a training step by operation, and the time of convolutions and products at the machine's peak.
+"""Time of a training step by operation, and a lower bound from the machine's peak and memory bandwidth.
 
     python benchmarks/profile_step.py [--size 64] [--threads 2]
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from minimum_time import minimum_milliseconds
 from speed import cross_entropy, noise, our_net, roofline, seconds, trainer
 from torch.profiler import ProfilerActivity, profile
 
@@ -50,43 +51,37 @@ def kind_of(event: Any) -> str:
     return "copies, slices, sums, dispatch"
 
 
-def least_seconds(event: Any, peak: dict[str, float]) -> float:
-    """Seconds of a 1x1 convolution (backward: both gradients) or a product at the peak; 0 for other operations."""
-    shapes = [shape for shape in event.input_shapes if shape]
-    flop = 0
-    if "1x1" in kind_of(event):
-        n, _, height, width = shapes[0]  # stride 1: the input's size, and the gradient's
-        weight = shapes[2] if "backward" in event.key else shapes[1]
-        flop = (4 if "backward" in event.key else 2) * n * height * width * math.prod(weight)
-    elif event.key in ("aten::mm", "aten::addmm"):
-        a, b = shapes[-2:]
-        flop = 2 * a[0] * math.prod(b)
-    return flop / 1e9 / peak["matrix_gflops"]
+def profiled(work: Callable[[], object], steps: int, bounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Milliseconds of a step by kind (the minimum over the repeats for each operation), and their lower bounds.
 
-
-def profiled(work: Callable[[], object], steps: int, peak: dict[str, float]) -> dict[str, Any]:
-    """Milliseconds of a step by kind (the minimum over the repeats for each operation), and without the profiler."""
+    Args:
+        work: Trains `steps` steps.
+        steps: Their number.
+        bounds: For each step, `minimum_milliseconds`.
+    """
     for _ in range(3):
         work()
     wall = min(seconds(work) for _ in range(REPEATS)) / steps * 1e3
-    best: dict[tuple, tuple[float, float, str]] = {}
+    best: dict[tuple, tuple[float, str]] = {}
     for _ in range(REPEATS):
         with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded:
             work()
         for event in recorded.key_averages(group_by_input_shape=True):
             key = (event.key, str(event.input_shapes))
             took = event.self_cpu_time_total / 1e3 / steps
-            least = least_seconds(event, peak) * 1e3 * event.count / steps
-            best[key] = min(best.get(key, (math.inf, 0.0, "")), (took, least, kind_of(event)))
-    kinds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for took, least, kind in best.values():
-        kinds[kind][0] += took
-        kinds[kind][1] += least
-    kinds["Python, and time that the profiler does not see"] = [wall - sum(took for took, _ in kinds.values()), 0.0]
-    return {
-        "step_ms": wall,
-        "kinds": {kind: {"ms": took, "roofline_ms": least} for kind, (took, least) in kinds.items()},
-    }
+            best[key] = min(best.get(key, (math.inf, "")), (took, kind_of(event)))
+    kinds: dict[str, float] = defaultdict(float)
+    for took, kind in best.values():
+        kinds[kind] += took
+    kinds["Python, and time that the profiler does not see"] = wall - sum(kinds.values())
+
+    def mean(kind: str, name: str) -> float:
+        return sum(bound.get(kind, {}).get(name, 0.0) for bound in bounds) / len(bounds)
+
+    names = ("gbyte", "gflop", "bound_ms")
+    rows = {kind: {"ms": took, **{name: mean(kind, name) for name in names}} for kind, took in kinds.items()}
+    least = sum(row["bound_ms"] for row in rows.values())
+    return {"step_ms": wall, "bound_ms": least, "share_of_bound": least / wall, "kinds": rows}
 
 
 def main() -> None:
@@ -99,21 +94,27 @@ def main() -> None:
     keep_freed_memory()
     peak = roofline()
     net = our_net()
-    step = trainer(net, cross_entropy, *noise(options.size))
+    images, labels = noise(options.size)
+    step = trainer(net, cross_entropy, images, labels)
     archs = [net.space.sample(random.Random(i)) for i in range(SUBNETS)]
+    bounds = []
+    for arch in archs:
+        net.set_active_subnet(**arch)
+        bounds.append(minimum_milliseconds(net, images, peak))
 
     def over_archs() -> None:
         for arch in archs:
             net.set_active_subnet(**arch)
             step()
 
-    found = {"random subnets": profiled(over_archs, SUBNETS, peak)}
+    found = {"random subnets": profiled(over_archs, SUBNETS, bounds)}
     net.set_max_net()
-    found["maximal network"] = profiled(step, 1, peak)
+    found["maximal network"] = profiled(step, 1, [minimum_milliseconds(net, images, peak)])
     for name, part in found.items():
-        print(f"{name}: {part['step_ms']:.0f} ms a step at {options.size} px")
+        print(f"{name}, {options.size} px: {part['step_ms']:.0f} ms per step, lower bound {part['bound_ms']:.0f} ms")
         for kind, row in sorted(part["kinds"].items(), key=lambda item: -item[1]["ms"]):
-            print(f"  {kind:68s} {row['ms']:6.1f} ms, at the peak {row['roofline_ms']:5.1f}")
+            cost = f"{row['gbyte']:5.2f} GB {row['gflop']:5.1f} GFLOP, lower bound {row['bound_ms']:5.1f} ms"
+            print(f"  {kind:68s} {row['ms']:6.1f} ms; {cost}")
     path = Path(__file__).parent / "results" / f"profile-{options.size}.json"
     content = {"environment": environment(make_fabric("cpu")), "roofline": peak, **found}
     path.write_text(json.dumps(content, indent=1) + "\n")

@@ -13,15 +13,21 @@ from typing import NoReturn
 from lightning_fabric import Fabric
 from packaging.requirements import Requirement
 
+from .deploy.finetune import FINETUNED, finetuned_networks
 from .errors import RunError, UserError
 from .execution.provenance import current_provenance
 from .execution.records import FINAL, MEASURED, TRAINED, metrics_differ, read_measured, read_trained
-from .execution.run_folder import difference, read_run_file
+from .execution.run_folder import RUN_FILE, difference, read_run_file
 from .execution.training_run import load_data
 from .loggers.jsonl import METRICS, read_metrics
 from .registry import describe, explain, title
+from .search.results import SEARCHED, arch_file, arch_record, read_search
+from .search.samples import SAMPLES
+from .search.session import CANDIDATES
 from .study.results import RESULTS, load_results
 from .training.checkpoints import StepFiles
+from .utils.files import read_record
+from .utils.json_lines import damaged_lines
 from .utils.tensor_files import load_checkpoint
 
 OWN = "ofav2-plugins"
@@ -152,6 +158,12 @@ def _run(run: Path, fabric: Fabric) -> Iterator[Finding]:
         yield _step(folder)
     if (run / RESULTS).exists():
         yield _checked(RESULTS, lambda: _results(run))
+    if file["kind"] == "finetune" and (run / FINETUNED).exists():
+        yield _checked(FINETUNED, lambda: _finetuned(run))
+    for search in (
+        [run] if file["kind"] == "search" else sorted(path.parent for path in run.glob(f"search/*/{RUN_FILE}"))
+    ):
+        yield from _search(search)
     for part in sorted(run.rglob(".*.tmp")):
         writer = part.name.split(".")[-2]  # .<file>.<process>.tmp
         if writer.isdigit() and _is_running(int(writer)):
@@ -172,6 +184,36 @@ def _results(run: Path) -> str:
         raise RunError(f"{problem}; --resume rebuilds it from the finished steps")
 
     return f"{len(load_results(run, no_digest)['rows'])} rows"
+
+
+def _finetuned(run: Path) -> str:
+    try:
+        return f"{finetuned_networks(run)[2]['top1']:.2f} % on the test images"
+    except RunError as error:
+        raise RunError(f"{error}; --resume writes it again") from error
+
+
+def _search(folder: Path) -> Iterator[Finding]:
+    """The files of a search: measurements, search.json, and the architectures of the front."""
+    for name in (SAMPLES, CANDIDATES):
+        damaged = damaged_lines(folder / name)
+        found = f"{damaged} damaged {'line' if damaged == 1 else 'lines'}"
+        yield Finding(str(folder / name), found, "--resume measures them again" if damaged else None)
+    if (folder / SEARCHED).exists():
+        yield _checked(str(folder / SEARCHED), lambda: _search_files(folder))
+
+
+def _search_files(folder: Path) -> str:
+    remedy = "--resume writes it again"
+    try:
+        front = read_search(folder)["front"]
+        for number, row in enumerate(front):
+            path = arch_file(folder, number)
+            if read_record(path) != arch_record(row):
+                raise RunError(f"{path} is not the architecture {number} of {SEARCHED}")
+    except RunError as error:
+        raise RunError(f"{error}; {remedy}") from error
+    return f"{len(front)} architectures"
 
 
 def _step(folder: Path) -> Finding:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Sequence
 
+import click
 from rich.console import Console
 
 from ..errors import UserError
 from ..registry import explain
 from ..utils.progress import say
+from ..utils.signals import interrupted_by_sigterm
 from . import (  # noqa: F401 - each adds its command
     ablate,
     bench,
@@ -38,7 +42,9 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     errors = Console(stderr=True)
     try:
-        code = app(args=arguments, prog_name="ofav2", standalone_mode=False) or 0
+        _check_arguments(arguments)
+        with interrupted_by_sigterm():
+            code = app(args=arguments, prog_name="ofav2", standalone_mode=False) or 0
         if code == 130:  # typer's exit code for Ctrl-C
             say(errors, "stopped", "yellow")
         sys.exit(code)
@@ -58,3 +64,12 @@ def main() -> None:
             message = f"{explain(error)} (an unexpected error; --debug shows where)"
         say(errors, f"error: {' '.join(message.split())}", "red")
         sys.exit(2 if usage is not None else 1)
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raise a usage error for an empty argument, which as a path would be the current folder."""
+    for previous, argument in zip(["", *arguments], arguments, strict=False):
+        named = re.fullmatch(r"(--[\w-]+)=", argument)
+        if named or not argument:
+            place = f"{named[1]} must" if named else f"the argument after {previous!r} must"
+            raise click.UsageError(f"{place} not be empty, but got ''; is a shell variable unset?")

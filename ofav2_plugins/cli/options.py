@@ -216,5 +216,8 @@ def stopped(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(Console(stderr=True), f"everything done so far is kept in {out}; add --resume to continue", "yellow")
+        from ..execution.run_folder import RUN_FILE
+
+        if (out / RUN_FILE).exists():
+            say(Console(stderr=True), f"everything done so far is kept in {out}; add --resume to continue", "yellow")
         raise

@@ -30,10 +30,12 @@ def read_architecture(path: Path, entry: int | None = None) -> tuple[Arch, int |
         )
     if isinstance(content, dict) and isinstance(content.get("front"), list):
         front = content["front"]
-        if entry is None or not 0 <= entry < len(front):
+        if entry is None:
             raise UserError(
-                f"{path} has a front of {len(front)}: --entry must be in 0..{len(front) - 1}, but got {entry}"
+                f"{path} has a front of {len(front)} architectures; choose one: --entry 0..{len(front) - 1}"
             )
+        if not 0 <= entry < len(front):
+            raise UserError(f"--entry must be in 0..{len(front) - 1}, the front of {path}, but got {entry}")
         content = front[entry]
     elif entry is not None:
         raise UserError(f"--entry {entry} needs the search.json of a search, but {path} has no front")

@@ -27,6 +27,7 @@ from ..evaluation.candidates import Candidate
 from ..execution.provenance import code_versions, current_provenance
 from ..execution.records import TRAINED, read_step_record
 from ..execution.run_folder import locked, open_run_folder, read_run_file
+from ..execution.trial import try_step
 from ..exits.weights import exit_weights
 from ..models.subnet import Subnet
 from ..phases.base import StepSettings
@@ -40,6 +41,7 @@ from ..utils.distributed import make_fabric
 from ..utils.files import write_record
 from ..utils.progress import Reporter
 from ..utils.signals import stop_on_signals
+from ..utils.tensor_files import tensors_digest
 from .fixed_network import FineTune, FixedNetwork
 from .source import SourceOptions, open_subnet
 
@@ -56,7 +58,7 @@ class FineTuneOptions:
         out: The folder to write.
         all_exits: Train all exits up to the architecture's, with equal weights (AEP), instead of the last one.
         from_scratch: Start from fresh weights, with the optimizer, rate and epochs of the recipe's full phase.
-        distill: Also distill from the maximal network of the run (one exit only).
+        distill: Also distill from the maximal network of the run; it teaches every exit that is trained.
         epochs: Epochs of the first stage; default: 20, or those of the full phase if from scratch.
         lr: Learning rate at the start of the cosine; default: 1e-4, or that of the full phase if from scratch.
         seed: Seed of batches and, from scratch, of the weights; default: the run's.
@@ -67,7 +69,7 @@ class FineTuneOptions:
         logging: Saving and metrics.
 
     Raises:
-        UserError: `distill` is combined with `all_exits`, or `lr` is not a finite number above 0.
+        UserError: `lr` is not a finite number above 0.
     """
 
     out: Path
@@ -84,8 +86,6 @@ class FineTuneOptions:
     logging: LoggingOptions = field(default_factory=LoggingOptions)
 
     def __post_init__(self) -> None:
-        if self.distill and self.all_exits:
-            raise UserError("--distill trains one exit; omit it or --all-exits")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise UserError(f"--lr must be a finite number above 0, but got {self.lr:g}; omit it for the default")
 
@@ -154,7 +154,7 @@ class FineTuning:
                 "arch": self.subnet.arch,
                 "resolution": self.resolution,
                 "step": self.subnet.step,
-                "weights": _digest(self.subnet.net.state_dict()),
+                "weights": tensors_digest(self.subnet.net.state_dict(), {}),
                 "settings": vars(self.settings),
                 "adamw": self.adamw,
                 "seed": self.seed,
@@ -187,6 +187,13 @@ class FineTuning:
             supernet.set_active_subnet(**self.subnet.arch)
             net = supernet.get_multi_exit_subnet() if self.options.all_exits else supernet.get_active_subnet()
         return FixedNetwork(_copy(net)).to(self.fabric.device)
+
+    def try_plugins(self) -> None:
+        """Train one batch of a copy, unless both stages are trained. Raises PluginError if a plugin fails."""
+        folders = self.details()["steps"][0].values()
+        if not all((self.options.out / "steps" / folder / TRAINED).exists() for folder in folders):
+            net: Any = self.start()
+            try_step(net, self.recipe, self._planned(), self._teacher(), self.data, self.seed, self.fabric)
 
     def train(self, context: RunContext) -> dict[str, Any]:
         """Run both stages and measure the test accuracy; finished stages are loaded."""
@@ -278,13 +285,6 @@ class FineTuning:
         return evaluator.top1(static, split, self.resolution)
 
 
-def _digest(state: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for name in sorted(state):
-        digest.update(name.encode() + state[name].numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _copy(net: Subnet) -> Subnet:
     from ..models.subnet import build_subnet
 
@@ -305,6 +305,7 @@ def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) 
     options.logging.check()
     fabric = make_fabric(options.device)
     tuning = FineTuning(source, options, fabric)
+    tuning.try_plugins()
     open_run_folder(
         options.out,
         "finetune",

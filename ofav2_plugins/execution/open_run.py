@@ -17,6 +17,7 @@ from ..space import SearchSpace
 from ..training.checkpoints import StepFiles
 from ..training.plan import PlannedStep
 from ..training.run_config import RunConfig
+from ..utils.tensor_files import tensors_digest
 from .records import TRAINED
 from .run_folder import read_run_file
 from .training_run import load_data
@@ -140,6 +141,10 @@ class OpenRun:
     def unlocked_space(self, step: str | None = None) -> SearchSpace:
         """The part of the space that is trained after a step (default: the last finished one)."""
         return self._fresh().space.restrict(self._best(step)[1]["unlocked"])
+
+    def weights_digest(self, step: str | None = None) -> str:
+        """A digest of the best weights of a step (default: the last finished one)."""
+        return tensors_digest(self._best(step)[0], {})
 
     def _best(self, step: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
         finished = self.finished_steps

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ RUN_FILE = "run.json"
 
 ORPHANS_SECONDS = 60
 """Time for the workers of a killed process to save and exit."""
+
+OWNER_FILE = ".owner"
 
 
 class _RunFile(BaseModel):
@@ -134,15 +137,27 @@ def _check_same_code(out: Path, earlier: Mapping[str, str], new: Mapping[str, st
 def locked(out: Path) -> Iterator[None]:
     """Lock the folder against all other processes of this machine, except workers of this process.
 
+    Workers that compare `owner` notice that their first process was killed and this one has taken over.
+
     Raises:
         RunError: Another process works in the folder, or workers of a killed one did not exit within
             `ORPHANS_SECONDS`.
     """
     with _exclusive(out / ".lock", 0, f"another process is working in {out}; wait for it or stop it"):
+        with suppress(OSError):  # on a full disk the file becomes empty, which is another owner as well
+            (out / OWNER_FILE).write_text(uuid.uuid4().hex)
         message = f"workers of a killed run are still working in {out}; stop them"
         with _exclusive(out / ".workers.lock", ORPHANS_SECONDS, message):
             pass
         yield
+
+
+def owner(out: Path) -> str:
+    """Identifies the process that has locked the folder most recently; "" if there was none."""
+    try:
+        return (out / OWNER_FILE).read_text()
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager

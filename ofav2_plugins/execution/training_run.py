@@ -116,7 +116,11 @@ class TrainingRun:
 
     def work(self) -> float:
         """The work of the whole run in image passes."""
-        return sum(self._training_work(p) + self._evaluation_work(p) for p in self.plan)
+        return sum(map(self._step_work, self.plan))
+
+    def remaining_work(self) -> float:
+        """The work of the steps that are not trained yet, in image passes."""
+        return sum(self._step_work(p) for p in self.plan if not (self.folders[p.name] / TRAINED).exists())
 
     def run(self, context: RunContext) -> Iterator[dict[str, Any]]:
         """Run the unfinished steps; yields each step's entry of `phases` in a results row when it is finished.
@@ -263,6 +267,9 @@ class TrainingRun:
 
     def _is_last(self, planned: PlannedStep) -> bool:
         return planned.name == self.plan[-1].name
+
+    def _step_work(self, planned: PlannedStep) -> float:
+        return self._training_work(planned) + self._evaluation_work(planned)
 
     def _training_work(self, planned: PlannedStep) -> float:
         epochs = planned.settings.epochs + planned.settings.warmup_epochs

@@ -25,6 +25,7 @@ from ..models.subnet import build_subnet
 from ..models.supernet import Supernet
 from ..phases.base import Phase
 from ..plugin import PluginError, describe_reference, reference_name
+from ..recipes.schema import Recipe
 from ..registry import calling, title
 from ..skips.base import Skip
 from ..space import Arch, SearchSpace
@@ -91,12 +92,11 @@ def try_plugins(config: RunConfig, data: DataSplits, fabric: Fabric) -> None:
     Raises:
         PluginError: A plugin fails or breaks its contract; names the plugin, its distribution and its file.
     """
-    batch = _batch(config, data)
+    batch = _batch(config.recipe, data, config.seed)
     net = config.build(data.n_classes)
     plan = config.plan(net.space)
     _try_network(net, batch[0])
     teacher = config.teacher()
-    distillation = _CheckedDistillation(registry.load(registry.DISTILLATION, config.recipe.distillation))
     net = net.to(fabric.device)
     images, labels = (part.to(fabric.device) for part in batch)
     if any(planned.teacher is not None for planned in plan):
@@ -106,30 +106,65 @@ def try_plugins(config: RunConfig, data: DataSplits, fabric: Fabric) -> None:
     precision = fabric.strategy.precision.state_dict()
     untaught: Teacher = registry.load(registry.TEACHERS, "none")
     for planned in {planned.phase.name: planned for planned in plan}.values():  # the last step of each phase
-        archs = _archs(planned)
-        objective = Objective(
-            config.recipe, distillation, planned.phase.multi_exit_loss, planned.phase.inplace_distillation
-        )
         with calling(registry.PHASES, planned.phase.name, "prepare"):
             planned.phase.prepare(net, planned.step)
-        plain = make_optimizer(net, config.recipe, 1e-6)
-        scheduler = make_scheduler(plain, config.recipe, planned.settings, n_batches=1)
-        optimizer = fabric.setup_optimizers(plain)
-        assert isinstance(optimizer, torch.optim.Optimizer)
         chosen = teacher if planned.teacher is not None else untaught
-        try:
-            train_batch(
-                fabric, net.train(), optimizer, objective, images, labels, archs[:2], chosen, ("trial", planned.name)
-            )
-        except Exception as error:
-            raise PluginError(f"the trial of phase {planned.name!r} fails: {registry.explain(error)}") from error
-        _check_state(TrainingState(net, optimizer, scheduler, chosen), config)
+        _try_batch(fabric, net, config.recipe, planned, images, labels, chosen)
     fabric.strategy.precision.load_state_dict(precision)
 
 
-def _check_state(state: TrainingState, config: RunConfig) -> None:
-    where = title(registry.OPTIMIZERS, reference_name(config.recipe.optimizer))
-    with calling(registry.OPTIMIZERS, reference_name(config.recipe.optimizer), "scheduler().step"):
+def try_step(
+    net: Supernet, recipe: Recipe, planned: PlannedStep, teacher: Teacher, data: DataSplits, seed: int, fabric: Fabric
+) -> None:
+    """Train one batch of a step with every plugin that it uses.
+
+    Args:
+        net: The network on the device; it is modified.
+        recipe: The settings of the training.
+        planned: The step.
+        teacher: Its teacher, bound already.
+        data: The data.
+        seed: Seed of the batch.
+        fabric: The device.
+
+    Raises:
+        PluginError: A plugin fails or breaks its contract; names the plugin, its distribution and its file.
+    """
+    images, labels = (part.to(fabric.device) for part in _batch(recipe, data, seed))
+    precision = fabric.strategy.precision.state_dict()
+    _try_batch(fabric, net, recipe, planned, images, labels, teacher)
+    fabric.strategy.precision.load_state_dict(precision)
+
+
+def _try_batch(
+    fabric: Fabric,
+    net: Supernet,
+    recipe: Recipe,
+    planned: PlannedStep,
+    images: Tensor,
+    labels: Tensor,
+    teacher: Teacher,
+) -> None:
+    phase = planned.phase
+    distillation = _CheckedDistillation(registry.load(registry.DISTILLATION, recipe.distillation))
+    objective = Objective(recipe, distillation, phase.multi_exit_loss, phase.inplace_distillation)
+    archs = _archs(planned)
+    plain = make_optimizer(net, recipe, 1e-6)
+    scheduler = make_scheduler(plain, recipe, planned.settings, n_batches=1)
+    optimizer = fabric.setup_optimizers(plain)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    try:
+        train_batch(
+            fabric, net.train(), optimizer, objective, images, labels, archs[:2], teacher, ("trial", planned.name)
+        )
+    except Exception as error:
+        raise PluginError(f"the trial of phase {planned.name!r} fails: {registry.explain(error)}") from error
+    _check_state(TrainingState(net, optimizer, scheduler, teacher), recipe)
+
+
+def _check_state(state: TrainingState, recipe: Recipe) -> None:
+    where = title(registry.OPTIMIZERS, reference_name(recipe.optimizer))
+    with calling(registry.OPTIMIZERS, reference_name(recipe.optimizer), "scheduler().step"):
         state.scheduler.step()
     try:
         json.dumps(state.save()[1])
@@ -137,16 +172,15 @@ def _check_state(state: TrainingState, config: RunConfig) -> None:
         raise PluginError(f"{where}: its state must be tensors and JSON-able values, but {error}") from error
 
 
-def _batch(config: RunConfig, data: DataSplits) -> tuple[Tensor, Tensor]:
+def _batch(recipe: Recipe, data: DataSplits, seed: int) -> tuple[Tensor, Tensor]:
     """A few augmented training images and their labels."""
-    recipe = config.recipe
     resolution = min(recipe.resolutions or data.resolutions)
     plugins = [_CheckedAugmentation(registry.load(registry.AUGMENTATIONS, plugin)) for plugin in recipe.augmentations]
     batches = train_batches(
         data,
         batch_size=min(IMAGES, len(data.train)),
         resolutions=[resolution],
-        seed=config.seed,
+        seed=seed,
         phase="trial",
         epoch=0,
         augmentations=plugins,

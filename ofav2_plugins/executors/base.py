@@ -119,7 +119,12 @@ class Executor(Plugin, abc.ABC):
         """
 
     def map(
-        self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
+        self,
+        make: Callable[[], Callable[[Item], Result]],
+        items: Sequence[Item],
+        threads: int,
+        stop: StopRequest,
+        say: Callable[[str], None],
     ) -> Iterator[tuple[Item, Result]]:
         """Apply a function to items in parallel; yields (item, result) pairs as they finish.
 
@@ -128,6 +133,7 @@ class Executor(Plugin, abc.ABC):
             items: The arguments.
             threads: CPU threads of torch in each worker.
             stop: A request to stop.
+            say: Receives a line for the user, such as the reason for a long wait.
 
         Raises:
             KeyboardInterrupt: The user stopped.

@@ -56,7 +56,12 @@ class Processes(Executor):
         Schedule(runs, results, context, backend).execute()
 
     def map(
-        self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
+        self,
+        make: Callable[[], Callable[[Item], Result]],
+        items: Sequence[Item],
+        threads: int,
+        stop: StopRequest,
+        say: Callable[[str], None],
     ) -> Iterator[tuple[Item, Result]]:
         return map_in_processes(make, items, self.workers, threads, stop)
 

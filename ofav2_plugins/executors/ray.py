@@ -21,15 +21,17 @@ from ..training.context import RunContext
 from ..utils.signals import StopRequest
 from .base import Executor, Item, Result, ResultSink, RunSetup
 from .messages import Failed, Line, Message, PhaseFinished, Returned
+from .ray_cluster import GIB, import_ray, shortage
 from .ray_pool import map_on_ray
 from .scheduling import POLL_SECONDS, ActiveRun, Schedule
 from .storage import StepStorage, local_copy
 from .worker import RunTask, execute_run
 
-GIB = 2**30
-
 UPLOAD_SECONDS = 60
 """Time limit for a failed worker to upload its checkpoints."""
+
+REASON_CHARACTERS = 300
+"""Length to which Ray's explanations of a worker's death are cut."""
 
 
 class Ray(Executor):
@@ -71,7 +73,7 @@ class Ray(Executor):
         self._connected = False
 
     def check(self) -> None:
-        ray = _import_ray()
+        ray = import_ray()
         if self.storage is not None:
             StepStorage(self.storage).check()
         if ray.is_initialized():
@@ -91,7 +93,7 @@ class Ray(Executor):
 
     def close(self) -> None:
         if self._connected:
-            _import_ray().shutdown()
+            import_ray().shutdown()
             self._connected = False
 
     def threads(self, available: int) -> int:
@@ -111,34 +113,26 @@ class Ray(Executor):
         backend = RayBackend(self, setup.absolute())
         if backend.storage is not None:
             backend.storage.offer([folder for run in runs for folder in run.folders.values()])
-        self._warn(context, setup.threads)
+        self._warn(setup.threads, context.reporter.line)
         Schedule(runs, results, context, backend).execute()
 
     def map(
-        self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
+        self,
+        make: Callable[[], Callable[[Item], Result]],
+        items: Sequence[Item],
+        threads: int,
+        stop: StopRequest,
+        say: Callable[[str], None],
     ) -> Iterator[tuple[Item, Result]]:
+        self._warn(threads, say)
         wanted = self.requirements(threads)
-        workers = self.workers or max(1, int(_import_ray().cluster_resources().get("CPU", 1) // wanted["num_cpus"]))
+        workers = self.workers or max(1, int(import_ray().cluster_resources().get("CPU", 1) // wanted["num_cpus"]))
         return map_on_ray(make, items, min(workers, len(items)), threads, wanted, stop)
 
-    def _warn(self, context: RunContext, threads: int) -> None:
-        """Warn if no machine has the resources that a run reserves; one may still join the cluster."""
-        cpus = max(self.cpus, threads)
-        wanted = {"CPU": cpus, "GPU": self.gpus, "memory": (self.memory_gib or 0) * GIB}
-        nodes = [node["Resources"] for node in _import_ray().nodes() if node["Alive"]]
-        if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
-            context.reporter.line(
-                f"no machine of the Ray cluster has {cpus} CPUs, {self.gpus:g} GPUs and "
-                f"{self.memory_gib or 0:g} GiB for a run; waiting until one joins"
-            )
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("executor 'ray' needs Ray: pip install 'ofav2-plugins[ray]'") from error
-    return ray
+    def _warn(self, threads: int, say: Callable[[str], None]) -> None:
+        """Say so if no machine has what a worker reserves. That is no error, because one may still join."""
+        if line := shortage(self.requirements(threads)):
+            say(line)
 
 
 class RunActor:
@@ -227,7 +221,7 @@ class RayBackend:
     """
 
     def __init__(self, executor: Ray, setup: RunSetup):
-        self.ray, self.executor, self.setup = _import_ray(), executor, setup
+        self.ray, self.executor, self.setup = import_ray(), executor, setup
         self.storage = StepStorage(executor.storage) if executor.storage is not None else None
         options = {"max_restarts": 0, "max_concurrency": 3, **executor.requirements(setup.threads)}
         self._actor_class = self.ray.remote(**options)(RunActor)
@@ -272,10 +266,13 @@ class RayBackend:
 
     def _after_death(self, actor: ActiveActor, error: Exception) -> Message:
         exceptions = self.ray.exceptions
+        if isinstance(error, exceptions.RayActorError) and error.actor_init_failed:
+            return Failed(f"its worker cannot be started: {str(error).splitlines()[-1]}")
         if isinstance(error, (exceptions.RuntimeEnvSetupError, exceptions.ActorUnschedulableError)):
             return Failed(f"its worker cannot be started: {error_message(error)}")
         deaths = self._deaths[id(actor.run)] = self._deaths.get(id(actor.run), 0) + 1
-        reason = error_message(error).partition(": ")[2][:200]
+        lines = [line for line in str(error).splitlines() if not line.startswith("\t")]  # without Ray's identifiers
+        reason = " ".join(" ".join(lines).split())[:REASON_CHARACTERS]
         if deaths > self.executor.retries:
             return Failed(f"its worker died {deaths} times; the last error was: {reason}")
         return Returned(f"its worker or node died; another one continues from the last checkpoint ({reason})")

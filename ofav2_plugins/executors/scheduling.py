@@ -117,10 +117,11 @@ class Schedule(Generic[Active]):
     """Executes runs with the workers of a backend.
 
     Runs that share an unfinished step are never executed at the same time: the second one waits until the first one
-    has finished the step, and then loads it.
+    has finished the step, and then loads it. Runs with the most remaining work start first, because the last runs would
+    otherwise wait for a long one that started late.
 
     Args:
-        runs: The runs, in the order in which they start.
+        runs: The runs.
         results: Receives the results.
         context: Progress and stopping.
         backend: Starts the workers.
@@ -128,7 +129,8 @@ class Schedule(Generic[Active]):
 
     def __init__(self, runs: Sequence[TrainingRun], results: ResultSink, context: RunContext, backend: Backend[Active]):
         self.results, self.context, self.backend = results, context, backend
-        self._pending, self._active = list(runs), list[Active]()
+        self._pending = sorted(runs, key=lambda run: -run.remaining_work())
+        self._active = list[Active]()
         self._reported = {id(run): 0 for run in runs}
 
     def execute(self) -> None:

@@ -32,7 +32,12 @@ class Serial(Executor):
                 record_failure(run, failure(error), results)
 
     def map(
-        self, make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], threads: int, stop: StopRequest
+        self,
+        make: Callable[[], Callable[[Item], Result]],
+        items: Sequence[Item],
+        threads: int,
+        stop: StopRequest,
+        say: Callable[[str], None],
     ) -> Iterator[tuple[Item, Result]]:
         function = make()
         for item in items:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import UserError, error_message
-from ..execution.run_folder import working_in
+from ..execution.run_folder import owner, working_in
 from ..execution.training_run import TrainingRun
 from ..training.context import RunContext
 from ..utils.signals import StopRequest, stop_on_signals
@@ -128,14 +128,21 @@ class SlurmTask:
 
     def __init__(self, task: RunTask, file: Path):
         self.task, self.file = task, file
+        self.owner = owner(task.setup.out)
 
     @property
     def stop_file(self) -> Path:
         """The file with which the first process requests the job to stop."""
         return self.file.with_suffix(".stop")
 
+    def must_stop(self) -> bool:
+        """Whether the first process requests it, or another one has taken over the run folder."""
+        return self.stop_file.exists() or owner(self.task.setup.out) != self.owner
+
     def __call__(self) -> None:
-        at_limit = False
+        if self.must_stop():  # since it was queued
+            return
+        at_limit = requeue = False
         with (
             open(self.file, "a", encoding="utf-8") as file,
             stop_on_signals(lambda _: None, (signal.SIGTERM,), patient=True) as stop,
@@ -151,33 +158,37 @@ class SlurmTask:
 
             submitits_handler = signal.signal(signal.SIGUSR2, on_limit)
             try:
-                _stop_by_file(self.stop_file, stop)
+                self._watch(stop)
                 with working_in(self.task.setup.out):
                     execute_run(self.task, send, stop)
             except KeyboardInterrupt:
-                if self.stop_file.exists():
+                if self.must_stop():
                     send(Ended())
-                elif not at_limit:  # cancelled or preempted: the first process submits the run again
+                elif at_limit:
+                    requeue = True
+                else:  # cancelled or preempted: the first process submits the run again
                     raise
             except UserError as error:
                 send(Failed(str(error)))
             finally:
                 signal.signal(signal.SIGUSR2, submitits_handler)
-        if at_limit:
+        if requeue:
             signal.raise_signal(signal.SIGUSR2)  # the state is saved; submitit queues the job again
+
+    def _watch(self, stop: StopRequest) -> None:
+        """Stop the run as soon as it must."""
+
+        def watch() -> None:
+            while not stop.requested:
+                if self.must_stop():
+                    stop.requested = True
+                time.sleep(POLL_SECONDS)
+
+        threading.Thread(target=watch, daemon=True).start()
 
     def checkpoint(self) -> Any:
         """Called by submitit: returns the task of the restarted job."""
         return _import_submitit().helpers.DelayedSubmission(self)
-
-
-def _stop_by_file(path: Path, stop: StopRequest) -> None:
-    def watch() -> None:
-        while not stop.requested:
-            stop.requested = path.exists()
-            time.sleep(POLL_SECONDS)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class ActiveJob(ActiveRun):
@@ -206,6 +217,15 @@ class ActiveJob(ActiveRun):
         found = map(json.loads, complete.splitlines())
         return [getattr(messages, fields.pop("type"))(**fields) for fields in found]
 
+    def has_ended(self) -> bool:
+        """Whether a new message is the last one."""
+        return any(isinstance(message, (Ended, Failed)) for message in self.new_messages())
+
+    def is_queued(self) -> bool:
+        """Whether the job waits for its start, or for the next one after its time limit."""
+        has_started = self.task.file.stat().st_size > 0
+        return self.job.state in ("PENDING", "REQUEUED") or (self.job.state == "UNKNOWN" and not has_started)
+
 
 class SlurmBackend:
     """Submits and stops the jobs.
@@ -219,8 +239,6 @@ class SlurmBackend:
         self.executor, self.setup = executor, setup
         self.folder = setup.out / "slurm"
         self.folder.mkdir(exist_ok=True)
-        for earlier in self.folder.glob("*.stop"):
-            earlier.unlink()
         self._submitter = executor.submitter(self.folder, setup.threads)
         self._deaths: dict[int, int] = {}
         self._number = len(list(self.folder.glob("*.messages")))
@@ -262,21 +280,16 @@ class SlurmBackend:
         submitted = [job for job in active if job.job is not None]
         for job in submitted:
             job.task.stop_file.touch()
-        waiting = [job for job in submitted if not self._is_queued(job)]
-        deadline = time.monotonic() + STOP_SECONDS
+        if submitted:
+            submitted[0].job.get_info(mode="force")  # updates all jobs: submitit's states may be minutes old
+        waiting, deadline = submitted, time.monotonic() + STOP_SECONDS
         while waiting and time.monotonic() < deadline:
-            waiting = [job for job in waiting if not (job.job.done() or _has_ended(job))]
-            time.sleep(POLL_SECONDS)
-        self.kill([job for job in submitted if self._is_queued(job) or job in waiting])
-
-    def _is_queued(self, job: ActiveJob) -> bool:
-        return job.task.file.stat().st_size == 0 and job.job.state in ("PENDING", "REQUEUED", "UNKNOWN")
+            waiting = [job for job in waiting if not (job.job.done() or job.is_queued() or job.has_ended())]
+            if waiting:
+                time.sleep(POLL_SECONDS)
+        self.kill([job for job in submitted if job in waiting or job.is_queued()])
 
     def kill(self, active: Sequence[ActiveJob]) -> None:
         for job in active:
             if job.job is not None:
                 job.job.cancel()
-
-
-def _has_ended(job: ActiveJob) -> bool:
-    return any(isinstance(message, (Ended, Failed)) for message in job.new_messages())

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -133,12 +134,16 @@ def failure(error: BaseException) -> Failed:
     return Failed(explain(error), "".join(traceback.format_exception(error)) if unexpected else None)
 
 
+def logged_reason(failed: Failed, out: Path, name: str) -> str:
+    """The reason of a failure; a traceback is written to a file of this name in the run folder's `logs`."""
+    if not failed.traceback:
+        return failed.reason
+    readable = "".join(c if c.isalnum() or c == "_" else "-" for c in name)
+    log = out / "logs" / f"{readable}.txt"
+    write_atomically(log, failed.traceback.encode())
+    return f"{failed.reason} (traceback in {log.relative_to(out)})"
+
+
 def record_failure(run: TrainingRun, failed: Failed, results: ResultSink) -> None:
-    """Record the reason of a failed run; a traceback is written to a file."""
-    reason = failed.reason
-    if failed.traceback:
-        name = "".join(c if c.isalnum() or c == "_" else "-" for c in f"{run.config.name}-{run.config.seed}")
-        log = results.out / "logs" / f"{name}.txt"
-        write_atomically(log, failed.traceback.encode())
-        reason = f"{reason} (traceback in {log.relative_to(results.out)})"
-    results.add_failure(run, reason)
+    """Record the reason of a failed run."""
+    results.add_failure(run, logged_reason(failed, results.out, f"{run.config.name}-{run.config.seed}"))

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ..searchers.problem import METRICS
 from ..utils.files import write_atomically, write_record
 from .charts import draw_front
-from .results import plugin_words, search_title, write_archs
+from .results import SEARCHED, plugin_words, search_title, write_archs
 from .session import Search
 from .targets import RESOLUTION
 
@@ -27,7 +27,7 @@ def write_search(content: dict[str, Any], search: Search, out: Path) -> list[Pat
     write_atomically(out / "front.png", picture)
     archs = write_archs(content, out)
     write_atomically(out / "report.html", render(content, picture, archs).encode("utf-8", errors="replace"))
-    write_record(out / "search.json", content)
+    write_record(out / SEARCHED, content)
     return archs
 
 

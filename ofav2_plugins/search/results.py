@@ -4,17 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from ..models.spec import supernet_label
 from ..plugin import describe_reference, reference_name
 from ..searchers.problem import METRICS, side
-from ..utils.files import write_record
+from ..utils.files import read_record, write_record
 from .searching import Found, Volume, front
 from .session import SearchResult
 from .targets import RESOLUTION, split_arch
 
 FORMAT = "ofav2-search-1"
+SEARCHED = "search.json"
+
+
+class _Run(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    arm: str
+    seed: int
+    step: str
+    weights: str
+
+
+class Searched(BaseModel):
+    """The fields of search.json by which a search is recognized."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    format: Literal["ofav2-search-1"]
+    run: _Run
+    settings: dict[str, Any]
+    front: list[dict[str, Any]]
+    budgets: list[dict[str, Any]]
+
+
+def read_search(folder: Path) -> dict[str, Any]:
+    """The content of search.json. Raises RunError if it is missing or damaged."""
+    return read_record(folder / SEARCHED, Searched)
 
 
 def search_content(result: SearchResult, environment: dict[str, Any]) -> dict[str, Any]:
@@ -26,7 +55,7 @@ def search_content(result: SearchResult, environment: dict[str, Any]) -> dict[st
     return {
         "format": FORMAT,
         "supernet": supernet_label(run.config.supernet),
-        "run": {"arm": run.config.name, "seed": run.config.seed, "step": search.source.step},
+        "run": {"arm": run.config.name, "seed": run.config.seed, "step": search.source.step, "weights": search.weights},
         "objectives": settings.objectives,
         "constraints": settings.limits,
         "searcher": reference_name(settings.searcher),
@@ -131,11 +160,21 @@ def write_archs(content: dict[str, Any], out: Path) -> list[Path]:
     """Write the architectures of the front to `archs/00.json`, `archs/01.json` and so on; returns the files."""
     files = []
     for number, row in enumerate(content["front"]):
-        path = out / "archs" / f"{number:02d}.json"
-        known = {key: row[key] for key in ("val_top1", "top1", "macs", "params", "memory_mib", "latency_ms")}
-        write_record(path, {"arch": row["arch"], RESOLUTION: row[RESOLUTION], **known})
+        path = arch_file(out, number)
+        write_record(path, arch_record(row))
         files.append(path)
     return files
+
+
+def arch_file(out: Path, number: int) -> Path:
+    """The file of an architecture of the front."""
+    return out / "archs" / f"{number:02d}.json"
+
+
+def arch_record(row: dict[str, Any]) -> dict[str, Any]:
+    """The content of the file of a row of the front."""
+    names = ("arch", RESOLUTION, "val_top1", "top1", "macs", "params", "memory_mib", "latency_ms")
+    return {name: row[name] for name in names}
 
 
 def search_title(content: dict[str, Any]) -> str:

@@ -71,12 +71,18 @@ class Search(SearchModel):
         recipe = self.run.config.recipe
         return {
             "step": self.run.step_folder(self.source.step).name,
+            "weights": self.weights,
             "data": self.run.fingerprint,
             "seed": self.run.config.seed,
             "evaluation": recipe.evaluation.model_dump(include={"bn_images", "batch_size"}),
             "augmentation": recipe.model_dump()["augmentation"],
             "exit_threshold": self.settings.exit_threshold,
         }
+
+    @cached_property
+    def weights(self) -> str:
+        """The digest of the searched weights."""
+        return self.run.weights_digest(self.source.step)
 
     @cached_property
     def trunks(self) -> list[Trunk]:
@@ -91,17 +97,22 @@ class Search(SearchModel):
 
     def measured_samples(self, context: SearchContext) -> list[dict[str, Any]]:
         """All samples; those that are not in the folder yet are measured."""
-        file = SampleFile(context.out / SAMPLES, self.measurement_identity(), context.reporter.line)
+        file = self._file(SAMPLES, ("validation",), context)
         self._measure(file, [Job(trunk) for trunk in self.trunks], "measuring samples", context)
         return file.samples(self.trunks)
 
     def measured_candidates(self, archs: Sequence[Arch], context: SearchContext) -> list[dict[str, Any]]:
         """Measure architectures on validation and test images; returns all measured candidates of this search."""
-        file = SampleFile(context.out / CANDIDATES, self.measurement_identity(), context.reporter.line)
-        jobs = [Job(self._single(arch), ("validation", "test")) for arch in archs]
+        splits = ("validation", "test")
+        file = self._file(CANDIDATES, splits, context)
+        jobs = [Job(self._single(arch), splits) for arch in archs]
         self._measure(file, jobs, "measuring the front", context)
         self._candidates += [job.trunk for job in jobs]
         return file.samples(self._candidates)
+
+    def _file(self, name: str, splits: Sequence[str], context: SearchContext) -> SampleFile:
+        identity = {**self.measurement_identity(), "splits": list(splits)}
+        return SampleFile(context.out / name, identity, context.reporter.line)
 
     def _single(self, arch: Arch) -> Trunk:
         own, resolution = split_arch(arch)
@@ -118,7 +129,8 @@ class Search(SearchModel):
 
         reporter.skip(sum(work(job) for job in jobs) - sum(work(job) for job in pending))
         done = len(jobs) - len(pending)
-        for job, samples in run_jobs(self.source, self.meter, pending, context.executor, context.stop):
+        found = run_jobs(self.source, self.meter, pending, context.executor, context.stop, reporter.line)
+        for job, samples in found:
             file.add(job.trunk, samples)
             done += 1
             reporter.advance(work(job), description, f"network {done}/{len(jobs)}")

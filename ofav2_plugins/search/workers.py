@@ -78,7 +78,12 @@ class _MeasureFactory:
 
 
 def run_jobs(
-    source: MeterSource, meter: TrunkMeter, jobs: Sequence[Job], executor: Executor, stop: StopRequest
+    source: MeterSource,
+    meter: TrunkMeter,
+    jobs: Sequence[Job],
+    executor: Executor,
+    stop: StopRequest,
+    say: Callable[[str], None],
 ) -> Iterator[tuple[Job, list[dict[str, Any]]]]:
     """Execute jobs; yields each with its measurements as soon as it is finished.
 
@@ -88,6 +93,7 @@ def run_jobs(
         jobs: The jobs.
         executor: Executes the jobs, unless there is only one.
         stop: Whether the user requested a stop.
+        say: Receives a line for the user.
 
     Raises:
         KeyboardInterrupt: The user requested a stop.
@@ -99,4 +105,4 @@ def run_jobs(
             yield job, job.run(meter)
         return
     workers_source = replace(source, device=executor.measuring_device(source.device))
-    yield from executor.map(_MeasureFactory(workers_source), jobs, source.threads, stop)
+    yield from executor.map(_MeasureFactory(workers_source), jobs, source.threads, stop, say)

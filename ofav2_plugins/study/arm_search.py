@@ -14,12 +14,13 @@ from rich.console import Console
 
 from ..data.base import DataSplits
 from ..errors import UserError
+from ..execution.open_run import open_run
 from ..execution.training_run import TrainingRun
+from ..executors.worker import failure, logged_reason
 from ..search.command import SearchCall, search_into_folder
 from ..search.model import SearchModel
-from ..search.results import FORMAT
+from ..search.results import read_search
 from ..training.run_config import RunConfig
-from ..utils.files import read_record
 from ..utils.progress import say
 from .results_writer import StudyResults
 from .rows import is_finished
@@ -84,35 +85,39 @@ def search_runs(call: SearchCall, checked: CheckedSearch, results: StudyResults,
         say(console, f"search {number}/{len(finished)}: {name}")
         try:
             found = _searched(call, checked, config, console)
-        except UserError as error:
-            say(console, f"search of {name} failed: {error}", "yellow")
-            found = {"error": str(error)}
+        except (Exception, SystemExit) as error:
+            reason = logged_reason(failure(error), results.out, f"search-{config.name}-{config.seed}")
+            say(console, f"search of {name} failed: {reason}", "yellow")
+            found = {"error": reason}
         results.add_search(config, found)
 
 
 def _searched(call: SearchCall, checked: CheckedSearch, config: RunConfig, console: Console) -> dict[str, Any]:
-    folder = call.out / folder_name(config, checked.settings)
+    weights = open_run(call.run, config.name, config.seed).weights_digest()
+    folder = call.out / folder_name(config, checked.settings, weights)
     own = SearchCall(**{**vars(call), "out": folder, "arm": config.name, "run_seed": config.seed, "resume": True})
-    content = _finished_search(folder)
+    content = _finished_search(folder, config, checked.settings, weights)
     if content is None:
         content, _ = search_into_folder(own, checked.settings, console)
     return row_entry(content, checked.max_cost, folder.relative_to(call.run).as_posix())
 
 
-def folder_name(config: RunConfig, settings: StudySearch) -> str:
-    """The search folder of a run; a different search section gets a different folder."""
-    key = json.dumps([config.to_dict(), settings.identity()], sort_keys=True)
+def folder_name(config: RunConfig, settings: StudySearch, weights: str) -> str:
+    """The search folder of a run; a different search section or different weights get a different folder."""
+    key = json.dumps([config.to_dict(), settings.identity(), weights], sort_keys=True)
     readable = re.sub(r"[^\w.+-]+", "_", config.name)[:40]
     return f"{readable}-seed{config.seed}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
 
 
-def _finished_search(folder: Path) -> dict[str, Any] | None:
-    """The content of a finished search; None if it is not finished or its file is damaged."""
+def _finished_search(folder: Path, config: RunConfig, settings: StudySearch, weights: str) -> dict[str, Any] | None:
+    """The content of a finished search; None if it is not finished, or if its file is damaged or of another search."""
     try:
-        content = read_record(folder / "search.json")
+        content = read_search(folder)
     except UserError:
         return None
-    return content if content.get("format") == FORMAT else None
+    run = {name: content["run"][name] for name in ("arm", "seed", "weights")}
+    own = run == {"arm": config.name, "seed": config.seed, "weights": weights}
+    return content if own and content["settings"] == json.loads(json.dumps(settings.identity())) else None
 
 
 def row_entry(content: dict[str, Any], max_cost: float, folder: str) -> dict[str, Any]:

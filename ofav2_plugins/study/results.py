@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..errors import RunError, UserError
+from ..execution.run_folder import RUN_FILE, read_run_file
 from ..utils.files import DIGEST, check_fields, content_digest
 
 RESULTS = "results.json"
@@ -64,6 +65,7 @@ class _Study(_Part):
     dataset: str | None = None
     recipes: dict[str, dict[str, Any]] | None = None
     factors: dict[str, str] | None = None
+    identity: str | None = None
 
 
 class _Results(_Part):
@@ -86,7 +88,7 @@ def load_results(path: Path, warn: Callable[[str], None] = lambda text: None) ->
     Raises:
         FormatError: The file was written by another version.
         UserError: The file is missing or is not a results file; names the file.
-        RunError: The file is damaged or was modified; names the file and the field.
+        RunError: The file is damaged, was modified, or is of another run than its folder; names the file and the field.
     """
     file = path / RESULTS if path.is_dir() else path
     try:
@@ -107,8 +109,23 @@ def load_results(path: Path, warn: Callable[[str], None] = lambda text: None) ->
             "--resume, which rebuilds it from the finished steps"
         )
     check_fields(file, results, _Results)
+    if (file.parent / RUN_FILE).exists():
+        _check_run(file, results)
     checked: dict[str, Any] = results
     return checked
+
+
+def _check_run(file: Path, results: dict[str, Any]) -> None:
+    """Raise RunError if results were not written by the run in their folder; a damaged run.json is not compared."""
+    try:
+        identity = content_digest(read_run_file(file.parent)["settings"])
+    except RunError:
+        return
+    if results["study"].get("identity") not in (None, identity):
+        raise RunError(
+            f"{file} is of another run than the {RUN_FILE} next to it; run the command that wrote the folder again "
+            "with --resume, which rebuilds it from the finished steps"
+        )
 
 
 def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:

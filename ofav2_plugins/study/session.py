@@ -27,6 +27,7 @@ from ..search.command import SearchCall
 from ..training.context import LoggingOptions, RunContext
 from ..training.run_config import RunConfig
 from ..utils.distributed import make_fabric
+from ..utils.files import content_digest
 from ..utils.memory import keep_freed_memory
 from ..utils.progress import Reporter, say
 from ..utils.signals import stop_on_signals
@@ -168,7 +169,8 @@ def _run(session: Session, options: SessionOptions, executor: Executor, console:
             execution.enter_context(locked(out))
         stop = execution.enter_context(stop_on_signals(lambda text: say(console, text, "yellow")))
         reporter = execution.enter_context(Reporter(console, sum(run.work() for run in runs)))
-        study = session.study() | ({"search": checked.settings.identity()} if checked else {})
+        identity = {"identity": content_digest(session.identity(data))}
+        study = session.study() | identity | ({"search": checked.settings.identity()} if checked else {})
         results = StudyResults(runs, out, fabric, study, reporter, measured_elsewhere=executor.remote)
         execution.callback(results.write)
         executor.execute(runs, results, RunContext(reporter, stop, options.logging), setup)

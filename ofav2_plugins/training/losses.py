@@ -21,7 +21,7 @@ class Objective:
     Args:
         recipe: Label smoothing, weight of the distillation, weights of the exits.
         distillation: The distillation term.
-        multi_exit_loss: The loss is the weighted sum of the losses of all exits (AEP), without a teacher.
+        multi_exit_loss: The loss is the weighted sum of the losses of all exits (AEP); a teacher teaches all of them.
         inplace_distillation: The first architecture of an optimizer step is trained with the labels, and the
             ensemble of its exits teaches the others, which do not use labels (BigNAS).
     """
@@ -45,15 +45,17 @@ class Objective:
         """
         if self.multi_exit_loss or (self.inplace_distillation and first):
             exits = net.forward_exits(images)
-            losses = [self._labels_loss(logits, labels) for logits in exits]
+            losses = [self._loss(logits, labels, teacher_logits) for logits in exits]
             if self.inplace_distillation:
                 teacher_logits = weighted_sum(exits, exit_weights(self.recipe.exit_weights.output, len(exits))).detach()
             return weighted_sum(losses, exit_weights(self.recipe.exit_weights.loss, len(losses))), teacher_logits
-        logits = net(images)
-        if teacher_logits is None:
-            return self._labels_loss(logits, labels), None
-        term = self.recipe.kd_ratio * self.distillation.loss(logits, teacher_logits)
-        return (term if self.inplace_distillation else self._labels_loss(logits, labels) + term), teacher_logits
+        return self._loss(net(images), labels, teacher_logits), teacher_logits
 
-    def _labels_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+    def _loss(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> Tensor:
+        """The loss of one exit."""
+        if teacher_logits is not None:
+            term = self.recipe.kd_ratio * self.distillation.loss(logits, teacher_logits)
+            if self.inplace_distillation:
+                return term
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        return loss if teacher_logits is None else loss + term

@@ -39,15 +39,27 @@ def read_lines(path: Path, say: Callable[[str], None] = lambda text: None) -> li
         path: The file.
         say: Called with a message about damaged lines, except an incomplete last line left by a killed process.
     """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
-    records = [record for line in lines if (record := _record(line)) is not None]
-    if len(records) < len(lines):
+    records, damaged, complete = _parse(path)
+    if damaged or not complete:
         write_atomically(path, "".join(map(_line, records)).encode())
-        if damaged := len(lines) - len(records) - (not lines[-1].endswith("\n")):
+        if damaged:
             say(f"{path}: {damaged} damaged {'line was' if damaged == 1 else 'lines were'} removed")
     return records
+
+
+def damaged_lines(path: Path) -> int:
+    """Number of damaged lines of a file, except an incomplete last line; the file is unchanged."""
+    return _parse(path)[1]
+
+
+def _parse(path: Path) -> tuple[list[dict[str, Any]], int, bool]:
+    """The undamaged records, the number of damaged lines, and whether the last line is complete."""
+    if not path.exists():
+        return [], 0, True
+    lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
+    complete = not lines or lines[-1].endswith("\n")
+    records = [record for line in lines if (record := _record(line)) is not None]
+    return records, len(lines) - len(records) - (not complete), complete
 
 
 def _line(record: Mapping[str, Any]) -> str:

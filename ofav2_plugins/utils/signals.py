@@ -16,6 +16,16 @@ class StopRequest:
 
 
 @contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Within this context, SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
 def stop_on_signals(
     say: Callable[[str], None], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM), patient: bool = False
 ) -> Iterator[StopRequest]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,3 +178,28 @@ def test_without_a_command_the_normal_workflow_is_shown(command):
     for name in ("train", "ablate", "watch", "search", "export"):
         assert f"ofav2 {name} " in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (["watch", "", "--once"], "the argument after 'watch' must not be empty"),
+        (["plan", "--supernet", "SE_B", "--root="], "--root must not be empty"),
+        (["report", "--out", "", "runs"], "the argument after '--out' must not be empty"),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(command, call, words, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    command(*call).assert_one_line(words, "but got ''", "shell variable")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_stops_a_command_as_ctrl_c_does(command, tmp_path):
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("SIGTERM is not handled"))
+    try:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        done = command("watch", tmp_path)
+        assert (done.returncode, done.stderr) == (130, "stopped\n")
+        assert signal.getsignal(signal.SIGTERM) not in (signal.default_int_handler, signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -71,8 +71,18 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(work, tuned, tmp_path)
 
 
 @pytest.mark.slow
+def test_the_maximal_network_teaches_all_exits(work, tuned, tmp_path):
+    command(*arguments(work, tmp_path / "t", "--all-exits", "--distill"))
+    final, _, record = finetuned_networks(tmp_path / "t")
+    assert record["distill"] and record["all_exits"] and record["val_top1"] > 20
+    undistilled = finetuned_networks(tuned)[0]
+    for number in ("1", "2", "3"):
+        heads = [net.exits[number].classifier.linear.weight for net in (undistilled, final)]
+        assert not torch.equal(*heads)
+
+
+@pytest.mark.slow
 def test_wrong_input(work, tuned, tmp_path):
-    assert_refused(*arguments(work, tmp_path / "t", "--all-exits", "--distill"), words=("--distill", "--all-exits"))
     (tmp_path / "other.json").write_text(json.dumps({"d": 3, "height": 3}))
     export = ("export", tuned, "--out", tmp_path / "b", "--arch", tmp_path / "other.json")
     assert_refused(*export, words=("fine-tuned for an architecture other than",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.commands import ofav2
+from support.commands import SMALL, ofav2, overrides
 from support.plugins import third_party
 
 from ofav2_plugins import registry
@@ -140,6 +140,20 @@ def test_a_broken_plugin_is_found_before_work_starts(broken, name, monkeypatch, 
     out = tmp_path / "out"
     error = ofav2("train", "--supernet", supernet, "--set", "resolutions=[16]", *options, "--out", out).error
     for word in [name.lower(), "brokenplugins 1.0", str(broken / "brokenplugins.py"), *words]:
+        assert word in error
+    assert not out.exists()
+
+
+def test_finetune_finds_what_the_training_did_not_use(broken, monkeypatch, tmp_path):
+    """The full phase has no teacher, so only `finetune --distill` uses the distillation."""
+    monkeypatch.syspath_prepend(broken)
+    recipe = [*SMALL, "phases={full: {epochs: 1}}", "distillation=vectorloss"]
+    trained = ofav2("train", "--supernet", "SE_B", "--out", tmp_path / "run", *overrides(*recipe))
+    assert trained.returncode == 0, trained.stderr
+    (tmp_path / "arch.json").write_text('{"d": 4}')
+    out = tmp_path / "out"
+    error = ofav2("finetune", tmp_path / "run", "--arch", tmp_path / "arch.json", "--out", out, "--distill").error
+    for word in ["vectorloss", "brokenplugins 1.0", "finite scalar", "shape [2]"]:
         assert word in error
     assert not out.exists()
 

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.commands import ofav2
 from support.study_samples import STUDY
+from support.waiting import wait_for
 
 from ofav2_plugins.errors import RunError
+from ofav2_plugins.execution.run_folder import locked
 from ofav2_plugins.execution.training_run import TrainingRun
 from ofav2_plugins.executors import processes
 from ofav2_plugins.executors.base import RunSetup
@@ -24,25 +27,18 @@ from ofav2_plugins.executors.messages import Returned
 from ofav2_plugins.executors.process_pool import map_in_processes
 from ofav2_plugins.executors.processes import ActiveProcess, ProcessBackend
 from ofav2_plugins.executors.scheduling import Schedule
+from ofav2_plugins.executors.serial import Serial
 from ofav2_plugins.study.results_writer import StudyResults
 from ofav2_plugins.study.schema import load_study, study_arms
 from ofav2_plugins.training.context import LoggingOptions, RunContext
 from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.progress import Reporter
-from ofav2_plugins.utils.signals import StopRequest, stop_on_signals
-
-
-def wait_for(found, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not found() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert found(), "not within the time"
+from ofav2_plugins.utils.signals import StopRequest
 
 
 def test_workers_give_what_one_process_gives(study, tmp_path):
-    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--out"]
     for out, more in (("one", []), ("two", ["--workers", "2", "--memory", "16"])):
-        done = subprocess.run([*ablate, str(tmp_path / out), *more], capture_output=True, text=True)
+        done = ofav2("ablate", study, "--threads", "1", "--out", tmp_path / out, *more)
         assert done.returncode == 0, done.stderr
     rows = [json.loads((tmp_path / out / "results.json").read_text())["rows"] for out in ("one", "two")]
     for row in (row for listed in rows for row in listed):
@@ -73,7 +69,6 @@ def test_a_pool_reports_why_it_fails(make, words):
 SHARING = (
     STUDY
     + """  - {name: c, supernet: SE_B, teacher: progressive}
-seeds: [0, 1]
 """
 )
 
@@ -84,19 +79,19 @@ def test_runs_that_share_steps_are_not_executed_together_and_a_killed_worker_is_
     ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--workers", "3",
               "--out", str(out)]  # fmt: skip
     process = subprocess.Popen(ablate, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: len(list(out.glob("steps/full-*/metrics.jsonl"))) == 3)
+    wait_for(lambda: len(list(out.glob("steps/full-*/metrics.jsonl"))) == 2)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     started = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
     os.kill(int(started[0]), signal.SIGKILL)
     output, errors = process.communicate()
-    assert process.returncode == 1 and "1 of 6 arms failed" in errors
+    assert process.returncode == 1 and "1 of 3 arms failed" in errors
     assert "ended with code -9" in output
-    assert subprocess.run([*ablate, "--resume"], capture_output=True).returncode == 0
+    assert ofav2(*ablate[3:], "--resume").returncode == 0
     rows = json.loads((out / "results.json").read_text())["rows"]
-    assert [(row["arm"], row["seed"]) for row in rows] == [(arm, seed) for seed in (0, 1) for arm in "abc"]
+    assert [row["arm"] for row in rows] == ["a", "b", "c"]
     assert all(len(row["phases"]) == 2 and "error" not in row for row in rows)
-    assert len(list(out.glob("steps/*"))) == 8  # c has the steps of a
-    assert all(rows[i]["phases"] == rows[i + 2]["phases"] for i in (0, 3))
+    assert len(list(out.glob("steps/*"))) == 4  # c has the steps of a
+    assert rows[0]["phases"] == rows[2]["phases"]
 
 
 @pytest.mark.parametrize(
@@ -121,44 +116,42 @@ def setup_of(out: Path) -> RunSetup:
     return RunSetup("fashion-mini", None, out, "cpu", "32-true", 1, LoggingOptions())
 
 
-class Observed(ProcessBackend):
-    """Starts two workers as if both had been small, and remembers their peaks and which of them had to wait."""
+class Tightened(ProcessBackend):
+    """Has no limit until two workers have trained, then one with room for a single worker."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.n_started, self.peaks, self.waited = 0, [], []
-
-    def _has_room(self, n_active):
-        self.n_started += 1
-        return self.n_started <= 2 or super()._has_room(n_active)
+        self.waited = []
 
     def poll(self, active):
         for process, message in super().poll(active):
             if isinstance(message, Returned):
                 self.waited.append((process.run.config.name, process.work > 0, process.process.exitcode))
             yield process, message
-            self.peaks.append(process.peak_mib)
+        peaks = [process.peak_mib for process in active if process.work > 0]
+        if len(peaks) == 2:
+            self.memory_gib = 1.3 * max(peaks) / 1024
 
 
 def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, tmp_path, monkeypatch):
     study.write_text(STUDY + "overrides: [phases.full.epochs=3]\n")
-    loaded, fabric = load_study(str(study)), make_fabric("cpu")
-    rows, peaks = [], []
+    arms, fabric, rows = study_arms(load_study(str(study))), make_fabric("cpu"), []
     monkeypatch.setattr(processes, "peak_memory_mib", lambda device: 0.0)  # this process has grown in other tests
-    for out in (tmp_path / "free", tmp_path / "tight"):
-        limit_gib = 1.3 * max(peaks) / 1024 if peaks else None  # room for one, not for two
+    for name in ("serial", "processes"):
+        out = tmp_path / name
         out.mkdir()
-        runs = [TrainingRun(arm, data, out / "steps", fabric) for arm in study_arms(loaded)]
+        runs = [TrainingRun(arm, data, out / "steps", fabric) for arm in arms]
         console = Console(file=io.StringIO())
         reporter = Reporter(console, sum(run.work() for run in runs))
         results = StudyResults(runs, out, fabric, {"baseline": "a"}, reporter)
-        backend = Observed(setup_of(out), 2, limit_gib)
-        with stop_on_signals(lambda _: None) as stop:
-            Schedule(runs, results, RunContext(reporter, stop, LoggingOptions()), backend).execute()
-        peaks += backend.peaks
-        assert backend.waited == ([] if limit_gib is None else [("b", True, 0)])  # it had worked, saved, and exited
-        waits = "b, seed 0: waits, because all workers together exceeded --memory"
-        assert (waits in console.file.getvalue()) == bool(backend.waited)
+        context, setup = RunContext(reporter, StopRequest(), LoggingOptions()), setup_of(out)
+        if name == "serial":
+            Serial().execute(runs, results, context, setup)
+        else:
+            backend = Tightened(setup, 2, None)
+            Schedule(runs, results, context, backend).execute()
+            assert backend.waited == [("b", True, 0)]  # it had worked, saved, and exited
+            assert "b, seed 0: waits, because all workers together exceeded --memory" in console.file.getvalue()
         assert reporter.done == pytest.approx(reporter.total)
         rows.append([[phase["best_top1"] for phase in row["phases"]] for row in results.content["rows"]])
     assert rows[0] == rows[1] and [len(row) for row in rows[0]] == [2, 2]
@@ -221,28 +214,44 @@ def is_newer(path: Path, before: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
-def test_workers_stop_with_the_first_process_and_are_resumed(study, tmp_path, how):
-    study.write_text(STUDY + "overrides: [phases.full.epochs=40]\n")
+@pytest.fixture
+def two_workers(study, tmp_path):
+    """A first process whose two workers have saved their first states, its command, and its run folder."""
+    study.write_text(STUDY + "overrides: [phases.full.epochs=200]\n")
     out = tmp_path / "out"
     ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), "--threads", "1", "--workers", "2",
               "--save-every", "0", "--out", str(out)]  # fmt: skip
     process = subprocess.Popen(ablate, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     wait_for(lambda: len(list(out.glob("steps/*/state.safetensors"))) == 2)
+    yield process, ablate, out
+    process.kill()
+    process.communicate()
+
+
+def test_workers_save_if_the_first_process_stops_and_are_resumed(two_workers):
+    process, ablate, out = two_workers
     started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(started) >= 2
-    process.send_signal(getattr(signal, how))
-    errors = process.communicate()[1]
-    if how == "SIGTERM":
-        wait_for(lambda: not any(Path(f"/proc/{each}").exists() for each in started))
-        assert process.returncode == 130
-        assert "--resume" in errors and "Traceback" not in errors
-    shorter = subprocess.run([*ablate, "--resume", "--set", "phases.full.epochs=1"], capture_output=True, text=True)
-    assert shorter.returncode == 1 and "another run" in shorter.stderr
+    process.terminate()
+    _, errors = process.communicate()
+    wait_for(lambda: not any(Path(f"/proc/{each}").exists() for each in started))
+    assert process.returncode == 130
+    assert "--resume" in errors and "Traceback" not in errors
+    assert "another run" in ofav2(*ablate[3:], "--resume", "--set", "phases.full.epochs=1").error
     states = {path: path.stat().st_mtime_ns for path in out.glob("steps/*/state.safetensors")}
     again = subprocess.Popen([*ablate, "--resume"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     wait_for(lambda: all(is_newer(path, before) for path, before in states.items()))
     again.terminate()
     again.communicate()
     assert len(list(out.glob("steps/full-*"))) == 2  # the same steps, continued
+
+
+def test_workers_save_and_exit_if_the_first_process_is_killed(two_workers):
+    process, _, out = two_workers
+    process.kill()
+    process.wait()
+    with locked(out):  # waits for the workers
+        states = {path: path.stat().st_mtime_ns for path in out.glob("steps/*/state.safetensors")}
+        assert len(states) == 2
+        time.sleep(1)
+        assert not any(is_newer(path, before) for path, before in states.items())

@@ -12,28 +12,29 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.commands import ofav2
 from support.study_samples import STUDY
+from support.waiting import wait_for
 
 import ofav2_plugins as ofav2_api
 from ofav2_plugins.errors import RunError
+from ofav2_plugins.executors.base import RunSetup
+from ofav2_plugins.executors.messages import Failed, Returned
+from ofav2_plugins.executors.ray import Ray, RayBackend
 from ofav2_plugins.executors.ray_pool import map_on_ray
 from ofav2_plugins.executors.storage import local_copy
+from ofav2_plugins.training.context import LoggingOptions
 from ofav2_plugins.utils.signals import StopRequest
 
 SHARING = STUDY.replace("{name: b, supernet: SE_D}", "{name: b, supernet: SE_B, teacher: progressive}")
 """Two arms, of which the second one waits for the first phase of the first one."""
 
+ONE_ARM = STUDY.replace("  - {name: b, supernet: SE_D}\n", "overrides: ['phases={full: {epochs: 1, lr: 0.05}}']\n")
+
 COSTS = ("seconds", "images_per_second", "peak_memory_mib")
-
-
-def wait_for(found, seconds=900):  # seconds suffice unless the machine is very busy
-    deadline = time.monotonic() + seconds
-    while not found() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert found(), "not within the time"
 
 
 def rows(out: Path) -> list:
@@ -51,7 +52,6 @@ def cluster():
     ray = pytest.importorskip("ray", reason="needs pip install 'ofav2-plugins[ray]'")
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_worker_niceness"] = "0"  # with Ray's 15, workers starve on a machine that is busy with other tests
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=1)
@@ -113,6 +113,79 @@ def test_a_pool_works_with_the_actors_that_fit_and_raises_their_exception(cluste
         results(fail, 1)
 
 
+def test_a_pool_says_that_no_machine_fits_its_workers(cluster):
+    lines, stop = [], StopRequest()
+
+    def say(line):
+        lines.append(line)
+        stop.requested = True
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Ray(cpus=7, memory_gib=0.5).map(lambda: str, [1, 2], 1, stop, say))
+    [line] = lines
+    assert "no machine of the Ray cluster has the 7 CPUs, 0 GPUs and 0.5 GiB that each worker reserves" in line
+    assert "2 with 1 CPUs, 0 GPUs" in line and "1 with 0 CPUs" in line and "waiting until one joins" in line
+
+
+def test_a_dead_worker_is_replaced_and_one_that_cannot_start_is_a_failure(cluster, tmp_path):
+    import ray
+
+    class Actor:
+        def __init__(self, broken):
+            if broken:
+                raise ImportError("no package of that name")
+
+        def die(self):
+            os._exit(1)
+
+    def error_of(broken):
+        with pytest.raises(ray.exceptions.RayError) as raised:
+            ray.get(ray.remote(Actor).remote(broken).die.remote())
+        return raised.value
+
+    setup = RunSetup("fashion-mini", None, tmp_path, "cpu", "32-true", 1, LoggingOptions())
+    backend, dead = RayBackend(Ray(retries=1), setup), error_of(broken=False)
+
+    def after(error, actor=None):
+        return backend._after_death(actor or SimpleNamespace(run=object()), error)
+
+    died = after(dead)
+    assert isinstance(died, Returned) and "another one continues from the last checkpoint" in died.reason
+    assert "worker process has died" in died.reason and "actor_id" not in died.reason
+    cannot_start = after(error_of(broken=True))
+    assert cannot_start == Failed("its worker cannot be started: ImportError: no package of that name")
+    assert isinstance(after(ray.exceptions.RuntimeEnvSetupError("no such variable")), Failed)
+
+    memory = ray.exceptions.OutOfMemoryError("the node is low on memory")
+    lost = ray.exceptions.ObjectLostError("ab" * 28, None, "")
+    again = SimpleNamespace(run=object())
+    assert "the node is low on memory" in after(memory, again).reason
+    last = after(lost, again)
+    assert isinstance(last, Failed) and "its worker has died 2 times" in last.reason and "ab" * 28 in last.reason
+
+
+def test_a_finished_step_that_cannot_be_fetched_is_a_failed_run(cluster, study, tmp_path, monkeypatch):
+    monkeypatch.setattr("ofav2_plugins.executors.storage.RETRY_SECONDS", ())
+    study.write_text(ONE_ARM)
+    storage, out = tmp_path / "storage", tmp_path / "out"
+    ablate = ["ablate", study, "--executor", "ray", "--storage", f"file://{storage}", "--save-every", "0",
+              "--set", "executor.storage_seconds=0.2", "--out", out]  # fmt: skip
+    with once(lambda: list(storage.glob("full-*/*")), lambda: (out / "steps").write_text("instead of a folder")):
+        failed = ofav2(*ablate)
+    assert failed.returncode == 1 and "storage" in failed.stdout and "cannot be read" in failed.stdout, failed
+    (out / "steps").unlink()
+    resumed = ofav2(*ablate, "--resume")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+
+
+def test_folders_may_be_relative_to_the_first_process(cluster, study, monkeypatch):
+    study.write_text(ONE_ARM)
+    monkeypatch.chdir(study.parent)  # the workers' directory is that of the cluster
+    done = ofav2("ablate", "study.yaml", "--executor", "ray", "--out", "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [phase["name"] for phase in rows(Path("out"))[0]["phases"]] == ["full"]
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")
 def test_a_study_survives_ctrl_c_and_the_loss_of_a_node_with_its_disk(cluster, study, tmp_path):
     study.write_text(SHARING + "overrides: [phases.full.epochs=4]\n")
@@ -171,7 +244,6 @@ def test_a_study_continues_after_a_restart_of_the_head_node(study, tmp_path):
     environment = {
         **os.environ,
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
-        "RAY_worker_niceness": "0",
         "RAY_TMPDIR": "/tmp/ray-head-test",
     }
     ray = [sys.executable, "-m", "ray.scripts.scripts"]

@@ -7,27 +7,31 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
 from support.commands import ofav2
 from support.study_samples import STUDY
+from support.waiting import wait_for
 
+from ofav2_plugins.execution.run_folder import locked
+from ofav2_plugins.execution.training_run import TrainingRun
 from ofav2_plugins.executors import messages
+from ofav2_plugins.executors.base import RunSetup
+from ofav2_plugins.executors.slurm import SlurmTask
+from ofav2_plugins.executors.worker import RunTask
+from ofav2_plugins.study.schema import load_study, study_arms
 from ofav2_plugins.testing import check_plugin
+from ofav2_plugins.training.context import LoggingOptions
+from ofav2_plugins.utils.distributed import make_fabric
 
 pytest.importorskip("submitit", reason="needs pip install 'ofav2-plugins[slurm]'")
 
+from submitit.core.utils import DelayedSubmission
+
 SHARING = STUDY.replace("{name: b, supernet: SE_D}", "{name: b, supernet: SE_B, teacher: progressive}")
 LOCAL = ["--executor", "slurm", "--set", "executor.cluster=local", "--save-every", "0"]
-
-
-def wait_for(found, seconds=900):  # seconds suffice unless the machine is very busy
-    deadline = time.monotonic() + seconds
-    while not found() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert found(), "not within the time"
 
 
 def accuracies(out: Path) -> list:
@@ -73,6 +77,55 @@ def test_a_job_is_queued_again_at_its_time_limit_and_a_stopped_study_is_resumed(
     assert ofav2("ablate", study, "--threads", "1", "--out", tmp_path / "serial").returncode == 0
     assert accuracies(out) == accuracies(tmp_path / "serial")
     assert len(list(out.glob("steps/full-*"))) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes by /proc")
+def test_jobs_of_a_killed_first_process_stop_if_another_one_takes_over(study, tmp_path):
+    study.write_text(STUDY.replace("  - {name: b, supernet: SE_D}\n", "") + "overrides: [phases.full.epochs=200]\n")
+    out = tmp_path / "slurm"
+    ablate = [sys.executable, "-m", "ofav2_plugins", "ablate", str(study), *LOCAL, "--out", str(out)]
+    first = subprocess.Popen(ablate, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: list(out.glob("steps/full-*/state.safetensors")))
+    first.kill()
+    first.wait()
+    assert job_processes()
+    with locked(out):  # as a process that resumes does
+        wait_for(lambda: not job_processes())
+    [file] = out.glob("slurm/*.messages")
+    sent = file.read_text()
+    assert '"Ended"' in sent.splitlines()[-1] and '"PhaseFinished"' not in sent
+    [queued] = out.glob("slurm/*_submitted.pkl")  # what Slurm would execute later
+    DelayedSubmission.load(queued).result()
+    assert file.read_text() == sent
+
+
+def test_a_job_that_must_stop_is_not_queued_again(study, data, tmp_path):
+    study.write_text(STUDY)
+    (tmp_path / "slurm").mkdir()
+    run = TrainingRun(study_arms(load_study(str(study)))[0], data, tmp_path / "steps", make_fabric("cpu"))
+    setup = RunSetup("fashion-mini", None, tmp_path, "cpu", "32-true", 1, LoggingOptions())
+    task = SlurmTask(RunTask.of(run, setup), tmp_path / "slurm" / "1.messages")
+    requeued = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: requeued.append(task.stop_file.exists()))
+    try:
+        for must_stop in (False, True):
+            at_start = lambda: '"Started"' in task.file.read_text() if task.file.exists() else False  # noqa: E731
+
+            def limit(must_stop=must_stop, at_start=at_start):
+                wait_for(at_start)
+                if must_stop:
+                    task.stop_file.touch()
+                os.kill(os.getpid(), signal.SIGUSR2)
+
+            thread = threading.Thread(target=limit)
+            thread.start()
+            task()
+            thread.join()
+            assert ('"Ended"' in task.file.read_text()) is must_stop
+            task.file.unlink()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert requeued == [False]
 
 
 def test_the_debug_executor_keeps_the_contract():

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.console import Console
+from support import commands
 from support.study_samples import RECIPE
 from typer.testing import CliRunner
 
@@ -30,6 +31,7 @@ from ofav2_plugins.search.workers import MeterSource
 from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.progress import Reporter
 from ofav2_plugins.utils.signals import StopRequest
+from ofav2_plugins.utils.tensor_files import load_checkpoint, save_checkpoint
 
 SMALL = ["--samples", "20", "--evaluations", "300", "--front-size", "4", "--threads", "1", "--device", "cpu"]
 
@@ -167,6 +169,49 @@ def test_weights_and_measurements_of_another_training_are_rejected(trained, foun
         call("search", other, "--out", tmp_path / "x", *SMALL)
     with pytest.raises(UserError, match=r"samples.jsonl was measured on another run or with other settings: step was"):
         call("search", trained, "--out", tmp_path / "y", *SMALL, "--step", "full", "--samples-from", found[1])
+
+
+def test_measurements_of_earlier_weights_of_the_same_step_are_rejected(found, trained, tmp_path):
+    retrained, out = tmp_path / "run", tmp_path / "search"
+    shutil.copytree(trained, retrained)
+    shutil.copytree(found[1], out)
+    again = ["search", retrained, *SMALL, "--budgets", "2e5,4e5,1e6"]
+    call(*again, "--out", out, "--resume")
+    [best] = retrained.glob("steps/kernel-*/best.safetensors")
+    tensors, meta = load_checkpoint(best)
+    save_checkpoint(best, {name: value * 0.5 for name, value in tensors.items()}, meta)
+    with pytest.raises(UserError, match=r"contains another run: measured.weights was .*choose another --out"):
+        call(*again, "--out", out, "--resume")
+    with pytest.raises(UserError, match=r"samples.jsonl was measured on another run.*weights was"):
+        call(*again, "--out", tmp_path / "y", "--samples-from", out)
+
+
+def test_measurements_of_the_front_are_not_taken_for_samples(found, trained, tmp_path):
+    out = tmp_path / "search"
+    shutil.copytree(found[1], out)
+    shutil.copy(out / "samples.jsonl", out / "candidates.jsonl")
+    with pytest.raises(UserError, match=r"candidates.jsonl was measured .*splits was \['validation'\]"):
+        call("search", trained, "--out", out, *SMALL, "--budgets", "2e5,4e5,1e6", "--resume")
+
+
+def test_doctor_checks_the_files_of_a_search(found, tmp_path):
+    out = tmp_path / "search"
+    shutil.copytree(found[1], out)
+    assert commands.ofav2("doctor", "--run", out).returncode == 0
+    archs = out / "archs"
+    shutil.copy(archs / "00.json", archs / "01.json")
+    samples = (out / "samples.jsonl").read_text()
+    (out / "samples.jsonl").write_text(samples.replace('"val_top1": ', '"val_top1": 1', 1))
+    done = commands.ofav2("doctor", "--run", out)
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("wrong")]
+    assert done.returncode == 1 and len(wrong) == 2
+    assert "samples.jsonl: 1 damaged line: --resume" in wrong[0]
+    assert "01.json is not the architecture 1 of search.json; --resume" in wrong[1]
+    assert (out / "samples.jsonl").read_text() != samples
+    for name in ("samples.jsonl", "candidates.jsonl"):
+        (out / name).unlink()
+    (out / "search.json").write_text("{}")
+    assert "search.json is damaged: it has no digest" in commands.ofav2("doctor", "--run", out).stdout
 
 
 def test_a_latency_table_of_another_machine_or_supernet_is_rejected(trained, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from support.report_samples import page_of
@@ -10,9 +11,13 @@ from support.study_samples import RECIPE, STUDY
 from typer.testing import CliRunner
 
 from ofav2_plugins.cli.main import app
-from ofav2_plugins.errors import UserError
+from ofav2_plugins.errors import RunError, UserError
+from ofav2_plugins.execution.open_run import open_run
+from ofav2_plugins.search.session import Search
 from ofav2_plugins.study.results import load_results
 from ofav2_plugins.study.schema import load_study, study_arms
+from ofav2_plugins.utils.files import write_record
+from ofav2_plugins.utils.tensor_files import load_checkpoint, save_checkpoint
 
 SEARCH = "search: {samples: 20, evaluations: 200, front_size: 3%s}\n"
 
@@ -84,6 +89,68 @@ def test_a_resumed_study_keeps_finished_searches_and_repeats_lost_ones(searched)
             old["search"]["budgets"],
             old["search"]["hypervolume"],
         )
+
+
+def test_results_of_another_run_are_rejected_and_rebuilt(searched, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(searched[0], folder)
+    before = load_results(folder / "out")
+    other = {**before, "study": {**before["study"], "identity": "another"}}
+    for row in other["rows"]:
+        row["phases"][0]["best_top1"] = 99.0
+    write_record(folder / "out" / "results.json", other)
+    with pytest.raises(RunError, match=r"results.json is of another run than the run.json next to it"):
+        load_results(folder / "out")
+    assert "is of another run" in ablate(folder, "--resume")
+    assert load_results(folder / "out")["rows"] == load_results(searched[0] / "out")["rows"]
+
+
+def test_a_search_of_another_arm_or_of_earlier_weights_is_not_published(searched, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(searched[0], folder)
+    before = [row["search"] for row in load_results(folder / "out")["rows"]]
+    a, b = (folder / "out" / found["folder"] / "search.json" for found in before)
+    shutil.copy(a, b)
+    run = open_run(folder / "out", "a")
+    best = run.step_folder(run.finished_steps[-1]) / "best.safetensors"
+    tensors, meta = load_checkpoint(best)
+    save_checkpoint(best, {name: value * 0.5 for name, value in tensors.items()}, meta)
+    ablate(folder, "--resume")
+    after = [row["search"] for row in load_results(folder / "out")["rows"]]
+    assert after[0]["folder"] != before[0]["folder"]
+    assert (after[1]["folder"], after[1]["budgets"]) == (before[1]["folder"], before[1]["budgets"])
+
+
+def test_an_unexpected_failure_of_one_search_is_recorded_and_the_others_continue(searched, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(searched[0], folder)
+    for row in load_results(folder / "out")["rows"]:
+        (folder / "out" / row["search"]["folder"] / "search.json").unlink()
+    fit = Search.fit
+
+    def fail_for_the_first_arm(search, samples):
+        if search.run.config.name == "a":
+            raise ZeroDivisionError("a defect of a predictor")
+        return fit(search, samples)
+
+    monkeypatch.setattr(Search, "fit", fail_for_the_first_arm)
+    command = [
+        "ablate",
+        folder / "study.yaml",
+        "--out",
+        folder / "out",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--resume",
+    ]
+    done = CliRunner().invoke(app, list(map(str, command)))
+    assert "search of a, seed 0 failed: ZeroDivisionError: a defect of a predictor" in done.output
+    broken, other = (row["search"] for row in load_results(folder / "out")["rows"])
+    assert broken["error"].endswith("(traceback in logs/search-a-0.txt)")
+    assert "fail_for_the_first_arm" in (folder / "out" / "logs" / "search-a-0.txt").read_text()
+    assert other["budgets"] and "error" not in other
 
 
 @pytest.mark.parametrize(

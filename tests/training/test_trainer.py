@@ -222,6 +222,18 @@ def test_full_phase_loss_is_the_weighted_sum_of_the_exits():
     torch.testing.assert_close(loss, by_hand)
 
 
+def test_a_teacher_teaches_every_exit_of_a_multi_exit_loss():
+    net = ofav2.build_supernet("EE_B", n_classes=10, width_mult=0.25, dropout_rate=0).train()
+    recipe = load_recipe("paper", ["exit_weights=UNIF", "kd_ratio=0.5", "label_smoothing=0"])
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(4, 3, 32, 32, generator=generator), torch.tensor([1, 2, 3, 4])
+    teacher_logits = torch.randn(4, 10, generator=generator)
+    loss, _ = Objective(recipe, SoftCrossEntropy(), multi_exit_loss=True)(net, images, labels, teacher_logits)
+    targets = F.one_hot(labels, 10) + 0.5 * teacher_logits.softmax(1)  # both terms are cross-entropies
+    by_hand = sum(-(targets * logits.log_softmax(1)).sum(1).mean() for logits in net.forward_exits(images)) / 5
+    torch.testing.assert_close(loss, by_hand)
+
+
 @pytest.mark.parametrize("supernet", ["SE_B", "EE_B"])
 def test_soft_labels_are_mixed_labels(supernet):
     net = ofav2.build_supernet(supernet, n_classes=10, width_mult=0.25, dropout_rate=0).train()

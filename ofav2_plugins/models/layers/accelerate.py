@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...upstream import DynamicBatchNorm2d, DynamicConv2d, DynamicSE, Hswish, SEModule
-from .depthwise import depthwise_conv2d, fast_on
+from .depthwise import depthwise_conv2d, on_cpu
 from .elementwise import FastDynamicSE, FastHswish, FastSE
 from .normalization import FastBatchNorm2d, FastDynamicBatchNorm2d
 from .pointwise import FastDynamicPointwise, FastPointwise
@@ -23,7 +23,7 @@ class FastDepthwise(nn.Conv2d):
     """A depthwise convolution of a static network with "same" padding, as in the supernet."""
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, H', W']
-        if self.bias is not None or not fast_on(x):  # a folded batch norm adds a bias
+        if self.bias is not None or not on_cpu(x):  # a folded batch norm adds a bias
             return super().forward(x)
         return depthwise_conv2d(x, self.weight, self.stride[0])
 

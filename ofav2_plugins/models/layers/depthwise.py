@@ -39,14 +39,19 @@ def reference_layers() -> Iterator[None]:
 
 def fast_on(x: Tensor) -> bool:
     """Whether the fast layers accept `x`: a batch of maps on a CPU, outside `reference_layers` and autocast."""
-    return x.dim() == 4 and x.device.type == "cpu" and not _plain.get() and not torch.is_autocast_enabled("cpu")
+    return on_cpu(x) and not torch.is_autocast_enabled("cpu")
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether `x` is a batch of maps on a CPU, outside `reference_layers`."""
+    return x.dim() == 4 and x.device.type == "cpu" and not _plain.get()
 
 
 class FastSeparableConv2d(DynamicSeparableConv2d):
     """Upstream's elastic depthwise convolution (same parameters, same result), by a faster algorithm."""
 
     def forward(self, x: Tensor, kernel_size: int | None = None) -> Tensor:  # [N, C, H, W] -> [N, C, H', W']
-        if not fast_on(x) or self.dilation != 1 or isinstance(self.conv, MyConv2d):
+        if not on_cpu(x) or self.dilation != 1 or isinstance(self.conv, MyConv2d):
             y: Tensor = super().forward(x, kernel_size)
             return y
         filters = self.get_active_filter(x.size(1), kernel_size or self.active_kernel_size)
@@ -54,8 +59,14 @@ class FastSeparableConv2d(DynamicSeparableConv2d):
 
 
 def depthwise_conv2d(x: Tensor, filters: Tensor, stride: int) -> Tensor:
-    """Depthwise convolution with "same" padding: x [N, C, H, W], filters [C, 1, k, k] -> [N, C, H', W']."""
+    """Depthwise convolution with "same" padding: x [N, C, H, W], filters [C, 1, k, k] -> [N, C, H', W'].
+
+    Under autocast, torch computes the gradients. Its bfloat16 gradient of taps that only overlap padding contains
+    uninitialized memory (torch 2.14, stride 2 on maps of one position), so these taps are skipped there, too.
+    """
     filters = crop_to_map(filters, x.size(2), x.size(3)).contiguous()
+    if torch.is_autocast_enabled("cpu"):
+        return _plain_conv(x, filters, stride)
     if filters.requires_grad and torch.is_grad_enabled() and tiles_are_faster(x, filters):
         y: Tensor = _TiledGradient.apply(x, filters, stride)
         return y
