@@ -48,7 +48,7 @@ def test_tables_that_do_not_fit_are_refused_with_the_remedy(profiled, tmp_path):
     path.write_text("{}")
     with pytest.raises(RunError, match="is not a latency table"):
         load_table(path)
-    with pytest.raises(UserError, match=r"has the resolutions \[16\], but 24 is searched"):
+    with pytest.raises(UserError, match=r"has the resolutions \[16\], but the search uses 24"):
         LatencyModel(net, encoding, table).prepare(24)
     other = ofav2.build_supernet("SE_B", n_classes=3, width_mult=0.5, ks_list=(3,), expand_ratio_list=(3,))
     with pytest.raises(UserError, match=r"measured on another supernet .*parts are missing.*ofav2 profile"):

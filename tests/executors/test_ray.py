@@ -161,7 +161,7 @@ def test_a_dead_worker_is_replaced_and_one_that_cannot_start_is_a_failure(cluste
     again = SimpleNamespace(run=object())
     assert "the node is low on memory" in after(memory, again).reason
     last = after(lost, again)
-    assert isinstance(last, Failed) and "its worker has died 2 times" in last.reason and "ab" * 28 in last.reason
+    assert isinstance(last, Failed) and "its worker died 2 times" in last.reason and "ab" * 28 in last.reason
 
 
 def test_a_finished_step_that_cannot_be_fetched_is_a_failed_run(cluster, study, tmp_path, monkeypatch):

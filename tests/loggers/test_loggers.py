@@ -52,7 +52,7 @@ def test_a_logger_that_fails_is_reported_once_and_gets_no_more_events():
         loggers.emit("epoch_started", epoch)
     assert failing.calls == 1
     assert lines == [
-        "logger 'failing' fails in epoch_started and is switched off; the run continues without it: "
+        "logger 'failing' failed in epoch_started and is switched off; the run continues without it: "
         "ZeroDivisionError: of the logger"
     ]
     assert loggers.measurements() == {"watts": 3.0}, "the others continue"
@@ -62,7 +62,7 @@ def test_a_logger_that_fails_is_reported_once_and_gets_no_more_events():
 def test_measurements_that_are_no_finite_numbers_do_not_reach_the_records(values):
     lines: list[str] = []
     assert Loggers([Measuring(values)], lines.append).measurements() == {}
-    assert "logger 'measuring' fails in measurements" in lines[0]
+    assert "logger 'measuring' failed in measurements" in lines[0]
 
 
 @pytest.mark.parametrize("error", [DiskError("full"), KeyboardInterrupt()])
@@ -151,5 +151,5 @@ def test_a_third_partys_broken_logger_does_not_lose_the_run(tmp_path, monkeypatc
     monkeypatch.setattr(tensorboard, "epoch_finished", fail)
     done = ofav2("train", "--supernet", "SE_B", "--out", tmp_path / "run", "--tensorboard", *overrides(*SMALL))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("logger 'tensorboard' fails in epoch_finished and is switched off") == 1
+    assert done.stdout.count("logger 'tensorboard' failed in epoch_finished and is switched off") == 1
     assert (tmp_path / "run" / "results.json").exists()
