@@ -82,7 +82,7 @@ def yaml_page() -> str:
         "# Recipes and studies",
         "",
         "The fields of recipe and study files. Your editor can [complete and check them](../how-to/editor.md).",
-        "A plugin is given by its name or as `{name: ..., setting: value}`; see the [list of plugins](plugins.md).",
+        "A plugin is a name or a mapping `{name: ..., setting: value}`; see the [list of plugins](plugins.md).",
     ]
     models = [Recipe, recipes.StepRecipe, recipes.PhaseRecipe, recipes.ExitWeights]
     for model in [*models, recipes.Evaluation, Study, ArmSpec, StudySearch]:

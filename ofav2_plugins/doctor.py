@@ -152,7 +152,7 @@ def _run(run: Path, fabric: Fabric) -> Iterator[Finding]:
     yield Finding(
         f"run {run}",
         f"of `ofav2 {file['kind']}`",
-        f"begun differently: {other}; go back to the earlier value, or resume with --accept-changes" if other else None,
+        f"started differently: {other}; restore the earlier value, or resume with --accept-changes" if other else None,
     )
     for folder in sorted((run / "steps").glob("*")):
         yield _step(folder)
@@ -236,7 +236,7 @@ def _step(folder: Path) -> Finding:
                 check()
             except UserError as error:
                 problems.append(str(error))
-    remedy = "; --resume falls back to undamaged files, and computes again what is lost"
+    remedy = "; --resume falls back to undamaged files, and recomputes lost results"
     state = "trained" if trained else "in training" if files.state.exists() else "begun"
     return Finding(f"step {folder.name}", state, "; ".join(problems) + remedy if problems else None)
 

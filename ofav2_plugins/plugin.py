@@ -81,7 +81,7 @@ def setting_parameters(plugin_class: type) -> dict[str, inspect.Parameter]:
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise PluginError(
-                f"the constructor of plugin class {plugin_class.__qualname__} must name its settings one by one, but "
+                f"the constructor of plugin class {plugin_class.__qualname__} must declare each setting by name, but "
                 f"it takes {parameter}"
             )
     return {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in parameters}
@@ -154,7 +154,7 @@ def parse_reference(plugin: Any) -> tuple[str, dict[str, Any]]:
         return plugin, {}
     if isinstance(plugin, Mapping) and isinstance(plugin.get("name"), str):
         return plugin["name"], {str(key): value for key, value in plugin.items() if key != "name"}
-    raise PluginError(f"a plugin is given by its name or as {{name: ..., setting: value}}, but got {plugin!r}")
+    raise PluginError(f"a plugin must be a name or a mapping {{name: ..., setting: value}}, but got {plugin!r}")
 
 
 def is_reference(plugin: Any) -> bool:
@@ -197,7 +197,12 @@ PluginRef = Annotated[
         {
             "anyOf": [
                 {"type": "string"},
-                {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+                {
+                    "type": "object",
+                    "properties": {"name": {"type": "string", "description": "Name of the plugin."}},
+                    "required": ["name"],
+                    "description": "A plugin; the other keys are its settings.",
+                },
             ]
         }
     ),

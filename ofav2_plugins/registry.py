@@ -250,7 +250,7 @@ def load_class(namespace: str, name: str) -> type:
     points = [point for point in _entry_points(namespace) if point.name == name]
     if not points:
         raise PluginError(
-            f"unknown plugin {name!r} in {namespace}; registered are: {', '.join(names(namespace)) or 'none'}"
+            f"unknown plugin {name!r} in {namespace}; registered plugins: {', '.join(names(namespace)) or 'none'}"
         )
     if len(points) > 1:
         raise PluginError(

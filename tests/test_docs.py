@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -14,6 +15,9 @@ from ruamel.yaml import YAML
 
 import ofav2_plugins
 from ofav2_plugins.cli import main
+from ofav2_plugins.cli.recipe import json_schema
+from ofav2_plugins.recipes.schema import Recipe
+from ofav2_plugins.study.schema import Study
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -54,16 +58,43 @@ def test_the_site_lists_every_page():
     assert paths(site["nav"]) == written | GENERATED
 
 
-def test_the_generated_pages_name_every_command_and_field():
+def generate():
+    """The module docs/generate.py, which is not part of the package."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    page = generate.commands_page()
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_generated_pages_name_every_command_and_field():
+    pages = generate()
+    page = pages.commands_page()
     for name in ("train", "recipe show", "study check", "watch"):
         assert f"## ofav2 {name}\n" in page
     assert "`--dry-run`" in page
-    assert "| `label_smoothing` | number, at least 0, below 1 | `0.1` |" in generate.yaml_page()
-    assert "| `soft_ce` |" in generate.plugins_page()
+    assert "| `label_smoothing` | number, at least 0, below 1 | `0.1` |" in pages.yaml_page()
+    assert "| `soft_ce` |" in pages.plugins_page()
+
+
+@pytest.mark.parametrize(
+    ("model", "some"), [(Recipe, {"epochs", "exit_weights", "optimizer"}), (Study, {"search", "budgets", "factor"})]
+)
+def test_the_json_schemas_describe_every_field(model, some):
+    def fields(node):
+        for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else []:
+            yield from fields(value)
+        if isinstance(node, dict):
+            yield from node.get("properties", {}).items()
+
+    found = list(fields(json.loads(json_schema(model))))
+    assert some <= {name for name, _ in found}
+    assert [name for name, field in found if not field.get("description")] == []
+
+
+def test_every_field_of_the_reference_is_described():
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", generate().yaml_page(), re.MULTILINE)
+    assert {"exit_weights", "optimizer", "search", "searcher", "budgets", "epochs"} <= {name for name, _ in rows}
+    assert [name for name, meaning in rows if not meaning.strip()] == []
 
 
 def test_the_version_is_the_same_everywhere():

@@ -81,9 +81,9 @@ from ofav2_plugins.utils.memory import peak_memory_mib, reset_peak_memory
 cpu = torch.device("cpu")
 reset_peak_memory(cpu)
 before = peak_memory_mib(cpu)
-held = torch.ones(100 * 2**18)  # 100 MiB
+tensor = torch.ones(100 * 2**18)  # 100 MiB
 during = peak_memory_mib(cpu)
-del held
+del tensor
 reset_peak_memory(cpu)
 print(during - before, peak_memory_mib(cpu) - before)
 """

@@ -14,7 +14,7 @@ from .app import console, data_app
 @data_app.command(epilog="Example: ofav2 data fetch tiny-imagenet --to data")
 def fetch(
     name: Annotated[str, typer.Argument(help="tiny-imagenet.")],
-    to: Annotated[Path, typer.Option(help="The folder to unpack it into.")],
+    to: Annotated[Path, typer.Option(help="The folder to unpack the dataset into.")],
     url: Annotated[str | None, typer.Option(help="Another address of the archive.")] = None,
     sha256: Annotated[str | None, typer.Option(help="SHA-256 of the archive, if it is not the official one.")] = None,
 ) -> None:

@@ -17,7 +17,7 @@ ResolutionOption = Annotated[
     int | None, typer.Option(min=1, help="Input size in pixels; default: that of the file, or else the largest.")
 ]
 ArmOption = Annotated[str | None, typer.Option(help="The arm of a study.")]
-RunSeedOption = Annotated[int | None, typer.Option("--seed", help="The seed of the training, for an arm with several.")]
+RunSeedOption = Annotated[int | None, typer.Option("--seed", help="The seed of the run, if the arm has several.")]
 StepOption = Annotated[str | None, typer.Option(help="Weights of this step of the plan; default: the last one.")]
 ExitRuleOption = Annotated[str, typer.Option(help="Confidence of an early exit: a plugin of ofav2.exit_rules.")]
 BundleArgument = Annotated[Path, typer.Argument(help="The folder that `ofav2 export` wrote.")]

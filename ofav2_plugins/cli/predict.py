@@ -20,7 +20,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
     format: FormatOption = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size.")] = 1,
     threads: ThreadsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")] = False,
 ) -> None:

@@ -23,7 +23,7 @@ def report(
 
     target = out or (folders[0] if folders[0].is_dir() else folders[0].parent)
     if (target / "report.html").exists() and not is_report(target / "report.html"):
-        raise UserError(f"{target} contains a report.html that ofav2 has not written; choose another --out")
+        raise UserError(f"{target} contains a report.html that was not written by ofav2; choose another --out")
     results = [load_results(folder, _warn) for folder in folders]
     say(console, f"report: {write_report(merge_results(results), target)}")
 

@@ -26,9 +26,9 @@ from .options import (
     with_settings,
 )
 
-RunArgument = Annotated[Path, typer.Argument(help="The folder of a training, or of a study with --arm.")]
+RunArgument = Annotated[Path, typer.Argument(help="The folder of a training run, or of a study together with --arm.")]
 ArmOption = Annotated[str | None, typer.Option(help="The arm of a study.")]
-RunSeedOption = Annotated[int | None, typer.Option(help="The seed of the training, for an arm with several.")]
+RunSeedOption = Annotated[int | None, typer.Option(help="The seed of the run, if the arm has several.")]
 StepOption = Annotated[
     str | None, typer.Option(help="Search the weights of this step; default: the last step of a finished training.")
 ]
@@ -42,29 +42,35 @@ def search(
         str,
         typer.Option(help="top1, macs, params, latency, memory, expected_top1, expected_macs; separated by commas."),
     ] = "top1,macs",
-    max_macs: Annotated[float | None, typer.Option(help="Hard limit on the multiply-accumulates.")] = None,
-    max_params: Annotated[float | None, typer.Option(help="Hard limit on the parameters.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Hard limit on the latency; needs --latency.")] = None,
-    max_memory_mib: Annotated[float | None, typer.Option(help="Hard limit on the peak activation memory.")] = None,
-    max_expected_macs: Annotated[float | None, typer.Option(help="Hard limit on the MACs with early exit.")] = None,
-    min_top1: Annotated[float | None, typer.Option(help="Smallest predicted top-1 accuracy in %.")] = None,
-    latency: Annotated[Path | None, typer.Option(help="A latency table that `ofav2 profile` has written.")] = None,
+    max_macs: Annotated[float | None, typer.Option(help="Upper limit on the MACs (multiply-accumulates).")] = None,
+    max_params: Annotated[float | None, typer.Option(help="Upper limit on the number of parameters.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Upper limit on the latency; needs --latency.")] = None,
+    max_memory_mib: Annotated[float | None, typer.Option(help="Upper limit on the peak activation memory.")] = None,
+    max_expected_macs: Annotated[
+        float | None, typer.Option(help="Upper limit on the expected MACs with early exits.")
+    ] = None,
+    min_top1: Annotated[float | None, typer.Option(help="Lower limit on the predicted top-1 accuracy in %.")] = None,
+    latency: Annotated[Path | None, typer.Option(help="A latency table written by `ofav2 profile`.")] = None,
     allow_other_machine: Annotated[
         bool, typer.Option("--allow-other-machine", help="Use a latency table of another machine.")
     ] = False,
     budgets: Annotated[
         str | None,
         typer.Option(
-            help="Budgets for each of which the best subnet is reported: 2e6,4e6. Default: shares of the largest cost."
+            help="Report the best subnet within each budget: 2e6,4e6. Default: fractions of the largest cost."
         ),
     ] = None,
     searcher: Annotated[str, typer.Option(help="A plugin of ofav2.searchers.")] = "nsga2",
     predictor: Annotated[str, typer.Option(help="A plugin of ofav2.predictors.")] = "gbm",
-    samples: Annotated[int, typer.Option(help="Architectures measured for the predictor.")] = 300,
-    evaluations: Annotated[int, typer.Option(help="Predicted evaluations of the search.")] = 5000,
-    front_size: Annotated[int, typer.Option(help="Architectures of the predicted front that are measured.")] = 24,
+    samples: Annotated[int, typer.Option(help="Number of architectures measured to fit the predictor.")] = 300,
+    evaluations: Annotated[
+        int, typer.Option(help="Number of architectures the search evaluates with the predictor.")
+    ] = 5000,
+    front_size: Annotated[
+        int, typer.Option(help="Number of architectures of the predicted front that are measured.")
+    ] = 24,
     exit_threshold: Annotated[
-        float, typer.Option(help="Confidence at which an image leaves early (expected metrics).")
+        float, typer.Option(help="Confidence at which an image exits early (for expected_top1 and expected_macs).")
     ] = 0.8,
     overrides: OverridesOption = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers of the search.")] = 0,
@@ -83,7 +89,7 @@ def search(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print search.json at the end; progress goes to the error stream.")
+        bool, typer.Option("--json", help="Print search.json at the end; progress goes to stderr.")
     ] = False,
 ) -> None:
     """Find the best subnets of a trained supernet under hard limits; writes search.json and report.html."""

@@ -19,7 +19,7 @@ class FashionMini(Dataset):
     def load(self, root: Path | None = None, *, validation_fraction: float = 0.15, seed: int = 0) -> DataSplits:
         if root is not None:
             raise UserError(
-                "fashion-mini takes no --root, it is inside the package; did you mean --dataset image-folder?, "
+                "fashion-mini takes no --root, it is part of the package; did you mean --dataset image-folder?, "
                 f"but got --root {root}"
             )
         return fashion_splits(self.name, *read_embedded(EMBEDDED), validation_fraction, seed)

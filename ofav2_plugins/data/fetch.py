@@ -81,7 +81,7 @@ def fetch(
         raise UserError(f"a SHA-256 must be 64 hexadecimal digits, but got {archive.sha256!r}")
     dataset = target / archive.folder
     if dataset.exists():
-        raise UserError(f"{dataset} already exists; remove it to fetch the dataset again, or give another --to")
+        raise UserError(f"{dataset} already exists; remove it to fetch the dataset again, or choose another --to")
     part = target / f"{archive.folder}.part"
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -93,12 +93,12 @@ def fetch(
                 part.unlink()
                 raise UserError(
                     f"{archive.url} must have the SHA-256 {archive.sha256}, but got {found}; the file was removed; "
-                    "try again, or give another --url"
+                    "try again, or choose another --url"
                 )
         _unpack(part, dataset)
         part.unlink()
     except OSError as error:
-        kept = f"; the download is kept in {part}, run again to continue" if part.exists() else ""
+        kept = f"; the download is kept in {part}; run the command again to continue" if part.exists() else ""
         raise UserError(f"{error.filename or target} cannot be written: {error.strerror or error}{kept}") from error
     return dataset
 
@@ -132,11 +132,15 @@ def _download(
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError, _Cut) as error:
             code = error.code if isinstance(error, urllib.error.HTTPError) else 0
             if 400 <= code < 500 and code not in RETRIED:
-                raise UserError(f"{url} answers {code}; give another --url") from error
+                raise UserError(f"{url} returned HTTP status {code}; choose another --url") from error
             arrived = (part.stat().st_size if part.exists() else 0) > before
             failures = 0 if arrived else failures + 1
             if failures >= attempts:
-                kept = f"; {before / 2**20:.0f} MiB are kept in {part}, run again to continue" if before else ""
+                kept = (
+                    f"; {before / 2**20:.0f} MiB are kept in {part}; run the command again to continue"
+                    if before
+                    else ""
+                )
                 raise UserError(f"{url} cannot be downloaded: {getattr(error, 'reason', error)}{kept}") from error
             time.sleep(pause)
 

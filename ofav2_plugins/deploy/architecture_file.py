@@ -43,7 +43,7 @@ def read_architecture(path: Path, entry: int | None = None) -> tuple[Arch, int |
     if isinstance(content, dict) and "arch" in content:
         content, resolution = content["arch"], content.get("resolution")
     if not isinstance(content, dict) or not content:
-        raise UserError(f'{path} must hold an architecture such as {{"ks": [...], "e": [...], "d": [...]}}')
+        raise UserError(f'{path} must contain an architecture such as {{"ks": [...], "e": [...], "d": [...]}}')
     if resolution is not None and not (is_integer(resolution) and resolution > 0):
         raise UserError(f"{path}: resolution must be a number of pixels, but got {resolution!r}")
     return content, resolution

@@ -153,7 +153,7 @@ def sha256(path: Path) -> str:
 def _checked(folder: Path, name: str, digests: Mapping[str, str]) -> Path:
     path = folder / name
     if not path.is_file():
-        raise RunError(f"bundle {folder} is incomplete: {name} is missing; copy it whole or export it again")
+        raise RunError(f"bundle {folder} is incomplete: {name} is missing; copy all of its files or export it again")
     if sha256(path) != digests.get(name):
         raise RunError(
             f"bundle {folder} is damaged: {name} is not the file that was verified; copy the bundle or export it again"
@@ -180,7 +180,9 @@ def open_bundle(folder: str | Path) -> Bundle:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise RunError(f"{folder / CONFIG} is of another version: {field}: {first['msg']}; export it again") from error
+        raise RunError(
+            f"{folder / CONFIG} was written by another version: {field}: {first['msg']}; export it again"
+        ) from error
     return Bundle(folder, config, verification, digests)
 
 

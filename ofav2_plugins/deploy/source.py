@@ -139,7 +139,7 @@ def open_subnet(options: SourceOptions, multi_exit: bool) -> OpenSubnet:
     arch = parse_unlocked(run.unlocked_space(options.step), given, options.arch)
     supernet = run.supernet(options.step)
     if multi_exit and "height" not in supernet.space:
-        raise UserError(f"{options.run} has a supernet without early exits: only its last exit can answer")
+        raise UserError(f"{options.run} has a supernet without early exits: only its last exit can be exported")
     data = run.data(options.root)
     resolution = options.resolution or resolution or max(run.config.recipe.resolutions or data.resolutions)
     supernet.set_active_subnet(**arch)
@@ -182,7 +182,7 @@ def _open_finetuned(options: SourceOptions, multi_exit: bool) -> Source:
     if options.arch is not None:
         given = parse_unlocked(run.config.build(run.n_classes).space, read_architecture(options.arch)[0], options.arch)
         if given != record["arch"]:
-            raise UserError(f"{options.run} was fine-tuned for another architecture than {options.arch}; omit --arch")
+            raise UserError(f"{options.run} was fine-tuned for an architecture other than {options.arch}; omit --arch")
     data = run.data(options.root)
     keys = ("all_exits", "from_scratch", "distill", "adamw", "settings", "epochs", "val_top1", "top1", "step")
     training = {"finetuned": {key: record[key] for key in keys}}

@@ -145,7 +145,7 @@ def _in_batches(runner: BundleRunner, images: np.ndarray, size: int) -> np.ndarr
 def _difference(name: str, logits: np.ndarray, expected: np.ndarray) -> float:
     difference = float(np.abs(logits - expected).max()) / max(1.0, float(np.abs(expected).max()))
     if not difference <= TOLERANCE:  # also if it is NaN
-        raise RunError(f"format {name!r}: logits differ by {difference:.2g}, allowed are {TOLERANCE:g}")
+        raise RunError(f"format {name!r}: logits must differ by at most {TOLERANCE:g}, but differ by {difference:.2g}")
     return difference
 
 

@@ -21,7 +21,7 @@ class BatchCache:
 
     def __init__(self, limit: int = CACHE_BYTES):
         self.limit = limit
-        self._held: dict[tuple[Hashable, int], tuple[int, list[Any]]] = {}
+        self._cached: dict[tuple[Hashable, int], tuple[int, list[Any]]] = {}
 
     def get(self, what: Hashable, resolution: int, n_images: int, make: Callable[[], Iterable[Any]]) -> Iterable[Any]:
         """The batches that `make` prepares, cached if they fit.
@@ -33,22 +33,22 @@ class BatchCache:
             make: Prepares the batches.
         """
         key, size = (what, resolution), n_images * 3 * resolution**2 * 4
-        if key in self._held:
-            return self._held[key][1]
-        for other in [held for held in self._held if held[1] != resolution]:
+        if key in self._cached:
+            return self._cached[key][1]
+        for other in [cached for cached in self._cached if cached[1] != resolution]:
             if self.n_bytes + size > self.limit:
-                del self._held[other]
+                del self._cached[other]
         if self.n_bytes + size > self.limit:
             return make()
         batches = list(make())
-        self._held[key] = (size, batches)
+        self._cached[key] = (size, batches)
         return batches
 
     @property
     def n_bytes(self) -> int:
         """Bytes of the cached images."""
-        return sum(size for size, _ in self._held.values())
+        return sum(size for size, _ in self._cached.values())
 
     def clear(self) -> None:
         """Drop everything."""
-        self._held.clear()
+        self._cached.clear()

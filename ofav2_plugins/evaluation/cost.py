@@ -145,7 +145,7 @@ class CostModel:
     def _table(self, resolution: int) -> _Table:
         if resolution not in self._tables:
             net = self._net()
-            assert net is not None, "the supernet is gone"
+            assert net is not None, "the supernet no longer exists"
             self._tables[resolution] = _Table(PartTable(net, self.encoding, resolution), net.skip)
         return self._tables[resolution]
 

@@ -88,7 +88,7 @@ def describe_plugin(name: str, width_mult: float, resolution: int) -> list[Descr
     found = [row for row in rows if name in (row.name, f"{row.namespace}/{row.name}")]
     if not found:
         known = ", ".join(sorted({row.name for row in rows}))
-        raise UserError(f"no plugin is named {name!r}; registered are: {known}")
+        raise UserError(f"there is no plugin {name!r}; registered plugins: {known}")
     for row in found:
         if row.problem:
             raise UserError(f"plugin {row.name!r} of {row.namespace} does not load: {row.problem}")

@@ -167,14 +167,14 @@ class Encoding:
         code: list[int] = []
         for dim in self.space.dims:
             if dim.name not in arch:
-                raise ValueError(f"an architecture of this space has an entry {dim.name!r}, but it is missing")
+                raise ValueError(f"an architecture of this space must have the entry {dim.name!r}, but it is missing")
             value = arch[dim.name]
             for entry, choice in enumerate([value] if dim.length is None else value):
                 rank = self._rank.get((dim.name, entry), {}).get(_key(choice))
                 if rank is None:
                     dim.parse(value)  # raises if the value is not in the space
                     allowed = list(self.space.unlocked_values(dim.name))
-                    raise ValueError(f"{dim.name}[{entry}] must be of the unlocked {allowed}, but got {choice!r}")
+                    raise ValueError(f"{dim.name}[{entry}] must be one of the unlocked {allowed}, but got {choice!r}")
                 code.append(rank)
         if len(code) != len(self.genes):
             self.space.parse(arch)  # raises for the dimension with a wrong number of entries

@@ -99,11 +99,11 @@ def load_table(path: Path) -> LatencyTable:
     """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RunError(f"{path} is not a latency table (format {FORMAT}); make one with `ofav2 profile`")
+        raise RunError(f"{path} is not a latency table (format {FORMAT}); create one with `ofav2 profile`")
     try:
         return LatencyTable.model_validate(read_record(path, LatencyTable))
     except RunError as error:
-        raise RunError(f"{error}; make it again with `ofav2 profile`") from error
+        raise RunError(f"{error}; create it again with `ofav2 profile`") from error
 
 
 def write_table(path: Path, table: LatencyTable) -> None:
@@ -119,7 +119,7 @@ def check_machine(path: Path, table: LatencyTable, machine: dict[str, Any]) -> N
         here, there = machine.get(name), table.machine[name]
         raise UserError(
             f"{path} was measured on another machine: {name} must be {here!r}, but got {there!r} in the table; "
-            "make a table of this machine with `ofav2 profile`, or add --allow-other-machine"
+            "create a table for this machine with `ofav2 profile`, or add --allow-other-machine"
         )
 
 
@@ -146,16 +146,16 @@ class LatencyModel:
             return
         if resolution not in self._table.resolutions:
             raise UserError(
-                f"the latency table has the resolutions {self._table.resolutions}, but {resolution} is searched; make "
-                "a table for this training with `ofav2 profile`"
+                f"the latency table has the resolutions {self._table.resolutions}, but the search uses {resolution}; "
+                "create a table for this training with `ofav2 profile`"
             )
         parts = PartTable(self._net, self._encoding, resolution)
         self._index = self._index or PartIndex(self._encoding, parts.specs)
         missing = sorted(key for key in parts.distinct() if key not in self._table.parts)
         if missing:
             raise UserError(
-                f"the latency table is of another supernet ({self._table.supernet}): {len(missing)} parts are missing, "
-                f"such as {missing[0]!r}; make a table for this training with `ofav2 profile`"
+                f"the latency table was measured on another supernet ({self._table.supernet}): {len(missing)} parts "
+                f"are missing, such as {missing[0]!r}; create a table for this training with `ofav2 profile`"
             )
         self._times[resolution] = np.array(
             [self._table.parts[part.key].ms for variants in parts.variants for part in variants]

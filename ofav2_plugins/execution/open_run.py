@@ -157,7 +157,7 @@ class OpenRun:
         name = finished[-1] if step is None else step
         folder = self.step_folder(name)
         if name not in finished:
-            raise RunError(f"{self.folder}: step {name!r} is not finished; finished are {', '.join(finished)}")
+            raise RunError(f"{self.folder}: step {name!r} is not finished; finished steps: {', '.join(finished)}")
         return StepFiles(folder, say=lambda text: None).load_best()
 
     def _fresh(self) -> Supernet:
@@ -183,7 +183,9 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise RunError(f"{folder / 'run.json'} is damaged or of another version: {field}: {first['msg']}") from error
+        raise RunError(
+            f"{folder / 'run.json'} is damaged or was written by another version: {field}: {first['msg']}"
+        ) from error
     runs = list(zip(stored.settings.runs.values(), stored.details.steps, strict=True))
     found = [(run, steps) for run, steps in runs if arm in (None, run.arm) and (seed is None or seed == run.seed)]
     if len(found) != 1:

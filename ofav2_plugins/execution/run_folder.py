@@ -79,7 +79,7 @@ def open_run_folder(
             earlier = new
         _check_same_run(out, earlier, new)
         if not resume:
-            raise RunError(f"{out} contains this run already; add --resume to continue it, or choose another --out")
+            raise RunError(f"{out} already contains this run; add --resume to continue it, or choose another --out")
         if not accept_changes:
             _check_same_code(out, earlier["provenance"], new["provenance"])
         if earlier is new or earlier.get("details") != details:
@@ -120,7 +120,7 @@ def _check_same_run(out: Path, earlier: Mapping[str, Any], new: Mapping[str, Any
         )
     changed = difference(earlier["settings"], json.loads(json.dumps(new["settings"])))
     if changed:
-        raise RunError(f"{out} contains another run: {changed}; choose another --out or repeat the earlier settings")
+        raise RunError(f"{out} contains another run: {changed}; choose another --out or use the earlier settings")
 
 
 def _check_same_code(out: Path, earlier: Mapping[str, str], new: Mapping[str, str]) -> None:
@@ -128,8 +128,8 @@ def _check_same_code(out: Path, earlier: Mapping[str, str], new: Mapping[str, st
     if other:
         by = f" by --threads {earlier['threads']}" if other.startswith("threads ") else ""
         raise RunError(
-            f"{out} was started differently: {other}; continuing would mix results of different code or hardware; "
-            f"go back to the earlier value{by}, choose another --out, or add --accept-changes"
+            f"{out} was started differently: {other}; resuming would mix results of different code or hardware; "
+            f"restore the earlier value{by}, choose another --out, or add --accept-changes"
         )
 
 
@@ -143,10 +143,10 @@ def locked(out: Path) -> Iterator[None]:
         RunError: Another process works in the folder, or workers of a killed one did not exit within
             `ORPHANS_SECONDS`.
     """
-    with _exclusive(out / ".lock", 0, f"another process works in {out}; wait for it, or stop it"):
+    with _exclusive(out / ".lock", 0, f"another process is working in {out}; wait for it or stop it"):
         with suppress(OSError):  # on a full disk the file becomes empty, which is another owner as well
             (out / OWNER_FILE).write_text(uuid.uuid4().hex)
-        message = f"workers of a run that was killed still work in {out}; stop them"
+        message = f"workers of a killed run are still working in {out}; stop them"
         with _exclusive(out / ".workers.lock", ORPHANS_SECONDS, message):
             pass
         yield
@@ -178,7 +178,7 @@ def _exclusive(path: Path, seconds: float, message: str) -> Iterator[None]:
 
 @contextmanager
 def working_in(out: Path) -> Iterator[None]:
-    """Hold the lock that all workers of one process share."""
+    """Lock the folder with a lock that all workers of one process share."""
     with open(out / ".workers.lock", "a+") as file:  # network file systems require read access for a shared lock
         try:
             import fcntl

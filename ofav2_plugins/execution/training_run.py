@@ -250,7 +250,7 @@ class TrainingRun:
             record["seconds"] = before + time.monotonic() - started
             note = f"measuring subnet {len(record['subnets'])}/{n_subnets}"
             context.reporter.advance(self.evaluator.images_per_candidate, planned.name, note)
-            stopping = any_rank(self.fabric, context.stop.asked)
+            stopping = any_rank(self.fabric, context.stop.requested)
             finished = len(record["subnets"]) == n_subnets
             if self.fabric.is_global_zero and (stopping or finished or time.monotonic() - saved > SAVE_SECONDS):
                 write_measured(files.folder, record, name)

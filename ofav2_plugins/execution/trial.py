@@ -206,7 +206,7 @@ def _try_network(net: Supernet, images: Tensor) -> None:
         for logits, other in zip(expected, again.eval().forward_exits(images), strict=True):
             if not torch.allclose(logits, other, rtol=1e-3, atol=1e-3 * (1 + logits.abs().max().item())):
                 raise PluginError(
-                    f"the network that is built from its config gives other logits than the supernet, by up to "
+                    f"the network built from its config has other logits than the supernet, by up to "
                     f"{(logits - other).abs().max().item():.2g}; check the `config` of branches and exits"
                 )
 

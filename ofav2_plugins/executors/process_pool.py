@@ -39,10 +39,10 @@ def map_in_processes(
                 done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield running.pop(future), future.result()
-                if stop.asked:
+                if stop.requested:
                     raise KeyboardInterrupt
         except BrokenProcessPool as error:
-            raise RunError("a worker process ended unexpectedly, perhaps out of memory; use fewer workers") from error
+            raise RunError("a worker process ended unexpectedly, possibly out of memory; use fewer workers") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -93,7 +93,7 @@ class ActiveProcess(ActiveRun):
             return message
         except (EOFError, OSError):
             self.process.join()
-            killed = ", perhaps out of memory" if self.process.exitcode == -signal.SIGKILL else ""
+            killed = ", possibly out of memory" if self.process.exitcode == -signal.SIGKILL else ""
             return Failed(f"its process ended with code {self.process.exitcode}{killed}")
 
     def stop(self) -> None:
@@ -143,7 +143,7 @@ class ProcessBackend:
         alive = [process for process in active if not process.ended]
         if len(alive) > 1 and not self._within_limit(sum(process.peak_mib for process in alive)):
             self.stop(alive[-1:])
-            yield alive[-1], Returned("waits, because all workers together took more than --memory")
+            yield alive[-1], Returned("waits, because all workers together exceeded --memory")
 
     def stop(self, active: Sequence[ActiveProcess]) -> None:
         for process in active:
@@ -173,7 +173,7 @@ def _work(connection: Connection, task: RunTask) -> None:
             try:
                 connection.send(message)
             except OSError:  # the first process has ended or no longer reads
-                stop.asked = True
+                stop.requested = True
 
         try:
             with working_in(task.setup.out):
@@ -194,7 +194,7 @@ def _stop_with_parent(stop: StopRequest) -> None:
 
     def watch() -> None:
         parent.join()
-        stop.asked = True
+        stop.requested = True
 
     threading.Thread(target=watch, daemon=True).start()
 

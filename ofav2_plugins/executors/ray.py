@@ -169,7 +169,7 @@ class RunActor:
         if self.storage is None:
             if not (out / RUN_FILE).exists():
                 raise RunError(
-                    f"machine {socket.gethostname()} does not see the run folder {out}: put it on a file system that "
+                    f"machine {socket.gethostname()} cannot access the run folder {out}: put it on a file system that "
                     "all machines share, or give a URL with --storage"
                 )
             stack.enter_context(working_in(out))
@@ -196,7 +196,7 @@ class RunActor:
 
     def stop(self) -> None:
         """Ask the run to save and end."""
-        self.stop_request.asked = True
+        self.stop_request.requested = True
 
 
 class ActiveActor(ActiveRun):
@@ -211,7 +211,7 @@ class ActiveActor(ActiveRun):
         super().__init__(run)
         self.actor = actor
         self.started = False
-        """Whether the cluster has started it."""
+        """Whether the cluster has started the worker."""
         self.finished = actor.run.remote()
         self.next_messages = actor.take.remote(POLL_SECONDS)
 
@@ -278,8 +278,8 @@ class RayBackend:
         lines = [line for line in str(error).splitlines() if not line.startswith("\t")]  # without Ray's identifiers
         reason = " ".join(" ".join(lines).split())[:REASON_CHARACTERS]
         if deaths > self.executor.retries:
-            return Failed(f"its worker has died {deaths} times, the last time because: {reason}")
-        return Returned(f"its worker or node has died; another one continues from the last checkpoint ({reason})")
+            return Failed(f"its worker died {deaths} times; the last error was: {reason}")
+        return Returned(f"its worker or node died; another one continues from the last checkpoint ({reason})")
 
     def stop(self, active: Sequence[ActiveActor]) -> None:
         started = [actor for actor in active if actor.started]

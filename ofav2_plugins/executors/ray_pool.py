@@ -50,7 +50,7 @@ def map_on_ray(
     actor_class: Any = ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES, **requirements)(PoolActor)
     waiting, running = list(items), dict[Any, tuple[Any, Item]]()
     actors = [actor_class.remote(make, threads) for _ in range(workers)]
-    starting = {actor.__ray_ready__.remote(): actor for actor in actors}  # perhaps not all of them fit
+    starting = {actor.__ray_ready__.remote(): actor for actor in actors}  # there may not be room for all of them
     idle: list[Any] = []
     try:
         while waiting or running:
@@ -66,7 +66,7 @@ def map_on_ray(
                 actor, item = running.pop(reference)
                 idle.append(actor)
                 yield item, result
-            if stop.asked:
+            if stop.requested:
                 raise KeyboardInterrupt
     finally:
         for actor in actors:
@@ -82,4 +82,4 @@ def _result(reference: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
-        raise RunError(f"a worker of the Ray cluster is lost: {error_message(error)}") from error
+        raise RunError(f"a worker of the Ray cluster was lost: {error_message(error)}") from error

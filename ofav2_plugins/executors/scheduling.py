@@ -156,7 +156,7 @@ class Schedule(Generic[Active]):
                 raise
 
     def _check_stop(self) -> None:
-        if self.context.stop.asked:
+        if self.context.stop.requested:
             raise KeyboardInterrupt
 
     def _start(self) -> None:

@@ -41,6 +41,6 @@ class Serial(Executor):
     ) -> Iterator[tuple[Item, Result]]:
         function = make()
         for item in items:
-            if stop.asked:
+            if stop.requested:
                 raise KeyboardInterrupt
             yield item, function(item)

@@ -150,7 +150,7 @@ class SlurmTask:
 
             def on_limit(_signal: int, _frame: Any) -> None:
                 nonlocal at_limit
-                at_limit = stop.asked = True
+                at_limit = stop.requested = True
 
             def send(message: Message) -> None:
                 file.write(json.dumps({"type": type(message).__name__, **asdict(message)}) + "\n")
@@ -179,9 +179,9 @@ class SlurmTask:
         """Stop the run as soon as it must."""
 
         def watch() -> None:
-            while not stop.asked:
+            while not stop.requested:
                 if self.must_stop():
-                    stop.asked = True
+                    stop.requested = True
                 time.sleep(POLL_SECONDS)
 
         threading.Thread(target=watch, daemon=True).start()
@@ -203,7 +203,7 @@ class ActiveJob(ActiveRun):
         super().__init__(run)
         self.task = task
         self.job: Any = None
-        """submitit's handle; None until it is submitted."""
+        """submitit's handle; None until the job is submitted."""
         self._position = 0
 
     def new_messages(self) -> list[Message]:
@@ -271,7 +271,7 @@ class SlurmBackend:
     def _after_death(self, job: ActiveJob) -> Message:
         deaths = self._deaths[id(job.run)] = self._deaths.get(id(job.run), 0) + 1
         exception = job.job.exception()
-        reason = f"job {job.job.job_id} has died ({error_message(exception)[:200] if exception else job.job.state})"
+        reason = f"job {job.job.job_id} died ({error_message(exception)[:200] if exception else job.job.state})"
         if deaths > self.executor.retries:
             return Failed(f"{reason} for the {deaths}th time; its log is {job.job.paths.stderr}")
         return Returned(f"{reason}; another one continues from the last checkpoint")

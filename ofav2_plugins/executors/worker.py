@@ -94,7 +94,7 @@ def execute_run(task: RunTask, send: Send, stop: StopRequest, on_phase: Callable
 def _check_code(expected: dict[str, str]) -> None:
     changed = difference(expected, code_versions())
     if changed:
-        raise RunError(f"other code is installed on this worker's machine: {changed}; install the same versions")
+        raise RunError(f"this worker's machine has different code installed: {changed}; install the same versions")
 
 
 class WorkerReporter(Reporter):

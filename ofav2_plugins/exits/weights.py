@@ -19,7 +19,7 @@ def only_trained(weights: Sequence[float], exits: Sequence[int], trained: Collec
     """
     kept = [weight if number in trained else 0.0 for number, weight in zip(exits, weights, strict=True)]
     if sum(kept) == 0:
-        raise UserError(f"exit weights {list(weights)} leave nothing to the exits that are trained: {sorted(trained)}")
+        raise UserError(f"exit weights {list(weights)} are all zero for the exits that are trained: {sorted(trained)}")
     return tuple(weights) if kept == list(weights) else tuple(weight / sum(kept) for weight in kept)
 
 

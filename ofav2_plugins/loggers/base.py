@@ -133,7 +133,7 @@ class Loggers:
         except (Exception, SystemExit) as error:
             self._active.remove(logger)
             self._report(
-                f"logger {logger.name!r} fails in {event} and is switched off; the run continues without it: "
+                f"logger {logger.name!r} failed in {event} and is switched off; the run continues without it: "
                 f"{error_message(error)}"
             )
             return None

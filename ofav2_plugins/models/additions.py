@@ -200,7 +200,7 @@ def build_heads(plugin: Exits, stage_widths: Sequence[int], n_classes: int, drop
         if not isinstance(getattr(head, "config", None), dict):
             raise PluginError(
                 f"{registry.title(registry.EXITS, plugin.name)}: exit {number} must have a dictionary `config`, from "
-                f"which head_from_config makes it again, but got {type(head).__name__} without one"
+                f"which head_from_config rebuilds it, but got {type(head).__name__} without one"
             )
     return heads
 

@@ -183,7 +183,7 @@ def _scale_new_branches(net: Supernet, missing: list[str], has_branches: bool) -
                 (scaled if _scale_to_zero(branch) else others).add(name)
     notes = [f"branch {name!r} is initialized with an output near 0" for name in sorted(scaled - others)]
     return notes + [
-        f"branch {name!r} has no batch norm that scales its output: it changes the output at once"
+        f"branch {name!r} has no batch norm that scales its output: it changes the output from the start"
         for name in sorted(others)
     ]
 
@@ -216,11 +216,11 @@ def _shape_problem(known: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> st
     key = wrong[0]
     shapes = f"{key} must have the shape {list(own[key].shape)}, but got {list(known[key].shape)}"
     if any(known[k].shape[2:] != own[k].shape[2:] or known[k].ndim != own[k].ndim for k in wrong):
-        return f"{shapes}; it is a file of another network"
+        return f"{shapes}; the file belongs to another network"
     ratio = statistics.median(known[k].shape[0] / own[k].shape[0] for k in wrong)
     return (
-        f"another width multiplier: the file has about {ratio:.2g} times the channels of this supernet; set width_mult "
-        f"to the file's ({shapes})"
+        f"the width multiplier differs: the file has about {ratio:.2g} times the channels of this supernet; set "
+        f"width_mult to the file's ({shapes})"
     )
 
 

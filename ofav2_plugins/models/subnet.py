@@ -167,7 +167,7 @@ def _check_config(config: Any) -> None:
 
 def _require(right: bool, entry: str, allowed: str, given: Any) -> None:
     if not right:
-        raise UserError(f"a subnet's config: {entry} must be {allowed}, but got {given!r}")
+        raise UserError(f"the subnet's config: {entry} must be {allowed}, but got {given!r}")
 
 
 def _filled_list(value: Any) -> bool:
@@ -200,7 +200,7 @@ def _built(entry: str, build: Callable[[dict[str, Any]], nn.Module], config: Any
     try:
         return build(copy.deepcopy(dict(config)))
     except Exception as error:
-        raise UserError(f"a subnet's config: {entry} cannot be built: {type(error).__name__}: {error}") from error
+        raise UserError(f"the subnet's config: {entry} cannot be built: {type(error).__name__}: {error}") from error
 
 
 def set_batch_norm(net: nn.Module, momentum: float | None, eps: float) -> None:

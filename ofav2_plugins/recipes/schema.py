@@ -38,7 +38,7 @@ def _no_boolean(value: Any) -> Any:
 
 def _registered_phase(name: str) -> str:
     if name not in registry.names(registry.PHASES):
-        raise ValueError(f"unknown phase; registered are {', '.join(registry.names(registry.PHASES))}")
+        raise ValueError(f"unknown phase; registered phases: {', '.join(registry.names(registry.PHASES))}")
     return name
 
 
@@ -135,7 +135,7 @@ class PhaseRecipe(StrictModel):
 
 def _exit_weights_schema(schema: dict[str, Any]) -> None:
     """Add the name of a strategy, alone or as `name`, to the JSON schema."""
-    name = {"enum": list(STRATEGIES)}
+    name = {"enum": list(STRATEGIES), "description": "A strategy, which sets both weights."}
     both = {**schema, "properties": {"name": name, **schema["properties"]}, "additionalProperties": False}
     schema.clear()
     schema["anyOf"] = [name, both]
@@ -205,15 +205,15 @@ class Evaluation(StrictModel):
     batch_size: BatchSize = 200
     """Images per batch."""
     bn_images: BatchSize = 1000
-    """Training images on which batch norms are recalibrated."""
+    """Number of training images for batch-norm recalibration."""
     selection_draws: Count = 32
-    """Subnets that are measured to choose the best epoch."""
+    """Number of random subnets whose mean validation accuracy selects the best epoch."""
     max_subnets: Count | None = None
-    """Limit on the subnets measured after each step; empty: the whole grid."""
+    """Maximum number of subnets measured after each step; empty: the whole grid."""
     final_trunks: Count | None = None
-    """Limit on the trunks measured after the last step; empty: the whole grid."""
+    """Maximum number of trunks measured after the last step, each at all of its exits; empty: the whole grid."""
     latency_batch: Count | None = None
-    """Also measure the latency of every subnet on a batch of this size."""
+    """Batch size at which the latency of every subnet is measured; empty: no latency."""
 
 
 class Recipe(StrictModel):
@@ -231,30 +231,31 @@ class Recipe(StrictModel):
     width_mult: WidthMult = 1.0
     """Multiplier of all channels."""
     resolutions: list[Count] | None = Field(default=None, min_length=1)
-    """Widths of the training images in pixels, drawn per batch; empty: those of the dataset."""
+    """Resolutions of the training images in pixels, one drawn per batch; empty: those of the dataset."""
     batch_size: BatchSize = 64
-    """Images per optimizer step, of all processes together."""
+    """Images per optimizer step, over all processes together."""
     validation_fraction: Fraction = 0.15
-    """Fraction of each class's training images that is held out for validation."""
+    """Fraction of the training images of each class that is held out for validation."""
     label_smoothing: BelowOne = 0.1
     """Label smoothing of the cross-entropy."""
     zero_last_gamma: Annotated[bool, Field(strict=True)] = False
-    """Initialize the last batch norm of each residual block with zero."""
+    """Whether the last batch norm of each residual block is initialized with zero."""
     teacher: plugin_field(registry.TEACHERS) = "fixed"  # type: ignore[valid-type]
     """Teacher policy: a plugin of `ofav2.teachers`."""
     teacher_batch_statistics: bool = True
-    """The batch norms of the teacher use the statistics of the batch, as in once-for-all."""
+    """Whether the batch norms of the teacher use batch statistics, as in once-for-all, or running statistics."""
     distillation: plugin_field(registry.DISTILLATION) = "soft_ce"  # type: ignore[valid-type]
     """Distillation loss: a plugin of `ofav2.distillation`."""
     kd_ratio: AtLeast0 = 1.0
     """Weight of the distillation loss."""
     exit_weights: ExitWeights = ExitWeights()
+    """Weights of the exits: the name of a strategy, or a mapping with `loss` and `output`."""
     optimizer: OptimizerField = "sgd"
     """Optimizer and learning-rate schedule: a plugin of `ofav2.optimizers`, or settings of `sgd`."""
     augmentation: Augmentations = "crop_flip"
-    """A plugin of `ofav2.augmentations`, or a list that is applied in order."""
+    """A plugin of `ofav2.augmentations`, or a list of them, applied in order; an empty list only resizes."""
     idle_parameters: Literal["keep", "momentum"] = "keep"
-    """Parameters without a gradient: keep them, or let momentum and weight decay move them."""
+    """Parameters without a gradient: skip them, or let momentum and weight decay update them."""
     sync_batch_norm: Annotated[bool, Field(strict=True)] = False
     """Under torchrun, batch norms use the statistics of the whole batch, not of each process's part."""
     evaluation: Evaluation = Evaluation()
@@ -262,7 +263,7 @@ class Recipe(StrictModel):
     phases: dict[
         PhaseName, Annotated[OneStep | EveryStep | Annotated[PhaseRecipe, Tag("<phase>")], Discriminator(_phase_form)]
     ] = Field(min_length=1)
-    """The phases in their order: one mapping for all steps of a phase, or a list with one mapping per step."""
+    """Phase -> one mapping for all of its steps, a list with one mapping per step, or `settings` and `steps`."""
 
     @property
     def augmentations(self) -> list[Any]:

@@ -25,7 +25,7 @@ def headline(summary: Summary) -> str:
             f"Only {arm} has finished so far ({_accuracy(best[arm])} top-1 accuracy), so nothing can be compared yet."
         )
     if summary.baseline not in best:
-        return f"The baseline {summary.baseline} has not finished, so no difference at the end can be given yet."
+        return f"The baseline {summary.baseline} has not finished, so final differences cannot be computed yet."
     base = f"the baseline {summary.baseline}"
     found = summary.final_differences
     if not found:
@@ -57,14 +57,14 @@ def details(summary: Summary) -> list[str]:
         texts = [f"{each.arm} {_runs(each)}" for each in few[:_LISTED]]
         more = f"; and {len(few) - _LISTED} more arms" if len(few) > _LISTED else ""
         sentences.append(
-            f"With fewer than {MIN_SEEDS} shared seeds there is no interval, and how much of a difference is chance is "
-            f"unknown. Single runs minus {summary.baseline}, best subnet, in points: {'; '.join(texts)}{more}."
+            f"With fewer than {MIN_SEEDS} shared seeds there is no interval, so a difference may be due to chance. "
+            f"Single runs minus {summary.baseline}, best subnet, in points: {'; '.join(texts)}{more}."
         )
     judged = [each for each in found if each.interval]
     if any(each.direction > 0 for each in judged) and len(judged) > 1:
         sentences.append(
-            f"{len(judged)} arms were compared, each at 95 %; the largest of several differences is on the "
-            "optimistic side."
+            f"{len(judged)} arms were compared, each at 95 %; the largest of several differences "
+            "tends to be overestimated."
         )
     if summary.seed_counts_differ:
         counts = sorted({state.seeds for state in summary.states if state.seeds})

@@ -22,7 +22,7 @@ def budget_table(summary: Summary) -> DataTable:
         if searched:
             cells = [_cell([f[m.key] for f in searched if m.key in f], len(searched)) for m in summary.search_measures]
             rows.append([arm, len(searched), *cells])
-    caption = "The subnet to take within each budget: top-1 accuracy on the test set (%), and hypervolume (%)"
+    caption = "The selected subnet within each budget: top-1 accuracy on the test set (%), and hypervolume (%)"
     return DataTable("searched", caption, _header(summary.search_measures), rows)
 
 
@@ -64,4 +64,4 @@ def chosen_table(summary: Summary) -> DataTable:
         for row in summary.rows
         for chosen in chosen_subnets(row)
     ]
-    return DataTable("searched-subnets", "The subnet to take within each budget", ["arm", "seed", *_COLUMNS], rows)
+    return DataTable("searched-subnets", "The selected subnet within each budget", ["arm", "seed", *_COLUMNS], rows)

@@ -258,7 +258,7 @@ def _gains_table(
         [each.arm, *([factors.get(each.arm)] if factors else []), each.compared_at, *_difference_cells(each)]
         for each in differences
     ]
-    changed = ["What it changes"] if factors else []
+    changed = ["Change"] if factors else []
     header = ["Arm", *changed, "Compared at", "Seeds", "Mean", "95 % from", "95 % to", "By seed"]
     return DataTable(name, caption, header, rows)
 

@@ -135,7 +135,7 @@ def cross_validate(
         UserError: There are fewer than three trunks.
     """
     if len(np.unique(groups)) < 3:
-        raise UserError(f"a predictor needs samples of three or more networks, but got {len(np.unique(groups))}")
+        raise UserError(f"a predictor needs samples of at least three networks, but got {len(np.unique(groups))}")
     curve = []
     for share in CURVE:
         places, predicted = model.held_out(codes, scores, groups, seed, share)

@@ -91,7 +91,7 @@ def search_into_folder(
     keep_freed_memory()
     executor: Executor = registry.load(registry.EXECUTORS, call.executor)
     if not executor.measures:
-        raise UserError(f"executor {executor.name!r} cannot measure subnets; use serial, processes or ray")
+        raise UserError(f"executor {executor.name!r} cannot measure subnets; choose serial, processes or ray")
     with closing(executor):
         executor.check()
         return _search(call, settings, executor, console)

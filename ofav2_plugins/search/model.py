@@ -47,7 +47,7 @@ class SearchModel:
     ):
         self.net, self.settings, self.table = net, settings, table
         if "latency_ms" in settings.metrics and table is None:
-            raise UserError("latency needs a table: make one with `ofav2 profile` and pass it with --latency TABLE")
+            raise UserError("latency needs a table: create one with `ofav2 profile` and pass it with --latency TABLE")
         if settings.early_exit and (HEIGHT not in space or len(space.unlocked_values(HEIGHT)) < 2):
             raise UserError("expected_top1 and expected_macs need a supernet with several trained exits")
         self.encoding = Encoding(searched_space(space, resolutions))

@@ -144,7 +144,7 @@ def _points(result: SearchResult) -> dict[str, Any]:
         return sorted([float(found.metrics[x][p]), float(found.metrics[y][p])] for p in places)
 
     samples = search.measured(result.samples)
-    held, predictions = result.quality.held_out
+    indices, predictions = result.quality.held_out
     return {
         "x": METRICS[x].label,
         "y": METRICS[y].label,
@@ -152,7 +152,7 @@ def _points(result: SearchResult) -> dict[str, Any]:
         "heights": [sample["arch"].get("height") for sample in result.samples],
         "predicted_front": line(result.found),
         "random_front": line(result.baseline),
-        "held_out": [[float(p), float(samples[y][i])] for i, p in zip(held, predictions, strict=True)],
+        "held_out": [[float(p), float(samples[y][i])] for i, p in zip(indices, predictions, strict=True)],
     }
 
 

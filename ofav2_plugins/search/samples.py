@@ -110,7 +110,7 @@ class SampleFile:
             )
         if records and records[0] != identity:
             raise RunError(
-                f"{path} was measured on another run, or with other settings: {difference(records[0], identity)}; "
+                f"{path} was measured on another run or with other settings: {difference(records[0], identity)}; "
                 "choose another folder"
             )
         if not records:

@@ -50,34 +50,34 @@ def search(
     Raises:
         PluginError: The searcher fails or breaks its contract.
     """
-    started, asked = time.monotonic(), 0
+    started, evaluated = time.monotonic(), 0
     codes: list[np.ndarray] = []
     metrics: list[Metrics] = []
     with calling(SEARCHERS, searcher.name, "start", passing=UserError):
         searcher.start(problem, seed)
-    while asked < evaluations:
+    while evaluated < evaluations:
         with calling(SEARCHERS, searcher.name, "ask"):
-            turn = searcher.ask()
-        _check(searcher, problem, turn)
-        turn = turn[: evaluations - asked]
-        if len(turn) == 0:
+            proposed = searcher.ask()
+        _check(searcher, problem, proposed)
+        proposed = proposed[: evaluations - evaluated]
+        if len(proposed) == 0:
             break
-        found = problem.evaluate(turn)
+        found = problem.evaluate(proposed)
         with calling(SEARCHERS, searcher.name, "tell"):
-            searcher.tell(turn, found)
-        codes.append(turn)
+            searcher.tell(proposed, found)
+        codes.append(proposed)
         metrics.append(found)
-        asked += len(turn)
-        advance(len(turn))
+        evaluated += len(proposed)
+        advance(len(proposed))
     if not codes:
-        raise PluginError(f"{title(SEARCHERS, searcher.name)} must ask for architectures, but got none")
+        raise PluginError(f"{title(SEARCHERS, searcher.name)} must propose architectures, but proposed none")
     every = np.concatenate(codes)
     joined = {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
     violation = problem.violation(joined)
     _, first = np.unique(every, axis=0, return_index=True)
     kept = np.sort(first[violation[first] == 0])
     closest = every[[violation.argmin()]]
-    return Found(every[kept], {n: v[kept] for n, v in joined.items()}, asked, time.monotonic() - started, closest)
+    return Found(every[kept], {n: v[kept] for n, v in joined.items()}, evaluated, time.monotonic() - started, closest)
 
 
 def _check(searcher: Searcher, problem: Problem, codes: np.ndarray) -> None:
@@ -85,7 +85,7 @@ def _check(searcher: Searcher, problem: Problem, codes: np.ndarray) -> None:
     valid = isinstance(codes, np.ndarray) and codes.ndim == 2 and codes.shape[1] == len(encoding.genes)
     if not (valid and np.issubdtype(codes.dtype, np.integer) and ((codes >= 0) & (codes <= encoding.upper)).all()):
         raise PluginError(
-            f"{title(SEARCHERS, searcher.name)} must ask for integer codes [n, {len(encoding.genes)}] within the "
+            f"{title(SEARCHERS, searcher.name)} must propose integer codes [n, {len(encoding.genes)}] within the "
             f"encoding's bounds, but got {codes!r:.200}"
         )
 

@@ -36,7 +36,7 @@ class SearchContext:
     Args:
         out: The folder of the search.
         reporter: Progress.
-        stop: Whether the user asked to stop.
+        stop: Whether the user requested a stop.
         executor: Executes the measurements.
     """
 

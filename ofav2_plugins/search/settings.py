@@ -32,33 +32,28 @@ def _limits(limits: Mapping[str, float]) -> dict[str, float]:
 
 
 class SearchSettings(StrictModel):
-    """The settings that the result of a search depends on, in addition to the trained supernet.
-
-    Args:
-        objectives: Metrics to optimise; one is an accuracy.
-        limits: Metric -> hard limit: the largest value, for an accuracy the smallest.
-        budgets: Values of the first cost for which the best subnet is reported; None: a quarter, a half and all of the
-            largest cost.
-        searcher: A plugin of `ofav2.searchers`.
-        predictor: A plugin of `ofav2.predictors`.
-        samples: Architectures that are measured for the predictor.
-        evaluations: Predicted evaluations of the search.
-        front_size: Architectures of the predicted front that are measured.
-        exit_threshold: For the expected metrics: an image leaves at the first exit whose largest probability
-            reaches this.
-        seed: Seed of all random numbers of the search.
-    """
+    """The settings on which the result of a search depends, in addition to the trained supernet."""
 
     objectives: Annotated[list[str], Field(min_length=1), AfterValidator(_metric_names)] = ["top1", "macs"]
+    """Metrics to optimize, at least one of them an accuracy."""
     limits: Annotated[dict[str, Positive], AfterValidator(_limits)] = {}
+    """Metric -> hard limit: the smallest allowed value of an accuracy, the largest of any other metric."""
     budgets: Annotated[list[Positive], Field(min_length=1)] | None = None
+    """Values of the first cost within which the best subnet is reported; empty: 25 %, 50 % and 100 % of the largest."""
     searcher: plugin_field(registry.SEARCHERS) = "nsga2"  # type: ignore[valid-type]
+    """Search algorithm: a plugin of `ofav2.searchers`."""
     predictor: plugin_field(registry.PREDICTORS) = "gbm"  # type: ignore[valid-type]
+    """Accuracy predictor: a plugin of `ofav2.predictors`."""
     samples: Annotated[int, Field(strict=True, ge=20)] = 300
+    """Number of architectures measured to fit the predictor."""
     evaluations: Count = 5000
+    """Number of architectures the search evaluates with the predictor."""
     front_size: Count = 24
+    """Number of architectures of the predicted front that are measured."""
     exit_threshold: Annotated[Number, Field(gt=0, le=1)] = 0.8
+    """For the expected metrics: the largest probability at which an image exits early."""
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    """Seed of all random numbers of the search."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchSettings:

@@ -92,15 +92,15 @@ def run_jobs(
         meter: The meter of this process.
         jobs: The jobs.
         executor: Executes the jobs, unless there is only one.
-        stop: Whether the user asked to stop.
+        stop: Whether the user requested a stop.
         say: Receives a line for the user.
 
     Raises:
-        KeyboardInterrupt: The user asked to stop.
+        KeyboardInterrupt: The user requested a stop.
     """
     if executor.in_process or len(jobs) < 2:
         for job in jobs:
-            if stop.asked:
+            if stop.requested:
                 raise KeyboardInterrupt
             yield job, job.run(meter)
         return

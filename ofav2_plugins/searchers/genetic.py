@@ -57,19 +57,19 @@ class Genetic(Searcher):
         self._algorithm.setup(self._problem, termination=termination, seed=seed, verbose=False)
 
     def ask(self) -> np.ndarray:
-        self._asked = self._algorithm.ask()
-        if self._asked is None or len(self._asked) == 0:  # all architectures of a small space are evaluated
+        self._proposed = self._algorithm.ask()
+        if self._proposed is None or len(self._proposed) == 0:  # all architectures of a small space are evaluated
             return np.empty((0, len(self.problem.encoding.genes)), dtype=np.int64)
-        codes: np.ndarray = self._asked.get("X").astype(np.int64)
+        codes: np.ndarray = self._proposed.get("X").astype(np.int64)
         return codes
 
     def tell(self, codes: np.ndarray, metrics: Metrics) -> None:
-        asked = self._asked[: len(codes)]
+        proposed = self._proposed[: len(codes)]
         static = self.library("pymoo.problems.static").StaticProblem(
             self._problem, F=self.problem.minimised(metrics), G=self.problem.violation(metrics)[:, None]
         )
-        self.library("pymoo.core.evaluator").Evaluator().eval(static, asked)
-        self._algorithm.tell(infills=asked)
+        self.library("pymoo.core.evaluator").Evaluator().eval(static, proposed)
+        self._algorithm.tell(infills=proposed)
 
     def library(self, module: str) -> Any:
         """A module of pymoo. Raises PluginError, with the remedy, if it is not installed."""

@@ -14,7 +14,9 @@ class NSGA3(Genetic):
 
     def algorithm(self, n_objectives: int, **operators: Any) -> Any:
         if n_objectives < 2:
-            raise UserError("searcher nsga3 needs two or more objectives; choose another one for a single objective")
+            raise UserError(
+                "searcher nsga3 needs at least two objectives; choose another searcher for a single objective"
+            )
         partitions = 1  # as fine as the population allows: comb(p + m - 1, p) directions
         while comb(partitions + n_objectives, partitions + 1) <= self.population:
             partitions += 1

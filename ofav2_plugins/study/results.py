@@ -98,11 +98,11 @@ def load_results(path: Path, warn: Callable[[str], None] = lambda text: None) ->
     if isinstance(results, dict) and results.get("format", FORMAT) != FORMAT:
         raise FormatError(
             f"{file} must have the format {FORMAT!r}, but has {results['format']!r}: another version of ofav2-plugins "
-            "has written it; use that one, or another folder"
+            "has written it; use that version or another folder"
         )
     digest = results.pop(DIGEST, None) if isinstance(results, dict) else None
     if digest is None:
-        warn(f"{file} has no digest: it cannot be checked whether its numbers are those that were measured")
+        warn(f"{file} has no digest, so it cannot be checked for changes since the measurement")
     elif digest != content_digest(results):
         raise RunError(
             f"{file} is damaged: its digest does not match its content; run the command that wrote it again with "
@@ -139,7 +139,7 @@ def merge_results(parts: list[dict[str, Any]]) -> dict[str, Any]:
             results for the same arm and seed.
     """
     if not parts:
-        raise UserError("there must be at least one run to report on, but got none")
+        raise UserError("a report needs at least one run, but got none")
     if len(parts) == 1:
         return parts[0]
     studies = [part["study"] for part in parts]
@@ -184,7 +184,7 @@ def _merged_rows(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         phases = map(operator.eq, _without_costs(existing), _without_costs(row))  # the shared ones
         if not same or not (failed or all(phases)):
             where = f"arm {row['arm']!r} with seed {row.get('seed')}"
-            raise UserError(f"{where} is there twice with different results; leave one of the runs out")
+            raise UserError(f"{where} occurs twice with different results; omit one of the runs")
         rows[key] = max((existing, row), key=lambda r: (len(r.get("phases") or []), not r.get("error")))
     return list(rows.values())
 

@@ -53,11 +53,11 @@ class ArmSpec(StrictModel):
     distillation: PluginRef | None = None
     """Distillation loss; empty: the recipe's."""
     exit_weights: Any = None
-    """Exit weights; empty: the recipe's."""
+    """Exit weights: the name of a strategy, or a mapping with `loss` and `output`; empty: the recipe's."""
     factor: str = ""
     """How the arm differs from the baseline, for the report."""
     overrides: list[str] = []
-    """Changes to the recipe of this arm: `phases.full.epochs=3`."""
+    """Overrides of the recipe for this arm, such as `phases.full.epochs=3`."""
     seeds: Seeds | None = None
     """Seeds of this arm; empty: the study's."""
 
@@ -83,19 +83,19 @@ class Study(StrictModel):
     description: str = ""
     """One or two sentences for the report."""
     dataset: plugin_field(registry.DATASETS)  # type: ignore[valid-type]
-    """A plugin of `ofav2.datasets`."""
+    """Dataset: a plugin of `ofav2.datasets`."""
     recipe: str
     """A recipe that ships with the package, or a path relative to this file."""
     overrides: list[str] = []
-    """Changes to the recipe of all arms: `phases.full.epochs=3`."""
+    """Overrides of the recipe for all arms, such as `phases.full.epochs=3`."""
     seeds: Seeds = [0]
-    """Every arm is trained once per seed."""
+    """Seeds; every arm is trained once per seed."""
     baseline: str
-    """Name of the arm that the others are compared with."""
+    """Name of the arm with which the others are compared."""
     arms: list[ArmSpec] = Field(min_length=1)
     """The arms to compare."""
     search: StudySearch | None = None
-    """Settings for searching every arm after its last step; None for no search."""
+    """Settings for searching every arm after its last step; empty: no search."""
 
     @property
     def about(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _search(row: Row) -> dict[str, Any]:
 
 def _within(cost: str, budget: float) -> Measure:
     short = f"≤ {amount(budget)}".replace(" ", "\N{NO-BREAK SPACE}")
-    text = f"the subnet to take within {amount(budget)} {_label(cost)}"
+    text = f"the selected subnet within {amount(budget)} {_label(cost)}"
     return Measure(_key(cost, budget), f"{short} {_label(cost)}", text)
 
 

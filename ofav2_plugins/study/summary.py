@@ -343,7 +343,7 @@ class Summary:
                 goal = f", not {state.goal}" if state.goal else ""
                 notes.append(f"{state.arm} is not finished: its last phase is {state.phase}{goal}.")
             elif state.seeds < state.runs:
-                notes.append(f"{state.arm} has {state.phase} for {state.seeds} of {state.runs} seeds.")
+                notes.append(f"{state.arm} has finished {state.phase} for {state.seeds} of {state.runs} seeds.")
         return notes
 
 

@@ -51,7 +51,7 @@ class EMA(Teacher):
 
     @torch.no_grad()
     def after_step(self, net: Supernet) -> None:
-        assert self._average is not None, "bind comes first"
+        assert self._average is not None, "call bind() first"
         average, student = list(self._average.parameters()), list(net.parameters())
         get_ema_multi_avg_fn(self.decay)(average, student, None)
 

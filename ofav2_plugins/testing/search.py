@@ -52,7 +52,7 @@ def check_searcher(plugin: Searcher) -> None:
 
 def _search(plugin: Searcher, problem: Problem, seed: int) -> np.ndarray:
     plugin.start(problem, seed)
-    asked = []
+    proposed = []
     for _ in range(4):
         codes = plugin.ask()
         where = f"{plugin.name}: ask must give"
@@ -63,8 +63,8 @@ def _search(plugin: Searcher, problem: Problem, seed: int) -> np.ndarray:
         metrics = problem.evaluate(codes)
         assert (problem.violation(metrics) == 0).all(), f"{where} architectures that keep the exact limits"
         plugin.tell(codes, metrics)
-        asked.append(codes)
-    return np.concatenate(asked)
+        proposed.append(codes)
+    return np.concatenate(proposed)
 
 
 def example_problem(limit: float = 60) -> Problem:

@@ -84,7 +84,7 @@ def ordered_phases(phases: Sequence[Any], space: SearchSpace) -> list[Phase]:
     try:
         order.prepare()
     except CycleError as error:
-        raise UserError(f"phases follow each other in a circle: {' after '.join(error.args[1])}") from error
+        raise UserError(f"the order of the phases is circular: {' after '.join(error.args[1])}") from error
     resolved = []
     while order.is_active():
         ready = sorted(order.get_ready(), key=list(supported).index)  # ties: the recipe's order
@@ -120,7 +120,7 @@ def make_plan(
             try:
                 for dim, values in step.unlocks.items():
                     if locked := set(unlocked_space.unlocked_values(dim)) - set(values):
-                        raise UserError(f"it locks {dim} {sorted(locked)}, which an earlier phase has unlocked")
+                        raise UserError(f"it locks {dim} {sorted(locked)}, which an earlier phase unlocked")
                 unlocked_space = unlocked_space.restrict(step.unlocks)
             except UserError as error:
                 where = registry.title(registry.PHASES, phase.name)

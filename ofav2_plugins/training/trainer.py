@@ -287,7 +287,7 @@ class StepTrainer:
 
     def _save_if_asked(self) -> None:
         """Save and exit if the user has requested a stop."""
-        if any_rank(self.fabric, self.context.stop.asked):
+        if any_rank(self.fabric, self.context.stop.requested):
             self._count_time()
             self._save()
             raise KeyboardInterrupt

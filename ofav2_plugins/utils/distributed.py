@@ -187,4 +187,4 @@ def ending_on_failure(fabric: Fabric) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ProcessGroupError(f"all processes must end, because one has failed: {error_message(error)}") from error
+        raise ProcessGroupError(f"all processes stop because one failed: {error_message(error)}") from error

@@ -87,7 +87,7 @@ def read_record(path: Path, model: type[BaseModel] | None = None) -> dict[str, A
     """
     record = read_json(path)
     if not isinstance(record, dict):
-        raise RunError(f"{path} is damaged: it must be a JSON object, but is {type(record).__name__}")
+        raise RunError(f"{path} is damaged: it must be a JSON object, but is a {type(record).__name__}")
     digest = record.pop(DIGEST, None)
     if digest is None:
         raise RunError(f"{path} is damaged: it has no digest")

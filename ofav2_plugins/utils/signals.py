@@ -9,10 +9,10 @@ from typing import Any
 
 
 class StopRequest:
-    """Whether this process should save and exit (`asked`)."""
+    """Whether this process should save and exit (`requested`)."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def interrupted_by_sigterm() -> Iterator[None]:
 def stop_on_signals(
     say: Callable[[str], None], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM), patient: bool = False
 ) -> Iterator[StopRequest]:
-    """Within this context, the first Ctrl-C or SIGTERM only sets `asked`; a second one raises KeyboardInterrupt.
+    """Within this context, the first Ctrl-C or SIGTERM only sets `requested`; a second one raises KeyboardInterrupt.
 
     Args:
         say: Receives a line for the user when the signal arrives.
@@ -49,9 +49,9 @@ def stop_on_signals(
     request = StopRequest()
 
     def on_signal(_signal: int, _frame: Any) -> None:
-        if request.asked and not patient:
+        if request.requested and not patient:
             raise KeyboardInterrupt
-        request.asked = True
+        request.requested = True
         say("stopping after this batch; everything will be saved; press Ctrl-C again to stop at once")
 
     previous = [signal.signal(number, on_signal) for number in signals]

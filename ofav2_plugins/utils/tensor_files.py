@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         content = None
     meta = content.get("meta") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise RunError(f"{path} is damaged or no checkpoint of ofav2-plugins (format {FORMAT})")
+        raise RunError(f"{path} is damaged or not a checkpoint of ofav2-plugins (format {FORMAT})")
     if content.get("digest") != tensors_digest(tensors, meta):
         raise RunError(f"checkpoint {path} is damaged: its digest does not match its content")
     return tensors, meta

@@ -41,7 +41,7 @@ class StrictModel(BaseModel):
                 if key not in cls.model_fields:
                     known = ", ".join(cls.model_fields)
                     raise PydanticCustomError(
-                        "unknown_field", "unknown field; known are {known}", {"known": known, "field": str(key)}
+                        "unknown_field", "unknown field; known fields: {known}", {"known": known, "field": str(key)}
                     )
         return data
 
@@ -220,7 +220,7 @@ def apply_override(data: Mapping[str, Any], override: Override) -> dict[str, Any
     else:
         key, sign, text = override.partition("=")
         if not sign or not key:
-            raise UserError(f"an override is written key.sub=value, but got {override!r}")
+            raise UserError(f"an override must have the form key.sub=value, but got {override!r}")
         try:
             value = parse_yaml(text)
         except UserError as error:

@@ -40,4 +40,4 @@ def test_a_run_in_a_folder_with_brackets(tmp_path):
     shutil.copytree(out, copy)
     report = ofav2("report", out, copy, "--out", tmp_path / "[merged]")
     assert f"report: {Path(tmp_path) / '[merged]' / 'report.html'}" in report.stdout
-    assert f"{out} contains this run already" in ofav2(*train).error
+    assert f"{out} already contains this run" in ofav2(*train).error

@@ -120,7 +120,7 @@ def test_a_download_starts_again_if_the_server_cannot_continue_it(server, archiv
 
 def test_a_later_call_continues_the_download_of_an_earlier_one(server, archive, tmp_path):
     server.plan = ["breaks off", *["500"] * 9]
-    with pytest.raises(UserError, match=r"1 MiB are kept in .*tiny\.part, run again"):
+    with pytest.raises(UserError, match=r"1 MiB are kept in .*tiny\.part; run the command again"):
         quick(archive, tmp_path, attempts=3)
     kept = (tmp_path / "tiny.part").stat().st_size
     server.plan = []
@@ -213,7 +213,7 @@ def test_an_archive_of_another_dataset_is_named_and_removed(archive, tmp_path):
 
 def test_a_full_disk_while_unpacking_keeps_the_download(server, archive, make_disk):
     disk = make_disk("5m")  # the archive has 3 MB, and so has its content
-    with pytest.raises(UserError, match=r"No space left.*; the download is kept in .*tiny\.part, run again"):
+    with pytest.raises(UserError, match=r"No space left.*; kept in .*tiny\.part; run the command again"):
         quick(archive, disk)
     assert [path.name for path in disk.iterdir()] == ["tiny.part"]
     make_disk("8m")
@@ -224,7 +224,7 @@ def test_a_full_disk_while_unpacking_keeps_the_download(server, archive, make_di
 
 def test_a_full_disk_while_downloading_keeps_the_received_part(server, archive, make_disk):
     disk = make_disk("2m")
-    with pytest.raises(UserError, match=r"No space left.*; the download is kept in .*tiny\.part, run again"):
+    with pytest.raises(UserError, match=r"No space left.*; kept in .*tiny\.part; run the command again"):
         quick(archive, disk)
     kept = (disk / "tiny.part").stat().st_size
     assert kept >= 2**20

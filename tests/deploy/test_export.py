@@ -154,7 +154,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(work, tmp_path):
         ({"d": 2, "height": 9}, ("wrong.json", "height must be one of")),
         ({"ks": 3}, ("ks[0]", "[7]", "but got 3", "train the phase")),
         ({"depth": 2}, ("'depth'", "ks")),
-        ([], ("must hold an architecture",)),
+        ([], ("must contain an architecture",)),
     ]:
         wrong.write_text(json.dumps(arch))
         assert_refused(*export, wrong, words=words)

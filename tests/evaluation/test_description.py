@@ -50,7 +50,7 @@ def test_a_name_in_several_namespaces_is_described_for_each():
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ofav2.UserError, match=r"no plugin is named 'nope'; registered are: .*ghost"):
+    with pytest.raises(ofav2.UserError, match=r"there is no plugin 'nope'; registered plugins: .*ghost"):
         describe_plugin("nope", 1.0, 32)
     with pytest.raises(ofav2.UserError, match=r"resolution must be in 1\.\.4096, but got 0"):
         describe_plugin("ghost", 1.0, 0)

@@ -77,7 +77,7 @@ def test_only_unlocked_choices_are_encoded():
     assert {len(level) for arch in archs for level in arch["level"]} == {2, 3}
     assert {d for arch in archs for d in arch["d"]} == {4}
     assert (encoding.encode(archs) == codes).all()
-    with pytest.raises(ValueError, match=r"ks\[0\] must be of the unlocked \[5, 7\], but got 3"):
+    with pytest.raises(ValueError, match=r"ks\[0\] must be one of the unlocked \[5, 7\], but got 3"):
         encoding.encode([NET.space.min_arch()])
 
 

@@ -51,7 +51,7 @@ def test_tables_that_do_not_fit_are_refused_with_the_remedy(profiled, tmp_path):
     with pytest.raises(UserError, match=r"has the resolutions \[16\], but 24 is searched"):
         LatencyModel(net, encoding, table).prepare(24)
     other = ofav2.build_supernet("SE_B", n_classes=3, width_mult=0.5, ks_list=(3,), expand_ratio_list=(3,))
-    with pytest.raises(UserError, match=r"of another supernet .*parts are missing.*ofav2 profile"):
+    with pytest.raises(UserError, match=r"measured on another supernet .*parts are missing.*ofav2 profile"):
         LatencyModel(other, Encoding(other.space), table).prepare(16)
 
 

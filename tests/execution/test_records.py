@@ -156,7 +156,7 @@ def test_a_report_of_several_runs_can_be_written_again(run, tmp_path):
     for _ in range(2):
         assert ofav2("report", run, run, "--out", merged).returncode == 0
     (merged / "report.html").write_text("<html>a thesis</html>")
-    assert "that ofav2 has not written" in ofav2("report", run, run, "--out", merged).error
+    assert "that was not written by ofav2" in ofav2("report", run, run, "--out", merged).error
 
 
 def test_nothing_to_resume_is_said(tmp_path):

@@ -39,8 +39,8 @@ def train(out: Path, *more: str) -> Finished:
 
 def weights(out: Path) -> dict[tuple[str, str], bytes]:
     """The bits of every tensor of every step; the files' own bytes vary by the order of safetensors' metadata."""
-    held = {path.parent.name: load_checkpoint(path)[0] for path in out.glob("steps/*/best.safetensors")}
-    return {(step, name): tensor.numpy().tobytes() for step, net in held.items() for name, tensor in net.items()}
+    loaded = {path.parent.name: load_checkpoint(path)[0] for path in out.glob("steps/*/best.safetensors")}
+    return {(step, name): tensor.numpy().tobytes() for step, net in loaded.items() for name, tensor in net.items()}
 
 
 def phases(out: Path) -> list[dict]:
@@ -224,7 +224,7 @@ def test_other_code_is_noticed_at_resume(uninterrupted, tmp_path):
     content = read_json(out / "run.json")
     content["provenance"]["threads"] = "7"
     write_record(out / "run.json", content)
-    assert "go back to the earlier value by --threads 7, choose" in train(out, "--resume").stderr
+    assert "restore the earlier value by --threads 7, choose" in train(out, "--resume").stderr
     content["provenance"]["ofa"] = "0.0.1"
     (out / "results.json").write_text('{"form')  # derived: rebuilt
     write_record(out / "run.json", content)
@@ -240,7 +240,7 @@ def test_two_processes_do_not_work_in_one_folder(uninterrupted):
     with locked(uninterrupted):
         refused = train(uninterrupted, "--resume")
     assert refused.returncode == 1
-    assert "another process works in" in refused.stderr
+    assert "another process is working in" in refused.stderr
 
 
 @pytest.mark.parametrize("content", ["null", "{}", "[", '{"settings": 1, "subnets": [{}], "seconds": 0}'])

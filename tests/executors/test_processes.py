@@ -165,7 +165,7 @@ def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, t
             backend = Tightened(setup, 2, None)
             Schedule(runs, results, context, backend).execute()
             assert backend.waited == [("b", True, 0)]  # it had worked, saved, and exited
-            assert "b, seed 0: waits, because all workers together took more than --memory" in console.file.getvalue()
+            assert "b, seed 0: waits, because all workers together exceeded --memory" in console.file.getvalue()
         assert reporter.done == pytest.approx(reporter.total)
         rows.append([[phase["best_top1"] for phase in row["phases"]] for row in results.content["rows"]])
     assert rows[0] == rows[1] and [len(row) for row in rows[0]] == [2, 2]

@@ -118,7 +118,7 @@ def test_a_pool_says_that_no_machine_fits_its_workers(cluster):
 
     def say(line):
         lines.append(line)
-        stop.asked = True
+        stop.requested = True
 
     with pytest.raises(KeyboardInterrupt):
         list(Ray(cpus=7, memory_gib=0.5).map(lambda: str, [1, 2], 1, stop, say))

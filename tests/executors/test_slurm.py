@@ -158,7 +158,7 @@ def test_without_submitit_or_slurm_the_remedy_is_one_line(study, tmp_path, monke
 
 def test_a_search_refuses_slurm(tmp_path):
     error = ofav2("search", tmp_path, "--executor", "slurm", "--out", tmp_path / "out").error
-    assert "executor 'slurm' cannot measure subnets; use serial, processes or ray" in error
+    assert "executor 'slurm' cannot measure subnets; choose serial, processes or ray" in error
 
 
 def test_every_message_survives_the_file():

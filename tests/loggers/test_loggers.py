@@ -99,7 +99,7 @@ def test_a_plugin_with_settings_in_one_word(text, plugin):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--logger", "energi"], "unknown plugin 'energi' in ofav2.loggers; registered are: energy"),
+        (["--logger", "energi"], "unknown plugin 'energi' in ofav2.loggers; registered plugins: energy"),
         (["--logger", "energy,land=DEU"], "has no setting 'land'; its settings are country"),
         (["--logger", "energy,country=3"], "setting 'country'"),
         (["--energy", "DEU", "--logger", "energy"], "logger 'energy' is given more than once"),

@@ -116,7 +116,7 @@ class Evil:
 def test_a_file_without_weights_is_rejected(official, tmp_path, capfd):
     net = ofav2.build_supernet("SE_B", n_classes=CLASSES, width_mult=0.5)
     with pytest.raises(
-        ofav2.UserError, match=r"another width multiplier: the file has about 0\.\d+ times the channels"
+        ofav2.UserError, match=r"the width multiplier differs: the file has about 0\.\d+ times the channels"
     ):
         load_initial(official).put_into(net)
     (tmp_path / "evil").write_bytes(pickle.dumps({"state_dict": Evil()}))

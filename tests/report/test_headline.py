@@ -49,7 +49,7 @@ def test_the_largest_of_several_gains_is_on_the_optimistic_side():
     value["rows"] += [row("more", seed, 73.0) for seed in range(3)]
     first, more = said(shifted(shifted(value, "more", 0.0, 0.1, -0.1), "OFAv2", 0.0, 0.1, -0.1))
     assert first.startswith("OFAv2 and more end above the baseline OFA; the largest difference is that of OFAv2, +5.50")
-    assert "2 arms were compared, each at 95 %; the largest of several differences is on the optimistic side." in more
+    assert "2 arms were compared, each at 95 %; the largest of several differences tends to be overestimated." in more
 
 
 def test_means_over_different_numbers_of_seeds_are_not_compared():

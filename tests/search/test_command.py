@@ -167,7 +167,7 @@ def test_weights_and_measurements_of_another_training_are_rejected(trained, foun
     shutil.copy(full / "best.safetensors", kernel / "best.safetensors")
     with pytest.raises(UserError, match=r"best.safetensors"):
         call("search", other, "--out", tmp_path / "x", *SMALL)
-    with pytest.raises(UserError, match=r"samples.jsonl was measured on another run, or with other settings: step was"):
+    with pytest.raises(UserError, match=r"samples.jsonl was measured on another run or with other settings: step was"):
         call("search", trained, "--out", tmp_path / "y", *SMALL, "--step", "full", "--samples-from", found[1])
 
 
@@ -224,7 +224,7 @@ def test_a_latency_table_of_another_machine_or_supernet_is_rejected(trained, tmp
     arguments = ["search", trained, "--out", tmp_path / "x", *SMALL, "--latency", tmp_path / "table.json"]
     with pytest.raises(UserError, match=r"another machine: processor must be .*but got 'Z80'.*--allow-other-machine"):
         call(*arguments, "--objectives", "top1,latency")
-    with pytest.raises(UserError, match=r"of another supernet \(SE_B\).*make a table for this training"):
+    with pytest.raises(UserError, match=r"on another supernet \(SE_B\).*create a table for this training"):
         call(*arguments, "--objectives", "top1,latency", "--allow-other-machine")
     assert not (tmp_path / "x").exists()
 
@@ -235,7 +235,7 @@ def test_a_latency_table_of_another_machine_or_supernet_is_rejected(trained, tmp
         (["--max-macs", "1000"], r"at most 1000: the smallest possible is [\d,]+, by \{.*raise the limit"),
         (["--objectives", "top1,speed"], "an objective must be one of top1, macs"),
         (["--objectives", "macs"], "must include one of top1"),
-        (["--objectives", "top1,latency"], "make one with `ofav2 profile`"),
+        (["--objectives", "top1,latency"], "create one with `ofav2 profile`"),
         (["--searcher", "magic"], "unknown plugin 'magic' in ofav2.searchers"),
         (["--step", "width-2"], "step must be one of"),
         (["--budgets", "a"], "numbers separated by commas"),

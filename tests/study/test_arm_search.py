@@ -71,7 +71,7 @@ def test_the_reports_first_table_is_the_accuracy_within_each_budget(searched, tm
     row = page.by_row("table-searched")["b"]
     assert f"{best:.2f}" in row.values() and set(row) >= {"Seeds", "Hypervolume"}
     assert set(page.by_row("table-searched-differences")) == {"b"}
-    assert "The subnet to take within each budget" in output
+    assert "The selected subnet within each budget" in output
 
 
 def test_a_resumed_study_keeps_finished_searches_and_repeats_lost_ones(searched):

@@ -59,12 +59,12 @@ def test_a_changed_recipe_is_another_run_and_results_come_step_by_step(study, tm
     stopped.wait()
     [row] = json.loads((out / "results.json").read_text())["rows"]
     assert (row["arm"], row["phases"][0]["name"]) == ("a", "full")
-    held = (out / "results.json").read_bytes()
+    before = (out / "results.json").read_bytes()
     (study.parent / "mine.yaml").write_text(RECIPE.replace("lr: 0.05", "lr: 0.5"))
     refused = subprocess.run([*ablate, "--resume"], capture_output=True, text=True)
     assert refused.returncode == 1
     assert "another run: runs.a (seed 0).recipe.phases.full.lr was 0.05, but got 0.5" in refused.stderr
-    assert (out / "results.json").read_bytes() == held
+    assert (out / "results.json").read_bytes() == before
     (study.parent / "mine.yaml").write_text(RECIPE)
     assert subprocess.run([*ablate, "--resume"], capture_output=True).returncode == 0
     results = json.loads((out / "results.json").read_text())

@@ -22,54 +22,54 @@ def net() -> nn.Module:
 
 
 def test_new_values_come_into_the_old_storage_with_its_layout():
-    held = net()
-    layout = {name: (p.data_ptr(), p.stride()) for name, p in held.state_dict().items()}
-    expected = {name: value.clone() for name, value in held.state_dict().items()}
-    a, b = held["a"].weight, held["b"].weight
-    with preserve_storage(held):
+    module = net()
+    layout = {name: (p.data_ptr(), p.stride()) for name, p in module.state_dict().items()}
+    expected = {name: value.clone() for name, value in module.state_dict().items()}
+    a, b = module["a"].weight, module["b"].weight
+    with preserve_storage(module):
         a.data, b.data = b.data, a.data  # exchanged: neither may be overwritten before it is read
-        held["a"].bias.data = held["a"].bias.data.flip(0)
-        held["norm"].running_mean.fill_(3)
-    assert {name: (p.data_ptr(), p.stride()) for name, p in held.state_dict().items()} == layout
+        module["a"].bias.data = module["a"].bias.data.flip(0)
+        module["norm"].running_mean.fill_(3)
+    assert {name: (p.data_ptr(), p.stride()) for name, p in module.state_dict().items()} == layout
     assert torch.equal(a, expected["b.weight"]) and torch.equal(b, expected["a.weight"])
-    assert torch.equal(held["a"].bias, expected["a.bias"].flip(0))
-    assert (held["norm"].running_mean == 3).all()
+    assert torch.equal(module["a"].bias, expected["a.bias"].flip(0))
+    assert (module["norm"].running_mean == 3).all()
 
 
 def test_a_view_of_the_old_values_is_taken_right():
-    held = nn.ModuleDict({"linear": nn.Linear(5, 5)})
-    expected = held["linear"].weight.detach().t().clone()
-    with preserve_storage(held):
-        held["linear"].weight.data = held["linear"].weight.data.t()
-    assert torch.equal(held["linear"].weight, expected)
-    assert held["linear"].weight.is_contiguous()
+    module = nn.ModuleDict({"linear": nn.Linear(5, 5)})
+    expected = module["linear"].weight.detach().t().clone()
+    with preserve_storage(module):
+        module["linear"].weight.data = module["linear"].weight.data.t()
+    assert torch.equal(module["linear"].weight, expected)
+    assert module["linear"].weight.is_contiguous()
 
 
-def exchange(held):
-    held["a"].weight = nn.Parameter(held["a"].weight.detach().clone())
+def exchange(module):
+    module["a"].weight = nn.Parameter(module["a"].weight.detach().clone())
 
 
-def grow(held):
-    held["a"].weight.data = torch.zeros(8, 4, 3, 3)
+def grow(module):
+    module["a"].weight.data = torch.zeros(8, 4, 3, 3)
 
 
-def widen(held):
-    held["a"].weight.data = held["a"].weight.data.double()
+def widen(module):
+    module["a"].weight.data = module["a"].weight.data.double()
 
 
-def add(held):
-    held["c"] = nn.Conv2d(4, 4, 1)
+def add(module):
+    module["c"] = nn.Conv2d(4, 4, 1)
 
 
-def remove(held):
-    del held["b"]
+def remove(module):
+    del module["b"]
 
 
 @pytest.mark.parametrize("change", [exchange, grow, widen, add, remove])
 def test_what_the_optimiser_would_not_know_is_refused(change):
-    held = net()
-    with pytest.raises(PluginError, match="a phase's prepare may change the values"), preserve_storage(held):
-        change(held)
+    module = net()
+    with pytest.raises(PluginError, match="a phase's prepare may change the values"), preserve_storage(module):
+        change(module)
 
 
 def training_state() -> TrainingState:

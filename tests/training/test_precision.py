@@ -42,7 +42,7 @@ class StoppingReporter(Reporter):
 
     def advance(self, work, description, note=""):
         self.batches -= 1
-        self.stop.asked = self.batches == 0
+        self.stop.requested = self.batches == 0
 
 
 def train(folder, data, precision, batches=-1):

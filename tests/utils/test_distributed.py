@@ -216,7 +216,7 @@ def test_a_failure_between_synchronized_batch_norms_ends_all_processes(tmp_path)
         [sys.executable, *TORCHRUN, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=300
     )
     assert done.returncode != 0
-    assert "ProcessGroupError: all processes must end, because one has failed: MemoryError: too little" in done.stderr
+    assert "ProcessGroupError: all processes stop because one failed: MemoryError: too little" in done.stderr
 
 
 FAILURES = """

@@ -183,7 +183,7 @@ def test_an_unknown_field_says_which_are_known(load):
 
 def test_an_unknown_phase_is_answered_with_the_registered_ones_whatever_else_is_wrong(load):
     text = message(load, RECIPE.replace("  full:\n    epochs: 3", "  fill:\n    epochs: 0"))
-    assert "made.yaml, line 6: phases.fill: unknown phase; registered are depth, full, height" in text
+    assert "made.yaml, line 6: phases.fill: unknown phase; registered phases: depth, full, height" in text
     assert text.endswith("but got 'fill' (and 1 more)")
 
 

@@ -66,10 +66,10 @@ def _leading(wide: nn.Module, name: str, narrow: Tensor) -> Tensor:
     try:
         tensor: Tensor = getattr(wide.get_submodule(path), last)
     except AttributeError:
-        raise ValueError(f"at fewer channels it has a tensor {name!r} that it does not have at more") from None
+        raise ValueError(f"with fewer channels it has a tensor {name!r} that it lacks with more") from None
     if tensor.ndim != narrow.ndim or any(n > w for n, w in zip(narrow.shape, tensor.shape, strict=True)):
         raise ValueError(
-            f"at fewer channels its {name!r} has the shape {list(narrow.shape)}, which is not a part of "
+            f"with fewer channels its {name!r} has the shape {list(narrow.shape)}, which is not a part of "
             f"{list(tensor.shape)}"
         )
     for dim, size in enumerate(narrow.shape):
