@@ -79,9 +79,9 @@ class Ray(Executor):
         ray = import_ray()
         if self.storage is not None:
             StepStorage(self.storage).check()
+        _check_address(self.address)
         if ray.is_initialized():
             return
-        _check_address(self.address)
         try:
             ray.init(self.address or "local", log_to_driver=False, logging_level="ERROR", **self._local_options())
         except ConnectionError as error:
