@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-import click
+import typer
 from rich.console import Console
 
 from ..errors import UserError
@@ -57,7 +57,7 @@ def main() -> None:
         if usage is not None and not usage():
             sys.exit(2)  # no command: typer has printed the help
         if usage is not None:
-            message = f"{usage()} (see `ofav2 --help`)"
+            message = f"{usage()}{_given(error, arguments)} (see `ofav2 --help`)"
         elif isinstance(error, UserError):
             message = str(error)
         else:
@@ -67,9 +67,21 @@ def main() -> None:
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:
-    """Raise a usage error for an empty argument, which as a path would be the current folder."""
+    """Raise UserError for an empty argument, which as a path would be the current folder."""
     for previous, argument in zip(["", *arguments], arguments, strict=False):
         named = re.fullmatch(r"(--[\w-]+)=", argument)
         if named or not argument:
             place = f"{named[1]} must" if named else f"the argument after {previous!r} must"
-            raise click.UsageError(f"{place} not be empty, but got ''; is a shell variable unset?")
+            raise UserError(f"{place} not be empty, but got ''; is a shell variable unset?")
+
+
+def _given(error: Exception, arguments: Sequence[str]) -> str:
+    """The wrong value of an option, as the end of typer's message about it; "" if the message contains it."""
+    if not isinstance(error, typer.BadParameter) or error.param is None:
+        return ""
+    for argument, value in zip(arguments, [*arguments[1:], None], strict=True):
+        name, equals, attached = argument.partition("=")
+        given = attached if equals else value
+        if name in error.param.opts and given is not None and repr(given) not in error.message:
+            return f", but got {given!r}"
+    return ""

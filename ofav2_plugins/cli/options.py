@@ -166,18 +166,29 @@ def check_addressed(overrides: Sequence[str], fields: Collection[str]) -> None:
             raise UserError(f"--set must address a setting of {' or '.join(fields)}, but got {override!r}")
 
 
+_OUTSIDE = ("supernet", "dataset", "executor")
+"""Fields of `--set` whose settings do not belong to the recipe."""
+
+
 def recipe_overrides(overrides: Sequence[str], **named: str | None) -> list[Override]:
     """The overrides of a recipe: first from named options (`--teacher`), then from `--set`.
 
     Raises:
-        UserError: A named option and `--set` both choose the plugin of a field.
+        UserError: A named option and `--set` both choose the plugin of a field, or `--set` replaces a plugin that is
+            not part of the recipe.
     """
+    for override in overrides:
+        if (field := override_key(override)) in _OUTSIDE:
+            raise UserError(
+                f"--set must address a setting of the {field}, such as {field}.setting=value, but got {override!r}; "
+                f"choose the {field} itself with --{field} or in the study file"
+            )
     own: list[Override] = [(field, plugin_option(value)) for field, value in named.items() if value is not None]
     for field in (override_key(override) for override in own):
         for override in overrides:
             if override_key(override) in (field, f"{field}.name"):
                 raise UserError(f"--{field} and --set {override!r} contradict each other; give one of them")
-    return own + [o for o in overrides if override_key(o).partition(".")[0] not in ("supernet", "dataset", "executor")]
+    return own + [o for o in overrides if override_key(o).partition(".")[0] not in _OUTSIDE]
 
 
 def run_from_options(
@@ -201,6 +212,11 @@ def run_from_options(
     chosen = supernet_option(supernet, overrides)
     check_supernet(chosen)
     resolved = load_recipe(recipe, recipe_overrides(overrides, teacher=teacher, distillation=distillation))
+    if teacher not in (None, "none") and not resolved.needs_teacher:
+        raise UserError(
+            f"--teacher {teacher} would not be used: distillation must be one that needs a teacher, but got "
+            f"{describe_reference(resolved.distillation)}; omit --teacher or choose another --distillation"
+        )
     if phases is not None:
         resolved = resolved.with_phases([name.strip() for name in phases.split(",")])
     if init_partial and init_from is None:

@@ -22,7 +22,7 @@ def profile(
     arm: ArmOption = None,
     run_seed: RunSeedOption = None,
     step: StepOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of the networks on which the table is validated.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the networks on which the table is validated.")] = 0,
 ) -> None:
     """Measure a latency table of this machine for the subnets of a training."""
     from ..search.profiling import ProfileCall, run_profile

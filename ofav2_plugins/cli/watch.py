@@ -31,7 +31,7 @@ def watch(
     folder: Annotated[Path, typer.Argument(help="A run folder, or a folder that contains run folders.")],
     once: Annotated[bool, typer.Option("--once", help="Print the state once and exit.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state once as JSON and exit.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two updates.")] = 2.0,
+    every: Annotated[float, typer.Option(min=0.2, max=86400, help="Seconds between two updates.")] = 2.0,
 ) -> None:
     """Follow runs from their files: current step, accuracies so far, time left, failures. Ctrl-C ends the view only."""
     if as_json:

@@ -25,6 +25,9 @@ from ..space import Arch
 from ..utils.distributed import make_fabric
 from .architecture_file import parse_unlocked, read_architecture
 
+MAX_RESOLUTION = 4096
+"""The largest input size in pixels; a typing error must not exhaust the memory."""
+
 
 @dataclass(frozen=True)
 class SourceOptions:
@@ -124,7 +127,8 @@ def open_subnet(options: SourceOptions, multi_exit: bool) -> OpenSubnet:
 
     Raises:
         RunError: The run is missing, damaged or not finished, or its data has changed.
-        UserError: The architecture is outside the trained space of the run, or has no early exits.
+        UserError: The architecture is outside the trained space of the run or has no early exits, or the resolution is
+            too large.
     """
     run = open_run(options.run, options.arm, options.seed)
     if options.step is None and not run.is_finished:
@@ -142,6 +146,8 @@ def open_subnet(options: SourceOptions, multi_exit: bool) -> OpenSubnet:
         raise UserError(f"{options.run} has a supernet without early exits: only its last exit can be exported")
     data = run.data(options.root)
     resolution = options.resolution or resolution or max(run.config.recipe.resolutions or data.resolutions)
+    if resolution > MAX_RESOLUTION:
+        raise UserError(f"the resolution must be at most {MAX_RESOLUTION} pixels, but got {resolution}")
     supernet.set_active_subnet(**arch)
     net = supernet.get_multi_exit_subnet() if multi_exit else supernet.get_active_subnet()
     step = options.step or run.finished_steps[-1]

@@ -16,7 +16,7 @@ import torch
 
 from ..errors import RunError
 from ..utils.memory import keep_freed_memory
-from ..utils.signals import StopRequest
+from ..utils.signals import StopRequest, ignored
 from .base import Item, Result
 from .scheduling import POLL_SECONDS
 
@@ -32,7 +32,8 @@ def map_in_processes(
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(items)), spawn, initializer=_start, initargs=(make, threads))
     with pool:
-        running: dict[Future[Result], Item] = {pool.submit(_call, item): item for item in items}
+        with ignored(signal.SIGINT):  # Ctrl-C reaches the first process, which shuts the pool down
+            running: dict[Future[Result], Item] = {pool.submit(_call, item): item for item in items}
         try:
             while running:
                 done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -52,7 +53,6 @@ _make: Callable[[], Callable[[Any], Any]]
 def _start(make: Callable[[], Callable[[Any], Any]], threads: int) -> None:
     """Prepare a worker process."""
     global _make
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which shuts the pool down
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     keep_freed_memory()

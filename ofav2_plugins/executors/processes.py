@@ -19,7 +19,7 @@ from ..execution.run_folder import working_in
 from ..execution.training_run import TrainingRun
 from ..training.context import RunContext
 from ..utils.memory import peak_memory_mib
-from ..utils.signals import StopRequest, stop_on_signals
+from ..utils.signals import StopRequest, ignored, stop_on_signals
 from .base import Executor, Item, Result, ResultSink, RunSetup
 from .devices import Accelerator, choose_accelerator, cuda_devices
 from .messages import Failed, Message, Returned
@@ -82,7 +82,7 @@ class ActiveProcess(ActiveRun):
         self.connection, connection = spawn.Pipe(duplex=False)
         self.process = spawn.Process(target=_work, args=(connection, RunTask.of(run, setup)), daemon=True)
         variables = {"OMP_NUM_THREADS": str(setup.threads), **({"CUDA_VISIBLE_DEVICES": device} if device else {})}
-        with _environment(variables), _ignored(signal.SIGINT):
+        with _environment(variables), ignored(signal.SIGINT):
             self.process.start()  # Ctrl-C reaches the first process, which stops the worker with SIGTERM
         connection.close()
 
@@ -209,13 +209,3 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-
-
-@contextmanager
-def _ignored(number: int) -> Iterator[None]:
-    """A process that is started within this context never receives this signal."""
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)

@@ -30,6 +30,9 @@ from .worker import RunTask, execute_run
 UPLOAD_SECONDS = 60
 """Time limit for a failed worker to upload its checkpoints."""
 
+CONNECT_SECONDS = 10
+"""Time limit for a connection to the address of a cluster."""
+
 REASON_CHARACTERS = 300
 """Length to which Ray's explanations of a worker's death are cut."""
 
@@ -76,6 +79,7 @@ class Ray(Executor):
         ray = import_ray()
         if self.storage is not None:
             StepStorage(self.storage).check()
+        _check_address(self.address)
         if ray.is_initialized():
             return
         try:
@@ -289,3 +293,16 @@ class RayBackend:
     def kill(self, active: Sequence[ActiveActor]) -> None:
         for actor in active:
             self.ray.kill(actor.actor)
+
+
+def _check_address(address: str | None) -> None:
+    """Raise UserError if nothing listens at `host:port`; Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"no Ray cluster at --address {address}; start one with `ray start --head` ({error})"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,9 @@ class TorchExport(Exporter):
     ) -> None:
         import torch
 
-        torch.export.save(exported_program(net, example), path)
+        buffer = io.BytesIO()  # torch's own writer aborts the process if the disk is full
+        torch.export.save(exported_program(net, example), buffer)
+        path.write_bytes(buffer.getvalue())
 
     def runner(self, path: Path, threads: int | None = None) -> Runner:
         import torch

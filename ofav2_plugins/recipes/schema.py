@@ -318,8 +318,16 @@ class Recipe(StrictModel):
             for step, recipe in zip(steps, listed, strict=True)
         ]
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the distillation needs a teacher."""
+        needed: bool = registry.load(registry.DISTILLATION, self.distillation).needs_teacher
+        return needed
+
     def with_phases(self, names: Sequence[str]) -> Recipe:
-        """The recipe restricted to these phases. Raises UserError for a phase that it does not have."""
+        """The recipe restricted to these phases. Raises UserError for a repeated or unknown phase."""
+        if len(set(names)) < len(names):
+            raise UserError(f"phases must be distinct, but got {', '.join(names)}")
         unknown = [name for name in names if name not in self.phases]
         if unknown:
             raise UserError(f"phases must be among {', '.join(self.phases)}, but got {unknown[0]!r}")

@@ -24,7 +24,11 @@ def _metric_names(names: list[str]) -> list[str]:
 
 
 def _limits(limits: Mapping[str, float]) -> dict[str, float]:
-    return {metric(name).name: bound for name, bound in limits.items()}
+    found = {metric(name).name: bound for name, bound in limits.items()}
+    for name, bound in found.items():
+        if METRICS[name].maximize and bound > 100:
+            raise ValueError(f"the smallest {METRICS[name].label} must be at most 100, but got {bound:g}")
+    return found
 
 
 class SearchSettings(StrictModel):
@@ -48,7 +52,7 @@ class SearchSettings(StrictModel):
     """Number of architectures of the predicted front that are measured."""
     exit_threshold: Annotated[Number, Field(gt=0, le=1)] = 0.8
     """For the expected metrics: the largest probability at which an image exits early."""
-    seed: int = 0
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
     """Seed of all random numbers of the search."""
 
     @model_validator(mode="after")

@@ -68,8 +68,7 @@ class RunConfig:
 
     def teacher(self) -> Teacher:
         """A new, unbound teacher; `NoTeacher` if the distillation needs none."""
-        needed = registry.load(registry.DISTILLATION, self.recipe.distillation).needs_teacher
-        teacher: Teacher = registry.load(registry.TEACHERS, self.recipe.teacher if needed else NONE)
+        teacher: Teacher = registry.load(registry.TEACHERS, self.recipe.teacher if self.recipe.needs_teacher else NONE)
         return teacher
 
     def plan(self, space: SearchSpace) -> list[PlannedStep]:

@@ -16,6 +16,16 @@ class StopRequest:
 
 
 @contextmanager
+def ignored(number: int) -> Iterator[None]:
+    """A process that is started within this context never receives this signal."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
     """Within this context, SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -88,7 +88,10 @@ def load_model(path: Path, model: type[Model], overrides: Sequence[Override] = (
         UserError: The file is not YAML, or a field or override is wrong; one line with file, line, field and value.
     """
     tree = _read(path)
-    data = _plain(tree, {})
+    try:
+        data = _plain(tree, {})
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}, line 1: must be a mapping of fields, but got {type(data).__name__}")
     for override in overrides:
@@ -122,16 +125,32 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
 
 
+_OPEN = object()
+
+
 def _plain(value: Any, known: dict[int, Any]) -> Any:
-    """Convert ruamel's objects to plain Python objects; values that are shared by aliases stay shared."""
+    """Convert ruamel's objects to plain Python objects; mappings that are shared by aliases stay shared.
+
+    Args:
+        value: The value.
+        known: The plain objects of mappings, by the `id` of the original; `_OPEN` for a value that is being converted.
+
+    Raises:
+        ValueError: A value contains itself.
+    """
+    if known.get(id(value)) is _OPEN:
+        raise ValueError("a value must not contain itself, but an alias refers to a value around it")
     if id(value) in known:
         return known[id(value)]
     if isinstance(value, Mapping):
-        known[id(value)] = plain = {}
-        plain.update({_plain(key, known): _plain(entry, known) for key, entry in value.items()})
+        known[id(value)] = _OPEN
+        known[id(value)] = plain = {_plain(key, known): _plain(entry, known) for key, entry in value.items()}
         return plain
     if isinstance(value, (list, tuple)):
-        return [_plain(entry, known) for entry in value]
+        known[id(value)] = _OPEN
+        entries = [_plain(entry, known) for entry in value]
+        del known[id(value)]
+        return entries
     return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
 
 

@@ -194,6 +194,27 @@ def test_an_empty_argument_is_not_the_current_folder(command, call, words, monke
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("call", [["--workers", "-2"], ["--workers=-2"], ["--workers", "1.5"], ["--threads=0"]])
+def test_a_wrong_number_is_named(command, tmp_path, call):
+    command("ablate", "quick", "--out", tmp_path / "out", *call).assert_one_line(
+        call[0].partition("=")[0], f"but got {call[-1].rpartition('=')[2]!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (["--set", "supernet=EE_D"], "--set must address a setting of the supernet"),
+        (["--set", "dataset=cifar10"], "--set must address a setting of the dataset"),
+        (["--teacher", "progressive", "--distillation", "none"], "--teacher progressive would not be used"),
+        (["--phases", "full,full"], "phases must be distinct"),
+    ],
+)
+def test_an_option_without_an_effect_is_refused(command, tmp_path, call, words):
+    command("train", "--supernet", "SE_B", "--out", tmp_path / "out", *call).assert_one_line(words, "but got")
+    assert not (tmp_path / "out").exists()
+
+
 def test_sigterm_stops_a_command_as_ctrl_c_does(command, tmp_path):
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("SIGTERM is not handled"))
     try:

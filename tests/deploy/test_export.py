@@ -155,6 +155,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(work, tmp_path):
         ({"ks": 3}, ("ks[0]", "[7]", "but got 3", "train the phase")),
         ({"depth": 2}, ("'depth'", "ks")),
         ([], ("must contain an architecture",)),
+        ({"arch": {"d": 2}, "resolution": 10**9}, ("resolution must be at most 4096", "but got 1000000000")),
     ]:
         wrong.write_text(json.dumps(arch))
         assert_refused(*export, wrong, words=words)

@@ -66,6 +66,20 @@ def test_a_pool_reports_why_it_fails(make, words):
         list(map_in_processes(make, [1, 2], 1, 1, StopRequest()))
 
 
+AT_IMPORT = signal.getsignal(signal.SIGINT)
+"""In a worker: the handler of Ctrl-C while it starts."""
+
+
+def handler_at_import():
+    return lambda item: AT_IMPORT
+
+
+def test_ctrl_c_does_not_reach_the_workers_of_a_pool_while_they_start():
+    found = list(map_in_processes(handler_at_import, [1], 1, 1, StopRequest()))
+    assert found == [(1, signal.SIG_IGN)]
+    assert signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+
+
 SHARING = (
     STUDY
     + """  - {name: c, supernet: SE_B, teacher: progressive}

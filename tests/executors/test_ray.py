@@ -20,7 +20,7 @@ from support.study_samples import STUDY
 from support.waiting import wait_for
 
 import ofav2_plugins as ofav2_api
-from ofav2_plugins.errors import RunError
+from ofav2_plugins.errors import RunError, UserError
 from ofav2_plugins.executors.base import RunSetup
 from ofav2_plugins.executors.messages import Failed, Returned
 from ofav2_plugins.executors.ray import Ray, RayBackend
@@ -292,3 +292,9 @@ def test_wrong_settings_are_one_line_and_nothing_is_written(study, tmp_path, opt
     done = ofav2("ablate", study, "--executor", "ray", "--out", tmp_path / "out", *options)
     assert words in done.error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "no.such.host.invalid:6379"])
+def test_an_address_without_a_cluster_is_named_at_once(address):
+    with pytest.raises(UserError, match=rf"no Ray cluster at --address {address}; start one with `ray start --head`"):
+        Ray(address=address).check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -112,3 +113,16 @@ def test_settings():
         registry.load(registry.EXPORTERS, {"name": "executorch", "max_batch": 0})
     with pytest.raises(ofav2.PluginError, match=r"no setting 'opsets'; its settings are opset: int = 18"):
         registry.load(registry.EXPORTERS, {"name": "onnx", "opsets": 9})
+
+
+def test_a_full_disk_is_an_os_error_and_does_not_abort_the_process(small_disk):
+    """torch's own writer aborts the process when it is destroyed."""
+    script = (
+        "import sys, torch; from pathlib import Path; from ofav2_plugins import registry\n"
+        "exporter = registry.load(registry.EXPORTERS, 'torch_export')\n"
+        "net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 100)).eval()\n"
+        "try: exporter.export(net, torch.randn(2, 3, 16, 16), Path(sys.argv[1]))\n"
+        "except OSError as error: sys.exit(error.errno)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, small_disk / "model.pt2"], capture_output=True, text=True)
+    assert done.returncode == errno.ENOSPC, done.stderr

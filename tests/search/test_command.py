@@ -239,6 +239,8 @@ def test_a_latency_table_of_another_machine_or_supernet_is_rejected(trained, tmp
         (["--searcher", "magic"], "unknown plugin 'magic' in ofav2.searchers"),
         (["--step", "width-2"], "step must be one of"),
         (["--budgets", "a"], "numbers separated by commas"),
+        (["--min-top1", "101"], "must be at most 100, but got 101"),
+        (["--seed", "-1"], "seed.*greater than or equal to 0, but got -1"),
     ],
 )
 def test_bad_input_is_one_clear_line_before_anything_is_measured(trained, tmp_path, arguments, words):

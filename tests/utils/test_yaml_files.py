@@ -336,3 +336,9 @@ def test_study_arms_have_the_studys_the_arms_and_the_callers_overrides_in_this_o
     got = [(a.recipe.batch_size, a.recipe.label_smoothing, a.recipe.kd_ratio, a.recipe.optimizer["momentum"])
            for a in arms[:2]]  # fmt: skip
     assert got == [(2, 0.1, 2, 0.4), (3, 0.3, 2, 0.4)]
+
+
+def test_a_value_that_contains_itself_is_named(tmp_path):
+    (tmp_path / "study.yaml").write_text("&a [*a]\n")
+    with pytest.raises(UserError, match=r"study.yaml: cannot be read: a value must not contain itself"):
+        load_study(str(tmp_path / "study.yaml"))
