@@ -23,7 +23,7 @@ settings.register_profile(
 )
 settings.load_profile("fixed")
 os.environ["RAY_worker_niceness"] = "0"  # with Ray's 15, workers starve on a machine that is busy with other tests
-torch.set_num_threads(1)  # the files of tests run beside each other
+torch.set_num_threads(1)  # test files run in parallel
 
 VARIANT_NAMES = ["SE_B", "SE_D", "SE_P", "SE_DP", "EE_B", "EE_D", "EE_P", "EE_DP"]
 

@@ -103,6 +103,13 @@ def test_the_version_is_the_same_everywhere():
     assert importlib.metadata.version("ofav2-plugins") == ofav2_plugins.__version__
 
 
+def test_the_install_page_lists_the_extras():
+    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs/install.md").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`(.*?)`", row)]
+    declared = importlib.metadata.metadata("ofav2-plugins").get_all("Provides-Extra")
+    assert sorted(listed) == sorted(declared)
+
+
 def test_the_readme_has_the_standalone_script():
     script = (ROOT / "examples/predict_standalone.py").read_text(encoding="utf-8")
     assert f"```python\n{script}```" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Plugins that are broken, doubled or of the wrong kind are named; a third-party package needs no edit of ours."""
+"""Plugins that are broken, duplicated or of the wrong kind are named; a third-party package needs no edit of ours."""
 
 from __future__ import annotations
 

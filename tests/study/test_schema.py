@@ -215,7 +215,7 @@ def test_what_is_wrong_with_an_arm_names_it(study, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_distillation_that_asks_nobody_has_no_teacher(data, tmp_path):
+def test_a_distillation_that_needs_no_teacher_has_none(data, tmp_path):
     folders, works = [], []
     for teacher in ("none", "progressive"):
         recipe = load_recipe("quick", [f"teacher={teacher}", "distillation=none"])

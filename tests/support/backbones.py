@@ -1,4 +1,4 @@
-"""Backbones beside upstream's own networks, both small, with weights at which every part matters."""
+"""Backbones in addition to upstream's own networks, both small, with weights at which every part matters."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def test_a_field_that_is_there_twice_is_an_error(load):
     assert "made.yaml, line 9: lr: " in message(load, RECIPE.replace("    lr: 0.1", "    lr: 0.1\n    lr: 0.2"))
 
 
-def test_an_alias_is_no_doubled_field(load):
+def test_an_alias_is_not_a_duplicated_field(load):
     text = "phases:\n  full: &one {epochs: 1, lr: 0.1}\n  kernel: *one\n  depth: [*one, *one]\n"
     assert load(text).phases["depth"][1].lr == 0.1
     assert "made.yaml" in message(load, "description: &loop [*loop]\n")
