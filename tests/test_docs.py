@@ -103,6 +103,15 @@ def test_the_version_is_the_same_everywhere():
     assert importlib.metadata.version("ofav2-plugins") == ofav2_plugins.__version__
 
 
+def test_every_command_has_an_example_and_every_parameter_a_description():
+    group = typer.main.get_command(main.app)
+    commands = [c for entry in group.commands.values() for c in getattr(entry, "commands", {"": entry}).values()]
+    assert len(commands) > 15
+    for command in commands:
+        assert command.epilog.startswith("Example"), command.name
+        assert [p.name for p in command.params if not p.help] == [], command.name
+
+
 def test_the_install_page_lists_the_extras():
     rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs/install.md").read_text(encoding="utf-8"), re.MULTILINE)
     listed = [name for row in rows for name in re.findall(r"`(.*?)`", row)]
