@@ -1,9 +1,10 @@
 """Scaling of studies over workers: overhead of the executors, and the `paper` study on 1 to 64 workers.
 
-    python benchmarks/scaling.py overhead     # on an otherwise idle machine; about three minutes
+    python benchmarks/scaling.py overhead     # on an otherwise idle machine; about eight minutes
     python benchmarks/scaling.py simulate     # any machine; about two minutes
 
-`overhead` executes one small study with one worker of each executor and compares the durations with `serial`.
+`overhead` executes a small study with one worker of each executor, and compares the differences from `serial` with the
+duration of a run of the study `quick`.
 `simulate` executes the 32 runs of the `paper` study in virtual time: the scheduling is that of the executors, the
 duration of a step is its multiply-accumulates (training, selection of the best epoch, measuring) divided by the speed
 recorded in results/speed.json. Both write results/scaling.json; `simulate` draws results/scaling.png.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -60,32 +62,49 @@ EXECUTORS = {
     "slurm (local)": ["--executor", "slurm", "--workers", "1", "--set", "executor.cluster=local"],
 }
 SMALL = ["phases={full: {epochs: 8, lr: 0.05}, kernel: {epochs: 3, lr: 0.01}}", "evaluation.final_trunks=8"]
-"""Overrides of the study `quick`: each of its two runs takes about 15 seconds."""
+"""Overrides of the study `quick`, whose two runs then take about 15 seconds each."""
 
 
-def measure_overhead() -> dict[str, Any]:
-    """Seconds of the small study with each executor, one worker and one thread."""
-    seconds = {}
-    settings = [part for override in SMALL for part in ("--set", override)]
-    with tempfile.TemporaryDirectory() as folder:
+REPEATS = 2
+"""Measurements of each executor, of which the fastest counts."""
+
+
+def measure_overhead(small: Sequence[str] = SMALL, quick: Sequence[str] = ()) -> dict[str, Any]:
+    """Seconds that each executor adds to a run, in total and relative to a run of the study `quick`.
+
+    Args:
+        small: Overrides of the study that each executor executes, with one worker and one thread.
+        quick: Overrides of the study whose duration is the reference; none for `quick` itself.
+    """
+    seconds = dict.fromkeys(EXECUTORS, math.inf)
+    for repeat in range(REPEATS):
         for name, options in EXECUTORS.items():
-            out = Path(folder) / name.partition(" ")[0]
-            command = [sys.executable, "-m", "ofav2_plugins", "ablate", "quick", "--threads", "1", "--out", str(out)]
-            started = time.monotonic()
-            subprocess.run([*command, *options, *settings], check=True, stdout=subprocess.DEVNULL)
-            seconds[name] = time.monotonic() - started
-            print(f"{name:14s} {seconds[name]:6.1f} s  {_overhead(seconds, name):+.1f} s for each run", flush=True)
+            seconds[name] = min(seconds[name], ablation_seconds(small, options))
+            print(f"{repeat + 1}/{REPEATS} {name:14s} {seconds[name]:6.1f} s", flush=True)
+    whole = ablation_seconds(quick, EXECUTORS["serial"])
+    added = {name: (value - seconds["serial"]) / 2 for name, value in seconds.items()}
+    percent = {name: 100 * value / (whole / 2) for name, value in added.items()}
+    for name, value in added.items():
+        print(f"{name:14s} adds {value:4.1f} s to each run: {percent[name]:4.1f} % of a run of the study quick")
     return {
         "runs": 2,
+        "repeats": REPEATS,
         "seconds": seconds,
-        "overhead_seconds_per_run": {name: _overhead(seconds, name) for name in seconds},
-        "overhead_percent": {name: 100 * (value / seconds["serial"] - 1) for name, value in seconds.items()},
+        "quick_seconds": whole,
+        "overhead_seconds_per_run": added,
+        "overhead_percent_of_quick": percent,
         "environment": environment(make_fabric("cpu")),
     }
 
 
-def _overhead(seconds: Mapping[str, float], name: str) -> float:
-    return (seconds[name] - seconds["serial"]) / 2
+def ablation_seconds(overrides: Sequence[str], options: Sequence[str]) -> float:
+    """Duration of the command that executes the two runs of the study `quick` with overrides."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [part for override in overrides for part in ("--set", override)]
+        command = ["ablate", "quick", "--threads", "1", "--out", folder, *options, *settings]
+        started = time.monotonic()
+        subprocess.run([sys.executable, "-m", "ofav2_plugins", *command], check=True, stdout=subprocess.DEVNULL)
+        return time.monotonic() - started
 
 
 def tiny_imagenet() -> DataSplits:
