@@ -174,10 +174,13 @@ def open_run(path: str | Path, arm: str | None = None, seed: int | None = None) 
 
     Raises:
         RunError: It is not a run folder, or its run.json is damaged.
-        UserError: `arm` and `seed` do not select exactly one training; lists the trainings.
+        UserError: It is the folder of a search, or `arm` and `seed` do not select exactly one training; the message
+            lists the trainings.
     """
     folder = Path(path)
     content = read_run_file(folder)
+    if content.get("kind") == "search":
+        raise UserError(f"{folder} contains a search, not a training; give the folder of its training")
     try:
         stored = _RunFile.model_validate(content)
     except ValidationError as error:

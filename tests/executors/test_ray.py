@@ -225,7 +225,16 @@ def test_a_study_survives_ctrl_c_and_the_loss_of_a_node_with_its_disk(cluster, s
 @pytest.mark.slow
 def test_a_search_measures_the_same_on_ray(cluster, tmp_path):
     run = tmp_path / "run"
-    tiny = ["--set", "width_mult=0.25", "--set", "resolutions=[16]", "--set", "batch_size=512", "--phases", "full"]
+    tiny = [
+        "--set",
+        "width_mult=0.25",
+        "--set",
+        "resolutions=[16]",
+        "--set",
+        "batch_size=512",
+        "--phases",
+        "full,kernel",
+    ]
     assert ofav2("train", "--supernet", "SE_B", "--threads", "1", "--out", run, *tiny).returncode == 0
     search = ["search", run, "--samples", "20", "--evaluations", "100", "--front-size", "2", "--threads", "1"]
     fronts = []

@@ -214,6 +214,12 @@ def test_doctor_checks_the_files_of_a_search(found, tmp_path):
     assert "search.json is damaged: it has no digest" in commands.ofav2("doctor", "--run", out).stdout
 
 
+def test_the_folder_of_a_search_is_not_a_training(found, tmp_path):
+    with pytest.raises(UserError, match="contains a search, not a training; give the folder of its training"):
+        call("search", found[1], "--out", tmp_path / "x", *SMALL)
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_latency_table_of_another_machine_or_supernet_is_rejected(trained, tmp_path):
     table = LatencyTable(
         format=FORMAT, machine={"processor": "Z80"}, backend="torch", version="2", device="cpu", threads=1,
