@@ -32,54 +32,67 @@ RunSeedOption = Annotated[int | None, typer.Option(help="The seed of the run, if
 StepOption = Annotated[
     str | None, typer.Option(help="Search the weights of this step; default: the last step of a finished training.")
 ]
+ObjectivesOption = Annotated[
+    str,
+    typer.Option(help="top1, macs, params, latency, memory, expected_top1, expected_macs; separated by commas."),
+]
+MaxMacsOption = Annotated[float | None, typer.Option(help="Upper limit on the MACs (multiply-accumulates).")]
+MaxParamsOption = Annotated[float | None, typer.Option(help="Upper limit on the number of parameters.")]
+MaxLatencyMsOption = Annotated[float | None, typer.Option(help="Upper limit on the latency; needs --latency.")]
+MaxMemoryMibOption = Annotated[float | None, typer.Option(help="Upper limit on the peak activation memory.")]
+MaxExpectedMacsOption = Annotated[float | None, typer.Option(help="Upper limit on the expected MACs with early exits.")]
+MinTop1Option = Annotated[float | None, typer.Option(help="Lower limit on the predicted top-1 accuracy in %.")]
+LatencyOption = Annotated[Path | None, typer.Option(help="A latency table written by `ofav2 profile`.")]
+AllowOtherMachineOption = Annotated[
+    bool, typer.Option("--allow-other-machine", help="Use a latency table of another machine.")
+]
+BudgetsOption = Annotated[
+    str | None,
+    typer.Option(help="Report the best subnet within each budget: 2e6,4e6. Default: fractions of the largest cost."),
+]
+SearcherOption = Annotated[str, typer.Option(help="A plugin of ofav2.searchers.")]
+PredictorOption = Annotated[str, typer.Option(help="A plugin of ofav2.predictors.")]
+SamplesOption = Annotated[int, typer.Option(help="Number of architectures measured to fit the predictor.")]
+EvaluationsOption = Annotated[
+    int, typer.Option(help="Number of architectures the search evaluates with the predictor.")
+]
+FrontSizeOption = Annotated[int, typer.Option(help="Number of architectures of the predicted front that are measured.")]
+ExitThresholdOption = Annotated[
+    float, typer.Option(help="Confidence at which an image exits early (for expected_top1 and expected_macs).")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of all random numbers of the search.")]
+SamplesFromOption = Annotated[
+    Path | None, typer.Option(help="Reuse the measurements of another search of the same training.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print search.json at the end; progress goes to stderr.")]
 
 
 @app.command(epilog="Example: ofav2 search runs/ee_d --out runs/search --objectives top1,macs --max-macs 4e6")
 def search(
     run: RunArgument,
     out: OutOption,
-    objectives: Annotated[
-        str,
-        typer.Option(help="top1, macs, params, latency, memory, expected_top1, expected_macs; separated by commas."),
-    ] = "top1,macs",
-    max_macs: Annotated[float | None, typer.Option(help="Upper limit on the MACs (multiply-accumulates).")] = None,
-    max_params: Annotated[float | None, typer.Option(help="Upper limit on the number of parameters.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Upper limit on the latency; needs --latency.")] = None,
-    max_memory_mib: Annotated[float | None, typer.Option(help="Upper limit on the peak activation memory.")] = None,
-    max_expected_macs: Annotated[
-        float | None, typer.Option(help="Upper limit on the expected MACs with early exits.")
-    ] = None,
-    min_top1: Annotated[float | None, typer.Option(help="Lower limit on the predicted top-1 accuracy in %.")] = None,
-    latency: Annotated[Path | None, typer.Option(help="A latency table written by `ofav2 profile`.")] = None,
-    allow_other_machine: Annotated[
-        bool, typer.Option("--allow-other-machine", help="Use a latency table of another machine.")
-    ] = False,
-    budgets: Annotated[
-        str | None,
-        typer.Option(
-            help="Report the best subnet within each budget: 2e6,4e6. Default: fractions of the largest cost."
-        ),
-    ] = None,
-    searcher: Annotated[str, typer.Option(help="A plugin of ofav2.searchers.")] = "nsga2",
-    predictor: Annotated[str, typer.Option(help="A plugin of ofav2.predictors.")] = "gbm",
-    samples: Annotated[int, typer.Option(help="Number of architectures measured to fit the predictor.")] = 300,
-    evaluations: Annotated[
-        int, typer.Option(help="Number of architectures the search evaluates with the predictor.")
-    ] = 5000,
-    front_size: Annotated[
-        int, typer.Option(help="Number of architectures of the predicted front that are measured.")
-    ] = 24,
-    exit_threshold: Annotated[
-        float, typer.Option(help="Confidence at which an image exits early (for expected_top1 and expected_macs).")
-    ] = 0.8,
+    objectives: ObjectivesOption = "top1,macs",
+    max_macs: MaxMacsOption = None,
+    max_params: MaxParamsOption = None,
+    max_latency_ms: MaxLatencyMsOption = None,
+    max_memory_mib: MaxMemoryMibOption = None,
+    max_expected_macs: MaxExpectedMacsOption = None,
+    min_top1: MinTop1Option = None,
+    latency: LatencyOption = None,
+    allow_other_machine: AllowOtherMachineOption = False,
+    budgets: BudgetsOption = None,
+    searcher: SearcherOption = "nsga2",
+    predictor: PredictorOption = "gbm",
+    samples: SamplesOption = 300,
+    evaluations: EvaluationsOption = 5000,
+    front_size: FrontSizeOption = 24,
+    exit_threshold: ExitThresholdOption = 0.8,
     overrides: OverridesOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers of the search.")] = 0,
+    seed: SeedOption = 0,
     arm: ArmOption = None,
     run_seed: RunSeedOption = None,
     step: StepOption = None,
-    samples_from: Annotated[
-        Path | None, typer.Option(help="Reuse the measurements of another search of the same training.")
-    ] = None,
+    samples_from: SamplesFromOption = None,
     root: RootOption = None,
     resume: ResumeOption = False,
     accept_changes: AcceptChangesOption = False,
@@ -88,9 +101,7 @@ def search(
     address: AddressOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print search.json at the end; progress goes to stderr.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Find the best subnets of a trained supernet under hard limits; writes search.json and report.html."""
     from rich.console import Console

@@ -5,6 +5,7 @@ All decisions use the validation images; accuracies on the test images are only 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,7 @@ class DecisionOptions:
         target_macs: For early exits: maximum mean multiply-accumulates per image.
 
     Raises:
-        UserError: A target is given without early exits.
+        UserError: A target is given without early exits, or is out of range.
     """
 
     output: Output = "last"
@@ -45,6 +46,10 @@ class DecisionOptions:
         registry.load(registry.EXIT_RULES, self.rule)
         if self.output != "early" and (self.target_top1, self.target_macs) != (None, None):
             raise UserError(f"--target-top1 and --target-macs need --exits early, but got --exits {self.output}")
+        if self.target_top1 is not None and not 0 <= self.target_top1 <= 100:
+            raise UserError(f"--target-top1 must be between 0 and 100 %, but got {self.target_top1}")
+        if self.target_macs is not None and not 0 < self.target_macs < math.inf:
+            raise UserError(f"--target-macs must be a positive number, but got {self.target_macs}")
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,18 @@ def _load(namespace: str, plugin: Any, field: str = "") -> None:
         raise PydanticCustomError("plugin", "{problem}", details) from error
 
 
+def _distinct(values: list[int]) -> list[int]:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise PydanticCustomError(
+            "repeated", "must be different from each other, but got {value} twice", {"value": repeated[0]}
+        )
+    return values
+
+
 # Strict: by default pydantic accepts true as 1.
 Count = Annotated[int, Field(strict=True, ge=1)]
+Resolutions = Annotated[list[Count], Field(min_length=1), AfterValidator(_distinct)]
 BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
 # Not derived from Number, because limits after the validator are missing from the JSON schema.
@@ -230,7 +240,7 @@ class Recipe(StrictModel):
     """One sentence for lists and reports."""
     width_mult: WidthMult = 1.0
     """Multiplier of all channels."""
-    resolutions: list[Count] | None = Field(default=None, min_length=1)
+    resolutions: Resolutions | None = None
     """Resolutions of the training images in pixels, one drawn per batch; empty: those of the dataset."""
     batch_size: BatchSize = 64
     """Images per optimizer step, over all processes together."""

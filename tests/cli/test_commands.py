@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import jsonschema
 import pytest
 import typer
@@ -26,7 +25,7 @@ from ofav2_plugins.study import schema as studies
 from ofav2_plugins.utils.yaml_files import validate
 
 
-def all_commands() -> dict[str, click.Command]:
+def all_commands() -> dict[str, typer.core.TyperCommand]:
     """Every command by its full name."""
     found = {}
     for name, command in typer.main.get_command(main.app).commands.items():
@@ -43,7 +42,7 @@ def test_every_command_has_a_help_text_and_an_example_that_calls_it(name):
     assert command.help
     assert command.epilog and command.epilog.startswith("Example") and f"ofav2 {name}" in command.epilog
     for parameter in command.params:
-        assert getattr(parameter, "help", None) or isinstance(parameter, click.Argument), parameter.name
+        assert getattr(parameter, "help", None) or parameter.param_type_name == "argument", parameter.name
 
 
 @pytest.mark.parametrize("name", sorted(all_commands()))

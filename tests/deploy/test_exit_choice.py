@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ofav2_plugins import registry
 from ofav2_plugins.deploy.calibration import probabilities
-from ofav2_plugins.deploy.decision import simulate
+from ofav2_plugins.deploy.decision import DecisionOptions, simulate
 from ofav2_plugins.deploy.early_exit import ExitPolicy
 from ofav2_plugins.deploy.exit_choice import ExitCosts, choose_point, ensembles, operating_points
 from ofav2_plugins.errors import UserError
@@ -109,3 +110,18 @@ def test_targets():
         choose_point(front, target_macs=5)
     with pytest.raises(UserError, match=r"within .* MACs, but got"):
         choose_point(front, target_top1=front[-1].val_top1, target_macs=front[0].macs)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target_top1": -1.0},
+        {"target_top1": 100.5},
+        {"target_top1": math.nan},
+        {"target_macs": 0.0},
+        {"target_macs": -5.0},
+    ],
+)
+def test_a_target_out_of_range_is_refused_before_any_measuring(wrong):
+    with pytest.raises(UserError, match=rf"--{next(iter(wrong)).replace('_', '-')} must be .*, but got "):
+        DecisionOptions("early", **wrong)

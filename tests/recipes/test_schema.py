@@ -43,6 +43,11 @@ def test_overrides_reach_every_value():
     assert (recipe.exit_weights.loss, recipe.exit_weights.output) == ("DESC", "ASC")
 
 
+def test_a_resolution_named_twice_is_refused():
+    with pytest.raises(UserError, match=r"resolutions.*must be different from each other, but got 32 twice"):
+        load_recipe("quick", ["resolutions=[24,32,32]"])
+
+
 def test_chosen_phases_keep_their_order_and_unknown_ones_are_named():
     assert list(load_recipe("paper").with_phases(["width", "kernel"]).phases) == ["kernel", "width"]
     with pytest.raises(UserError, match="but got 'hight'"):
