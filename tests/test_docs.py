@@ -14,6 +14,7 @@ import typer
 from ruamel.yaml import YAML
 
 import ofav2_plugins
+from ofav2_plugins import registry
 from ofav2_plugins.cli import main
 from ofav2_plugins.cli.recipe import json_schema
 from ofav2_plugins.recipes.schema import Recipe
@@ -117,6 +118,13 @@ def test_the_install_page_lists_the_extras():
     listed = [name for row in rows for name in re.findall(r"`(.*?)`", row)]
     declared = importlib.metadata.metadata("ofav2-plugins").get_all("Provides-Extra")
     assert sorted(listed) == sorted(declared)
+
+
+def test_the_page_about_plugins_has_every_namespace():
+    rows = set(
+        re.findall(r"^\| [a-z -]+ \| `(ofav2\.\w+)` \|", (ROOT / "docs/how-to/plugins.md").read_text(), re.MULTILINE)
+    )
+    assert rows == set(registry.NAMESPACES)
 
 
 def test_the_readme_has_the_standalone_script():
