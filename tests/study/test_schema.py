@@ -51,7 +51,7 @@ def test_what_would_undo_an_arm_or_the_pairing_is_refused(study):
 
 def test_a_teacher_that_an_arm_would_not_use_is_refused(study):
     study.write_text(STUDY.replace("SE_D}", "SE_D, teacher: progressive, distillation: none}"))
-    with pytest.raises(UserError, match="arm 'b': its teacher progressive would not be used.* but got none"):
+    with pytest.raises(UserError, match=r"arm 'b': its teacher progressive would not be used.* but got none"):
         study_arms(load_study(str(study)))
     study.write_text(STUDY.replace("SE_D}", "SE_D, teacher: none, distillation: none}"))
     assert study_arms(load_study(str(study)))[1].recipe.teacher == "none"
