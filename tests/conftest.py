@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ settings.register_profile(
 settings.load_profile("fixed")
 os.environ["RAY_worker_niceness"] = "0"  # with Ray's 15, workers starve on a machine that is busy with other tests
 torch.set_num_threads(1)  # test files run in parallel
+# A shell ignores Ctrl-C for its background commands, and processes that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VARIANT_NAMES = ["SE_B", "SE_D", "SE_P", "SE_DP", "EE_B", "EE_D", "EE_P", "EE_DP"]
 

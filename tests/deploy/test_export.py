@@ -118,7 +118,7 @@ def test_bench_times_each_part(early):
     rows = json.loads(done.stdout)
     assert {(row["part"], row["batch_size"]) for row in rows} >= {("full network", 1), ("full network", 2)}
     assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows)
-    assert_refused("bench", early, "--formats", "", words=("format must be one of", "but got ''"))
+    assert_refused("bench", early, "--formats", ",", words=("format must be one of", "but got ''"))
 
 
 def test_damaged_and_swapped_files_are_refused(work, early, last, tmp_path):

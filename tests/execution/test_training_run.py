@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -96,19 +97,33 @@ def test_phases_come_in_order_and_files_are_written(uninterrupted):
 def kill_at_random_moments(out: Path, seed: int, kills: int) -> int:
     """Start the run and SIGKILL it, again and again; the state is saved after every batch, so within epochs too.
 
+    The moments count from the first saved state, or from the start for one kill of four, because a busy machine may
+    take longer to start than to train.
+
     Returns how many of the kills left a step in training.
     """
     within = 0
     rng, log = random.Random(seed), (out.parent / "log").open("w")
-    for _ in range(kills):
+    for kill in range(kills):
+        started, deadline = time.time(), time.monotonic() + 120
         process = subprocess.Popen(command(out, "--resume", "--save-every", "0"), stdout=log, stderr=log)
+        while kill % 4 != 3 and not saved_since(out, started) and time.monotonic() < deadline:
+            time.sleep(0.02)
         try:
-            process.wait(timeout=rng.uniform(3, 8))
+            process.wait(timeout=rng.uniform(0, 4))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             within += bool(list(out.glob("steps/*/state.safetensors")))
     return within
+
+
+def saved_since(out: Path, moment: float) -> bool:
+    """Whether a state or a finished step was saved after a moment."""
+    files = [*out.glob("steps/*/state.safetensors"), *out.glob("steps/*/best.safetensors")]
+    with contextlib.suppress(FileNotFoundError):  # replaced or removed at this moment
+        return any(path.stat().st_mtime > moment for path in files)
+    return False
 
 
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):

@@ -98,17 +98,21 @@ def test_a_stopped_training_in_bf16_mixed_continues_bit_for_bit(trained, few, tm
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_in_bfloat16_do_not_depend_on_other_memory(size, kernel_size, stride):
     generator = torch.Generator().manual_seed(0)
-    x, filters = torch.randn(16, 24, size, size, generator=generator), torch.randn(24, 1, kernel_size, kernel_size)
+    x = torch.randn(16, 24, size, size, generator=generator)
+    filters = torch.randn(24, 1, kernel_size, kernel_size, generator=generator)
     framed = torch.full((x.numel() + 2000,), torch.nan, dtype=torch.bfloat16)  # what a kernel must not read
     maps = framed[1000:-1000].view(16, size, size, 24).permute(0, 3, 1, 2).copy_(x)
     found = []
-    for images, dtype in ((maps, torch.bfloat16), (maps.double().contiguous(), torch.float64)):
+    exact = maps.double().contiguous()
+    for images, dtype in ((maps, torch.bfloat16), (exact, torch.float64), (exact.abs(), torch.float64)):
         weight = filters.bfloat16().to(dtype).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             y = depthwise_conv2d(images, weight, stride)
         y.backward(torch.ones_like(y))
         found.append(weight.grad.double())
-    torch.testing.assert_close(*found, rtol=0.02, atol=0.1)
+    gradient, expected, largest = found
+    # Each value of a sum is rounded by at most 2**-8 of its size, more where a processor has no bfloat16 instructions.
+    assert ((gradient - expected).abs() <= 2**-7 * largest).all()
 
 
 @pytest.mark.parametrize("active", [24, 8])
