@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import random
@@ -28,7 +29,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from speed_rows import BATCH, TARGETS, TRAININGS, Training
+from speed_rows import BATCH, SEARCH, TARGETS, TRAININGS, Training
 from torch import Tensor, nn
 
 import ofav2_plugins as ofav2
@@ -44,6 +45,9 @@ from ofav2_plugins.utils.memory import keep_freed_memory, peak_memory_mib, reset
 CLASSES = 200
 CALIBRATION, TEST = 256, 512
 """Images of one evaluation, in batches of 128."""
+
+HEIGHTS = range(1, 6)
+"""The exits of EE_D."""
 
 PEAK = "peak memory of the training step"
 
@@ -126,6 +130,8 @@ def works(whose: str, n_train: int, n_eval: int) -> dict[str, Callable[[], Calla
     evaluate = upstream_evaluation if whose == "upstream" else our_evaluation
     rows["one subnet, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs[:1])
     rows["48 subnets, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs)
+    measure = networks_one_by_one if whose == "upstream" else all_heights_at_once
+    rows[SEARCH] = lambda: measure(trunks(max(1, n_eval // 6)))
     rows["EE_DP, all exits, against its plain layers, 64 px"] = lambda: all_exits_of_ee_dp(plain=whose == "upstream")
     return rows
 
@@ -201,6 +207,48 @@ def our_evaluation(archs: list[dict]) -> Callable[[], None]:
             with torch.no_grad():
                 for x in test:
                     subnet(x).argmax(1)
+
+    return work
+
+
+def trunks(count: int) -> list[dict]:
+    """Architectures of EE_D without a height."""
+    space = ofav2.build_supernet("EE_D", n_classes=CLASSES).space
+    drawn = [dict(space.sample(random.Random(i))) for i in range(count)]
+    return [{name: value for name, value in arch.items() if name != "height"} for arch in drawn]
+
+
+def networks_one_by_one(archs: list[dict]) -> Callable[[], None]:
+    """Measure each trunk at each height as a network of its own, in plain layers, with upstream's functions."""
+    from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
+
+    net, (calibration, test) = ofav2.build_supernet("EE_D", n_classes=CLASSES, dropout_rate=0), evaluation_images()
+
+    def work() -> None:
+        for arch, height in itertools.product(archs, HEIGHTS):
+            net.set_active_subnet(**arch, height=height)
+            subnet = net.get_active_subnet()
+            set_running_statistics(subnet, [(x, None) for x in calibration])
+            with torch.no_grad():
+                for x in test:
+                    subnet.eval()(x).argmax(1)
+
+    return work
+
+
+def all_heights_at_once(archs: list[dict]) -> Callable[[], None]:
+    """Measure each trunk as the search does: all of its exits in one pass."""
+    net, (calibration, test) = our_net("EE_D"), evaluation_images()
+
+    def work() -> None:
+        for arch in archs:
+            net.set_active_subnet(**arch, height=max(HEIGHTS))
+            subnet = ofav2.accelerate(net.get_multi_exit_subnet())
+            recalibrate_bn(subnet, calibration)
+            fold_bn(subnet.eval())
+            with torch.inference_mode():
+                for x in test:
+                    [logits.argmax(1) for logits in subnet.forward_exits(x)]
 
     return work
 
@@ -283,6 +331,8 @@ def images_of(row: str, n_train: int, n_eval: int) -> int:
     """Images that the work of a row processes."""
     if row in TRAININGS:
         return TRAININGS[row].batch * (n_train if TRAININGS[row].random else 1)
+    if row == SEARCH:
+        return (CALIBRATION + TEST) * max(1, n_eval // 6) * len(HEIGHTS)
     return BATCH if "EE_DP" in row else (CALIBRATION + TEST) * (n_eval if "48" in row else 1)
 
 

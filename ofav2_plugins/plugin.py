@@ -6,6 +6,7 @@ convention of scikit-learn's estimators). A plugin can be given as a name, a map
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Mapping
@@ -117,12 +118,8 @@ def construct(plugin_class: type, settings: Mapping[str, Any], title: str) -> An
             raise PluginError(f"{title} has no setting {name!r}; {remedy}", setting=name)
         if isinstance(value, bool) and "bool" not in described[name] and parameters[name].annotation is not Any:
             raise PluginError(f"{title}: setting {name!r} must not be a boolean, but got {value!r}; {remedy}", name)
-    fields: dict[str, Any] = {
-        name: (p.annotation, ... if p.default is p.empty else p.default) for name, p in parameters.items()
-    }
     try:
-        model: type[BaseModel] = create_model("Settings", __config__=_SETTINGS_CONFIG, **fields)
-        checked = model.model_validate(dict(settings))
+        checked = _settings_model(plugin_class).model_validate(dict(settings))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
@@ -137,6 +134,17 @@ def construct(plugin_class: type, settings: Mapping[str, Any], title: str) -> An
         raise PluginError(f"{title}: {error}; {remedy}", subject if subject in parameters else None) from error
     except (Exception, SystemExit) as error:
         raise PluginError(f"{title} cannot be constructed: {type(error).__name__}: {error}") from error
+
+
+@functools.lru_cache(maxsize=256)  # creating a model takes milliseconds, and each static subnet loads plugins
+def _settings_model(plugin_class: type) -> type[BaseModel]:
+    """The pydantic model that validates the settings of a plugin class."""
+    fields: dict[str, Any] = {
+        name: (p.annotation, ... if p.default is p.empty else p.default)
+        for name, p in setting_parameters(plugin_class).items()
+    }
+    model: type[BaseModel] = create_model("Settings", __config__=_SETTINGS_CONFIG, **fields)
+    return model
 
 
 _SETTINGS_CONFIG = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
