@@ -1,9 +1,9 @@
-"""Time of a training step by operation, and a lower bound from the machine's peak and memory bandwidth.
+"""Time of a training step and of an evaluation by operation, with lower bounds from the machine's peaks.
 
     python benchmarks/profile_step.py [--size 64] [--threads 2]
 
-The maximal network and the mean of six random subnets of SE_B at width 1.0, batch 64, fp32. Writes
-benchmarks/results/profile-<size>.json.
+The maximal network and the mean of six random subnets of SE_B at width 1.0, batch 64, fp32; and
+recalibration and evaluation of these subnets with batches of 128. Writes benchmarks/results/profile-<size>.json.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from minimum_time import minimum_milliseconds
 from speed import cross_entropy, noise, our_net, roofline, seconds, trainer
 from torch.profiler import ProfilerActivity, profile
 
+import ofav2_plugins as ofav2
 from ofav2_plugins.execution.provenance import environment
+from ofav2_plugins.models.batch_norm import fold_bn, recalibrate_bn
 from ofav2_plugins.utils.distributed import make_fabric
 from ofav2_plugins.utils.memory import keep_freed_memory
 
 REPEATS, SUBNETS = 6, 6
 
+PRODUCTS = ("aten::mkldnn_convolution", "aten::mm", "aten::addmm")
 ACTIVATIONS = ("aten::threshold_backward", "aten::hardswish", "aten::hardswish_backward", "aten::clamp_min_")
 
 
@@ -84,6 +87,49 @@ def profiled(work: Callable[[], object], steps: int, bounds: list[dict[str, dict
     return {"step_ms": wall, "bound_ms": least, "share_of_bound": least / wall, "kinds": rows}
 
 
+def evaluated(net: Any, archs: list[dict[str, Any]], size: int, peak: dict[str, float]) -> dict[str, Any]:
+    """Milliseconds per subnet: its extraction, and a batch of 128 images in recalibration and in evaluation.
+
+    The two have their lower bounds and "convolutions_ms", the time in convolutions and matrix products.
+    """
+    images = noise(size, 128)[0]
+    found: dict[str, Any] = {}
+    subnets: list[Any] = []
+
+    def extract() -> None:
+        subnets.clear()
+        for arch in archs:
+            net.set_active_subnet(**arch)
+            subnets.append(ofav2.accelerate(net.get_active_subnet()))
+
+    def recalibrate() -> None:
+        for subnet in subnets:
+            recalibrate_bn(subnet, [images])
+
+    @torch.inference_mode()
+    def evaluate() -> None:
+        for subnet in subnets:
+            subnet(images)
+
+    for mode, work in (("extraction", extract), ("recalibration", recalibrate), ("evaluation", evaluate)):
+        if mode == "evaluation":
+            for subnet in subnets:
+                fold_bn(subnet.eval())
+        work()
+        found[mode] = {"ms": min(seconds(work) for _ in range(REPEATS)) / len(archs) * 1e3}
+        if mode == "extraction":
+            continue
+        with profile(activities=[ProfilerActivity.CPU]) as recorded:
+            work()
+        spent = [e.self_cpu_time_total for e in recorded.key_averages() if e.key in PRODUCTS]
+        least = 0.0
+        for arch in archs:
+            net.set_active_subnet(**arch)
+            least += sum(kind["bound_ms"] for kind in minimum_milliseconds(net, images, peak, mode).values())
+        found[mode] |= {"convolutions_ms": sum(spent) / 1e3 / len(archs), "bound_ms": least / len(archs)}
+    return found
+
+
 def main() -> None:
     """Profile, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -115,6 +161,10 @@ def main() -> None:
         for kind, row in sorted(part["kinds"].items(), key=lambda item: -item[1]["ms"]):
             cost = f"{row['gbyte']:5.2f} GB {row['gflop']:5.1f} GFLOP, lower bound {row['bound_ms']:5.1f} ms"
             print(f"  {kind:68s} {row['ms']:6.1f} ms; {cost}")
+    evaluation = evaluated(net, archs, options.size, peak)
+    for mode, row in evaluation.items():
+        print(f"{mode} of a subnet: " + ", ".join(f"{name} {value:.0f}" for name, value in row.items()))
+    found["evaluation of a subnet, 128 images"] = evaluation
     path = Path(__file__).parent / "results" / f"profile-{options.size}.json"
     content = {"environment": environment(make_fabric("cpu")), "roofline": peak, **found}
     path.write_text(json.dumps(content, indent=1) + "\n")
