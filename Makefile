@@ -18,7 +18,7 @@ $(READY): setup.py pyproject.toml
 
 # OFA against OFAv2 on the embedded images; a second call finds everything finished and prints the results again.
 demo: $(READY)
-	$(BIN)/ofav2 ablate quick --out $(DEMO) --resume
+	$(BIN)/ofav2 ablate quick --out $(DEMO) --workers 2 --threads 1 --resume
 
 test: $(READY)
 	$(TESTS)

@@ -24,7 +24,7 @@ RESULT = Path(__file__).parent / "results" / "under-load.json"
 SETTINGS: dict[str, dict[str, str]] = {
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads, default": {"OMP_NUM_THREADS": "2"},
-    "2 threads, short spin": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "10000"},
+    "2 threads, short spin": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "1000"},
     "2 threads, passive": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
 }
 
