@@ -1,16 +1,16 @@
 """Training speed next to other busy processes, for different ways in which threads wait for each other.
 
-    python benchmarks/under_load.py [--seconds 10] [--repeats 3]
+    python benchmarks/under_load.py [--seconds 5] [--repeats 1]
 
 OpenMP threads that wait for each other spin by default: next to other busy processes they spend their time slices
-waiting for threads that are not scheduled. Each figure is images per second of training random subnets (SE_B, width
-multiplier 0.5, 40 px, batch 64) in a separate process, median of the repeats, alternating; `busy` is the number of
-other processes that keep a core busy. Writes benchmarks/results/under-load.json.
+waiting for threads that are not scheduled. Each figure is images per second of training random subnets (SE_B, batch 64) in
+a separate process, median of the repeats, alternating; `busy` is the number of other processes that keep a core busy. Writes benchmarks/results/under-load.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -21,15 +21,17 @@ import time
 from pathlib import Path
 
 RESULT = Path(__file__).parent / "results" / "under-load.json"
+NETWORKS = [(0.25, 32), (0.5, 40), (1.0, 64)]
+"""Width multiplier, pixels."""
 SETTINGS: dict[str, dict[str, str]] = {
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads, default": {"OMP_NUM_THREADS": "2"},
-    "2 threads, short spin": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "1000"},
+    **{f"2 threads, spin {n}": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": str(n)} for n in (3000, 1000, 300)},
     "2 threads, passive": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
 }
 
 
-def train(seconds: float) -> float:
+def train(seconds: float, width: float, size: int) -> float:
     """Images per second of training, after three steps of warm-up."""
     import torch
 
@@ -38,8 +40,8 @@ def train(seconds: float) -> float:
     from ofav2_plugins.training.trainer import make_optimizer
 
     torch.manual_seed(0)
-    net = ofav2.build_supernet("SE_B", n_classes=40, width_mult=0.5).to(memory_format=torch.channels_last).train()
-    images = torch.randn(64, 3, 40, 40).to(memory_format=torch.channels_last)
+    net = ofav2.build_supernet("SE_B", n_classes=40, width_mult=width).to(memory_format=torch.channels_last).train()
+    images = torch.randn(64, 3, size, size).to(memory_format=torch.channels_last)
     labels, rng = torch.randint(0, 40, (64,)), random.Random(0)
     optimizer = make_optimizer(net, load_recipe("paper"), 1e-3)
     n_steps, started = -3, time.monotonic()
@@ -54,11 +56,11 @@ def train(seconds: float) -> float:
     return n_steps * len(images) / (time.monotonic() - started)
 
 
-def measure(settings: dict[str, str], busy: int, seconds: float) -> float:
+def measure(settings: dict[str, str], network: tuple[float, int], busy: int, seconds: float) -> float:
     """`train` in a process with these environment variables, next to `busy` busy processes."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
     try:
-        command = [sys.executable, __file__, "--train", str(seconds)]
+        command = [sys.executable, __file__, "--train", *map(str, (seconds, *network))]
         cleared = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
         environment = {key: value for key, value in os.environ.items() if key not in cleared}
         done = subprocess.run(command, env={**environment, **settings}, check=True, capture_output=True, text=True)
@@ -72,25 +74,38 @@ def measure(settings: dict[str, str], busy: int, seconds: float) -> float:
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--train", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--train", type=float, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train is not None:
-        print(train(options.train))
+        seconds, width, size = options.train
+        print(train(seconds, width, int(size)))
         return
     from ofav2_plugins.execution.provenance import environment
     from ofav2_plugins.utils.distributed import make_fabric
 
-    found: dict[str, dict[str, list[float]]] = {name: {"0": [], "1": [], "2": []} for name in SETTINGS}
-    for _ in range(options.repeats):
-        for name, settings in SETTINGS.items():
-            for busy, speeds in found[name].items():
-                speeds.append(measure(settings, int(busy), options.seconds))
-    rows = {name: {busy: statistics.median(v) for busy, v in by_load.items()} for name, by_load in found.items()}
-    for name, row in rows.items():
-        print(f"{name:24s}", *(f"{busy} busy: {speed:6.0f} images/s" for busy, speed in row.items()))
-    written = {"environment": environment(make_fabric("cpu")), "images_per_second": rows}
+    cases = list(itertools.product(SETTINGS, NETWORKS, (0, 1)))
+    speeds: dict[tuple, list[float]] = {case: [] for case in cases}
+    for _, (name, network, busy) in itertools.product(range(options.repeats), cases):
+        speeds[name, network, busy].append(measure(SETTINGS[name], network, busy, options.seconds))
+    rows = [
+        {
+            "threads": name,
+            "width_mult": width,
+            "pixels": size,
+            "busy": busy,
+            "images_per_second": statistics.median(found),
+        }
+        for (name, (width, size), busy), found in speeds.items()
+    ]
+    for row in rows:
+        print(
+            "{threads:22s} {width_mult:5.2f} {pixels:4d} px, {busy} busy: {images_per_second:6.0f} images/s".format(
+                **row
+            )
+        )
+    written = {"environment": environment(make_fabric("cpu")), "rows": rows}
     RESULT.write_text(json.dumps(written, indent=1) + "\n")
 
 
