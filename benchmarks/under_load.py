@@ -3,8 +3,9 @@
     python benchmarks/under_load.py [--seconds 5] [--repeats 1]
 
 OpenMP threads that wait for each other spin by default: next to other busy processes they spend their time slices
-waiting for threads that are not scheduled. Each figure is images per second of training random subnets (SE_B, batch 64) in
-a separate process, median of the repeats, alternating; `busy` is the number of other processes that keep a core busy. Writes benchmarks/results/under-load.json.
+waiting for threads that are not scheduled. Each figure is images per second of training random subnets (SE_B, batch
+64) in a separate process, median of the repeats, alternating; `busy` is the number of other processes that keep a core
+busy. Writes benchmarks/results/under-load.json.
 """
 
 from __future__ import annotations
