@@ -212,11 +212,7 @@ def run_from_options(
     chosen = supernet_option(supernet, overrides)
     check_supernet(chosen)
     resolved = load_recipe(recipe, recipe_overrides(overrides, teacher=teacher, distillation=distillation))
-    if teacher not in (None, "none") and not resolved.needs_teacher:
-        raise UserError(
-            f"--teacher {teacher} would not be used: distillation must be one that needs a teacher, but got "
-            f"{describe_reference(resolved.distillation)}; omit --teacher or choose another --distillation"
-        )
+    resolved.check_teacher_is_used(teacher, "--teacher", "omit --teacher or choose another --distillation")
     if phases is not None:
         resolved = resolved.with_phases([name.strip() for name in phases.split(",")])
     if init_partial and init_from is None:

@@ -24,7 +24,7 @@ from .. import registry
 from ..errors import UserError
 from ..exits.weights import STRATEGIES
 from ..phases.base import PhaseStep, StepSettings
-from ..plugin import PluginError, PluginRef, parse_reference, to_reference
+from ..plugin import PluginError, PluginRef, describe_reference, parse_reference, to_reference
 from ..utils.yaml_files import Override, StrictModel, find_data_file, load_model
 
 FOLDER = Path(__file__).parent
@@ -333,6 +333,23 @@ class Recipe(StrictModel):
         """Whether the distillation needs a teacher."""
         needed: bool = registry.load(registry.DISTILLATION, self.distillation).needs_teacher
         return needed
+
+    def check_teacher_is_used(self, teacher: Any, prefix: str, remedy: str) -> None:
+        """Refuse a teacher that was named next to a distillation that needs none.
+
+        Args:
+            teacher: The teacher that was named; None if none was.
+            prefix: What stands before the teacher in the message.
+            remedy: What the message advises.
+
+        Raises:
+            UserError: The teacher would not be used.
+        """
+        if teacher not in (None, "none") and not self.needs_teacher:
+            raise UserError(
+                f"{prefix} {describe_reference(teacher)} would not be used: distillation must be one that needs a "
+                f"teacher, but got {describe_reference(self.distillation)}; {remedy}"
+            )
 
     def with_phases(self, names: Sequence[str]) -> Recipe:
         """The recipe restricted to these phases. Raises UserError for a repeated or unknown phase."""

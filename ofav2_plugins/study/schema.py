@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from .. import registry
 from ..errors import UserError
 from ..models.spec import resolve_spec
-from ..plugin import PluginRef, describe_reference
+from ..plugin import PluginRef
 from ..recipes.schema import Recipe, load_recipe, plugin_field
 from ..search.settings import EXPECTED, SearchSettings
 from ..training.run_config import RunConfig
@@ -177,11 +177,7 @@ def arm_recipe(study: Study, spec: ArmSpec, overrides: Sequence[Override]) -> Re
     _check_contradictions(overrides, [*own, *spec.overrides], "--set {!r} would undo {!r}, which defines the arm")
     check_supernet(spec.supernet)
     recipe = load_recipe(study.recipe, [*study.overrides, *own, *spec.overrides, *overrides])
-    if spec.teacher not in (None, "none") and not recipe.needs_teacher:
-        raise UserError(
-            f"its teacher {describe_reference(spec.teacher)} would not be used: distillation must be one that needs a "
-            f"teacher, but got {describe_reference(recipe.distillation)}; remove the teacher or the distillation"
-        )
+    recipe.check_teacher_is_used(spec.teacher, "its teacher", "remove the teacher or the distillation")
     return recipe
 
 
