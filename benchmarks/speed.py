@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import json
 import os
 import random
@@ -127,11 +126,15 @@ def works(whose: str, n_train: int, n_eval: int) -> dict[str, Callable[[], Calla
         name: functools.partial(training, row, whose, n_train) for name, row in TRAININGS.items()
     }
     archs = [own_space("mobilenet_v3").sample(random.Random(i)) for i in range(n_eval)]
-    evaluate = upstream_evaluation if whose == "upstream" else our_evaluation
-    rows["one subnet, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs[:1])
-    rows["48 subnets, re-calibrated and evaluated, 64 px"] = lambda: evaluate(archs)
-    measure = networks_one_by_one if whose == "upstream" else all_heights_at_once
-    rows[SEARCH] = lambda: measure(trunks(max(1, n_eval // 6)))
+
+    def evaluation(n: int) -> Callable[[], None]:
+        if whose == "upstream":
+            return upstream_evaluation(upstream_net(), archs[:n])
+        return our_evaluation(our_net(), archs[:n])
+
+    rows["one subnet, re-calibrated and evaluated, 64 px"] = lambda: evaluation(1)
+    rows["48 subnets, re-calibrated and evaluated, 64 px"] = lambda: evaluation(n_eval)
+    rows[SEARCH] = lambda: search_evaluation(whose, n_eval // 6)
     rows["EE_DP, all exits, against its plain layers, 64 px"] = lambda: all_exits_of_ee_dp(plain=whose == "upstream")
     return rows
 
@@ -176,11 +179,11 @@ def evaluation_images() -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     return images[:CALIBRATION].split(128), images[CALIBRATION:].split(128)
 
 
-def upstream_evaluation(archs: list[dict]) -> Callable[[], None]:
-    """Extract, recalibrate and evaluate subnets with upstream's functions."""
+def upstream_evaluation(net: nn.Module, archs: list[dict]) -> Callable[[], None]:
+    """Extract, recalibrate and evaluate subnets in plain layers with upstream's functions."""
     from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
 
-    net, (calibration, test) = upstream_net(), evaluation_images()
+    calibration, test = evaluation_images()
 
     def work() -> None:
         for arch in archs:
@@ -194,63 +197,31 @@ def upstream_evaluation(archs: list[dict]) -> Callable[[], None]:
     return work
 
 
-def our_evaluation(archs: list[dict]) -> Callable[[], None]:
-    """Extract, recalibrate and evaluate subnets with this package."""
-    net, (calibration, test) = our_net(), evaluation_images()
+def our_evaluation(net: ofav2.Supernet, archs: list[dict]) -> Callable[[], None]:
+    """Extract, recalibrate and evaluate subnets, each with all of its exits in one pass."""
+    calibration, test = evaluation_images()
 
     def work() -> None:
         for arch in archs:
             net.set_active_subnet(**arch)
-            subnet = ofav2.accelerate(net.get_active_subnet())
-            recalibrate_bn(subnet, calibration)
-            fold_bn(subnet.eval())
-            with torch.no_grad():
-                for x in test:
-                    subnet(x).argmax(1)
-
-    return work
-
-
-def trunks(count: int) -> list[dict]:
-    """Architectures of EE_D without a height."""
-    space = ofav2.build_supernet("EE_D", n_classes=CLASSES).space
-    drawn = [dict(space.sample(random.Random(i))) for i in range(count)]
-    return [{name: value for name, value in arch.items() if name != "height"} for arch in drawn]
-
-
-def networks_one_by_one(archs: list[dict]) -> Callable[[], None]:
-    """Measure each trunk at each height as a network of its own, in plain layers, with upstream's functions."""
-    from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
-
-    net, (calibration, test) = ofav2.build_supernet("EE_D", n_classes=CLASSES, dropout_rate=0), evaluation_images()
-
-    def work() -> None:
-        for arch, height in itertools.product(archs, HEIGHTS):
-            net.set_active_subnet(**arch, height=height)
-            subnet = net.get_active_subnet()
-            set_running_statistics(subnet, [(x, None) for x in calibration])
-            with torch.no_grad():
-                for x in test:
-                    subnet.eval()(x).argmax(1)
-
-    return work
-
-
-def all_heights_at_once(archs: list[dict]) -> Callable[[], None]:
-    """Measure each trunk as the search does: all of its exits in one pass."""
-    net, (calibration, test) = our_net("EE_D"), evaluation_images()
-
-    def work() -> None:
-        for arch in archs:
-            net.set_active_subnet(**arch, height=max(HEIGHTS))
             subnet = ofav2.accelerate(net.get_multi_exit_subnet())
             recalibrate_bn(subnet, calibration)
             fold_bn(subnet.eval())
             with torch.inference_mode():
                 for x in test:
-                    [logits.argmax(1) for logits in subnet.forward_exits(x)]
+                    for logits in subnet.forward_exits(x):
+                        logits.argmax(1)
 
     return work
+
+
+def search_evaluation(whose: str, count: int) -> Callable[[], None]:
+    """Measure trunks of EE_D at all heights: in one pass per trunk, or each network on its own."""
+    plain = ofav2.build_supernet("EE_D", n_classes=CLASSES, dropout_rate=0)
+    trunks = [{**plain.space.sample(random.Random(i)), "height": max(HEIGHTS)} for i in range(count)]
+    if whose == "ours":
+        return our_evaluation(our_net("EE_D"), trunks)
+    return upstream_evaluation(plain, [{**trunk, "height": height} for trunk in trunks for height in HEIGHTS])
 
 
 def all_exits_of_ee_dp(plain: bool) -> Callable[[], None]:
@@ -332,7 +303,7 @@ def images_of(row: str, n_train: int, n_eval: int) -> int:
     if row in TRAININGS:
         return TRAININGS[row].batch * (n_train if TRAININGS[row].random else 1)
     if row == SEARCH:
-        return (CALIBRATION + TEST) * max(1, n_eval // 6) * len(HEIGHTS)
+        return (CALIBRATION + TEST) * (n_eval // 6) * len(HEIGHTS)
     return BATCH if "EE_DP" in row else (CALIBRATION + TEST) * (n_eval if "48" in row else 1)
 
 
