@@ -64,7 +64,8 @@ def _load(namespace: str, plugin: Any, field: str = "") -> None:
         raise PydanticCustomError("plugin", "{problem}", details) from error
 
 
-def _distinct(values: list[int]) -> list[int]:
+def distinct(values: list[int]) -> list[int]:
+    """A validator: raises an error that names a value which occurs twice."""
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
         raise PydanticCustomError(
@@ -75,7 +76,7 @@ def _distinct(values: list[int]) -> list[int]:
 
 # Strict: by default pydantic accepts true as 1.
 Count = Annotated[int, Field(strict=True, ge=1)]
-Resolutions = Annotated[list[Count], Field(min_length=1), AfterValidator(_distinct)]
+Resolutions = Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
 BatchSize = Annotated[int, Field(strict=True, ge=2)]  # a batch norm needs two values
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
 # Not derived from Number, because limits after the validator are missing from the JSON schema.

@@ -58,7 +58,21 @@ class SearchModel:
         self.costs = Costs(net, self.encoding, latency)
         self.models: dict[str, AccuracyModel] = {}
         self.problem = Problem(self.encoding, settings.objectives, settings.limits, self.costs, self.predicted)
+        self._check_expected_macs()
         self._check_plugins()
+
+    def _check_expected_macs(self) -> None:
+        """Raises UserError for a limit that no shares of the exits satisfy, before anything is measured."""
+        bound = self.settings.limits.get("expected_macs")
+        if bound is None:
+            return
+        smallest = self.problem.smallest("macs")  # has the first exit only
+        least = self.costs(smallest[None])["macs"][0]
+        if least > bound:
+            raise UserError(
+                f"no architecture has expected MACs with early exit of at most {bound:g}: the smallest network has "
+                f"{least:,} MACs, {self.problem.describe(smallest)}; raise the limit"
+            )
 
     def _check_plugins(self) -> None:
         """Raises UserError for a searcher or a predictor that cannot run here, before anything is measured."""

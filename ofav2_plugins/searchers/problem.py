@@ -145,7 +145,7 @@ class Problem:
     def _closest(self) -> np.ndarray:
         """The architecture closest to the exact limits; among feasible ones, the one with the fewest MACs."""
         for name, bound in self._exact_limits.items():
-            best = self._descend(operator.itemgetter(name))
+            best = self.smallest(name)
             value = self._exact(best[None])[name][0]
             if value > bound:
                 raise UserError(
@@ -157,6 +157,10 @@ class Problem:
         if self.violation(metrics, self._exact_limits)[0] > 0:
             raise self.infeasible(best, metrics, self._exact_limits)
         return best
+
+    def smallest(self, name: str) -> np.ndarray:
+        """The architecture [G] with the smallest value of an exact metric."""
+        return self._descend(operator.itemgetter(name))
 
     def infeasible(self, closest: np.ndarray, metrics: Metrics, limits: Mapping[str, float] | None = None) -> UserError:
         """The error for limits that no architecture satisfies; names the closest one [G] with its metrics [1]."""

@@ -12,7 +12,7 @@ from .. import registry
 from ..errors import UserError
 from ..models.spec import resolve_spec
 from ..plugin import PluginRef
-from ..recipes.schema import Recipe, load_recipe, plugin_field
+from ..recipes.schema import Recipe, distinct, load_recipe, plugin_field
 from ..search.settings import EXPECTED, SearchSettings
 from ..training.run_config import RunConfig
 from ..utils.yaml_files import Override, StrictModel, find_data_file, load_model, overlap, override_key, override_text
@@ -20,13 +20,7 @@ from ..utils.yaml_files import Override, StrictModel, find_data_file, load_model
 FOLDER = Path(__file__).parent / "studies"
 
 
-def _distinct(seeds: list[int]) -> list[int]:
-    if len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be distinct, but got {seeds}")
-    return seeds
-
-
-Seeds = Annotated[list[Annotated[int, Field(strict=True)]], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[list[Annotated[int, Field(strict=True)]], Field(min_length=1), AfterValidator(distinct)]
 
 
 def _resolvable(supernet: Any) -> Any:

@@ -302,7 +302,7 @@ def test_a_wrong_field_of_a_study_is_named_with_file_and_line(load, right, wrong
     [
         ("baseline: A", "baseline: C", "baseline .*'C'"),
         ("name: B", "name: A", "'A' is used more than once"),
-        ("seeds: [0, 1]", "seeds: [1, 1]", "seeds must be distinct"),
+        ("seeds: [0, 1]", "seeds: [1, 1]", "must be different from each other, but got 1 twice"),
     ],
 )
 def test_a_study_that_contradicts_itself_is_named(load, right, wrong, named):
