@@ -127,6 +127,7 @@ REQUIRES = [
     "rich>=13.0",
     "jinja2>=3.1",
     "matplotlib>=3.8",
+    "psutil>=5.9",
 ]
 
 SEARCH = ["lightgbm>=4.3", "scikit-learn>=1.4", "pymoo>=0.6.1.6"]
@@ -149,6 +150,7 @@ EXTRAS = {
         "jsonschema>=4.20",  # an independent truth for the JSON schemas
         "ruff>=0.6",
         "mypy>=1.11",
+        "types-psutil",
         "setuptools>=68",
         "wheel",
         "pytest-cov>=7.0",

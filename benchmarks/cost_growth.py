@@ -83,10 +83,17 @@ def draw(series: dict[str, list[dict[str, Any]]]) -> None:
         bottom.set_xlabel(name)
         for axis in (top, bottom):
             axis.set_yscale("log")
+            if name == "batch size":
+                axis.set_xscale("log")
             axis.set_xticks(values, [str(value) for value in values])
+            axis.minorticks_off()
             axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("images per second")
-    axes[1, 0].set_ylabel("peak memory (MiB)")
+    for axis, label, ticks in (
+        (axes[0, 0], "images per second", (100, 200, 400, 800)),
+        (axes[1, 0], "peak memory (MiB)", (200, 400, 800, 1600)),
+    ):
+        axis.set_ylabel(label)
+        axis.set_yticks(ticks, [str(tick) for tick in ticks])
     figure.tight_layout()
     figure.savefig(RESULTS / "cost-growth.png", dpi=110)
 

@@ -1,6 +1,6 @@
 """Scaling of studies over workers: overhead of the executors, and the `paper` study on 1 to 64 workers.
 
-    python benchmarks/scaling.py overhead     # on an otherwise idle machine; about eight minutes
+    python benchmarks/scaling.py overhead     # on an otherwise idle machine; about ten minutes
     python benchmarks/scaling.py simulate     # any machine; about two minutes
 
 `overhead` executes a small study with one worker of each executor, and compares the differences from `serial` with the
@@ -61,11 +61,14 @@ EXECUTORS = {
     "ray": ["--executor", "ray", "--workers", "1"],
     "slurm (local)": ["--executor", "slurm", "--workers", "1", "--set", "executor.cluster=local"],
 }
-SMALL = ["phases={full: {epochs: 8, lr: 0.05}, kernel: {epochs: 3, lr: 0.01}}", "evaluation.final_trunks=8"]
-"""Overrides of the study `quick`, whose two runs then take about 15 seconds each."""
+SMALL = [
+    "phases={full: {epochs: 1, warmup_epochs: 0, lr: 0.05}, kernel: {epochs: 1, warmup_epochs: 0, lr: 0.01}}",
+    "evaluation.final_trunks=4",
+]
+"""Overrides that make the two runs of `quick` short: what an executor adds does not depend on their length."""
 
 
-REPEATS = 2
+REPEATS = 3
 """Measurements of each executor, of which the fastest counts."""
 
 

@@ -87,7 +87,11 @@ StorageOption = Annotated[
     typer.Option(help="URL (s3://bucket/folder) through which checkpoints travel if machines share no file system."),
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads of torch in each worker. Default: all cores, shared.")
+    int | None,
+    typer.Option(
+        min=1,
+        help="CPU threads of torch in each worker. Default: all idle cores, shared; a resumed run keeps its number.",
+    ),
 ]
 
 

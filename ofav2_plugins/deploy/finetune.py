@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
@@ -27,6 +26,7 @@ from ..evaluation.candidates import Candidate
 from ..execution.provenance import code_versions, current_provenance
 from ..execution.records import TRAINED, read_step_record
 from ..execution.run_folder import locked, open_run_folder, read_run_file
+from ..execution.threads import set_threads
 from ..execution.trial import try_step
 from ..exits.weights import exit_weights
 from ..models.subnet import Subnet
@@ -300,8 +300,7 @@ def finetune(source: SourceOptions, options: FineTuneOptions, console: Console) 
         UserError, RunError: Wrong options, an unfinished run, an unrelated folder.
         KeyboardInterrupt: Stopped; everything done so far is saved.
     """
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_threads(options.threads, options.out, console)
     options.logging.check()
     fabric = make_fabric(options.device)
     tuning = FineTuning(source, options, fabric)

@@ -19,6 +19,7 @@ from ..evaluation.latency_table import LatencyTable, check_machine, load_table
 from ..execution.open_run import OpenRun, open_run
 from ..execution.provenance import current_provenance, environment
 from ..execution.run_folder import locked, open_run_folder
+from ..execution.threads import set_threads
 from ..executors.base import Executor
 from ..searchers.problem import METRICS
 from ..utils.distributed import make_fabric
@@ -100,7 +101,9 @@ def search_into_folder(
 def _search(
     call: SearchCall, settings: SearchSettings, executor: Executor, console: Console
 ) -> tuple[dict[str, Any], list[Path]]:
-    if call.threads is not None or not executor.in_process:
+    if executor.in_process:
+        set_threads(call.threads, call.out, console)
+    else:
         torch.set_num_threads(call.threads or executor.threads(torch.get_num_threads()))
     run = open_run(call.run, call.arm, call.run_seed)
     source = MeterSource(

@@ -19,6 +19,7 @@ from ..data.base import DataSplits
 from ..errors import UserError
 from ..execution.provenance import current_provenance
 from ..execution.run_folder import locked, open_run_folder
+from ..execution.threads import set_threads
 from ..execution.training_run import TrainingRun, load_data
 from ..execution.trial import try_runs
 from ..executors.base import Executor, RunSetup
@@ -46,7 +47,7 @@ class SessionOptions:
         accept_changes: Resume even if the code or the device has changed.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "32-true", "bf16-mixed" or "16-mixed".
-        threads: CPU threads of torch in each worker; None lets the executor choose.
+        threads: CPU threads of torch in each worker; None lets the executor choose, see `set_threads`.
         executor: A plugin of `ofav2.executors`.
         logging: Checkpoint interval, TensorBoard, energy.
     """
@@ -136,7 +137,9 @@ def run_session(session: Session, options: SessionOptions, console: Console) -> 
 
 
 def _run(session: Session, options: SessionOptions, executor: Executor, console: Console) -> StudyResults:
-    if options.threads is not None or not executor.in_process:
+    if executor.in_process:
+        set_threads(options.threads, options.out, console)
+    else:
         torch.set_num_threads(options.threads or executor.threads(torch.get_num_threads()))
     options.logging.check()
     setup = _run_setup(session, options, executor)
