@@ -27,7 +27,7 @@ NETWORKS = [(0.25, 32), (0.5, 40), (1.0, 64)]
 SETTINGS: dict[str, dict[str, str]] = {
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads, default": {"OMP_NUM_THREADS": "2"},
-    **{f"2 threads, spin {n}": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": str(n)} for n in (3000, 1000, 300)},
+    **{f"2 threads, spin {n}": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": str(n)} for n in (30000, 10000, 3000, 1000)},
     "2 threads, passive": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
 }
 

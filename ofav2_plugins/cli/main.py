@@ -36,10 +36,10 @@ from .app import app
 
 def main() -> None:
     """The console script: errors are printed as one line with a non-zero exit code; --debug shows the traceback."""
-    # Before torch is imported: OpenMP threads that wait spin for long, which is slow next to other processes; threads
-    # that sleep at once are slow with small networks. See benchmarks/under_load.py.
+    # Before torch is imported: OpenMP threads that wait spin for long, which is slow if another process starts later;
+    # threads that sleep soon are slow on an idle machine. See benchmarks/under_load.py.
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     errors = Console(stderr=True)
