@@ -126,6 +126,7 @@ def saved_since(out: Path, moment: float) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
     within = sum(kill_at_random_moments(tmp_path / "run", seed=seed, kills=3) for seed in range(1, 3))
     assert within, "no kill met a step in training"
@@ -198,6 +199,7 @@ def test_a_stopped_run_goes_on_from_its_last_good_state(uninterrupted, tmp_path,
     assert_same(tmp_path / "run", uninterrupted)
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_checkpoints_are_named_and_made_again(uninterrupted, tmp_path):
     out = tmp_path / "run"
     folder = stopped_within_a_phase(out, "height-1")

@@ -87,6 +87,7 @@ SHARING = (
 )
 
 
+@pytest.mark.slow
 def test_runs_that_share_steps_are_not_executed_together_and_a_killed_worker_is_one_failed_run(study, tmp_path):
     study.write_text(SHARING + "overrides: [phases.full.epochs=3]\n")
     out = tmp_path / "out"
@@ -147,6 +148,7 @@ class Tightened(ProcessBackend):
             self.memory_gib = 1.3 * max(peaks) / 1024
 
 
+@pytest.mark.slow
 def test_workers_that_grow_beyond_the_limit_wait_and_lose_nothing(study, data, tmp_path, monkeypatch):
     study.write_text(STUDY + "overrides: [phases.full.epochs=3]\n")
     arms, fabric, rows = study_arms(load_study(str(study))), make_fabric("cpu"), []

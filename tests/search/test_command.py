@@ -239,7 +239,6 @@ def test_a_latency_table_of_another_machine_or_supernet_is_rejected(trained, tmp
     ("arguments", "words"),
     [
         (["--max-macs", "1000"], r"at most 1000: the smallest possible is [\d,]+, by \{.*raise the limit"),
-        (["--max-expected-macs", "1000"], r"at most 1000: the smallest network has [\d,]+ MACs, \{.*raise the limit"),
         (["--objectives", "top1,speed"], "an objective must be one of top1, macs"),
         (["--objectives", "macs"], "must include one of top1"),
         (["--objectives", "top1,latency"], "create one with `ofav2 profile`"),
