@@ -86,7 +86,8 @@ class Ray(Executor):
             ray.init(self.address or "local", log_to_driver=False, logging_level="ERROR", **self._local_options())
         except ConnectionError as error:
             raise UserError(
-                f"no Ray cluster at --address {self.address}; start one with `ray start --head` ({error})"
+                f"no Ray cluster at --address {self.address}; start one with `ray start --head`, or set "
+                f"RAY_AUTH_MODE=token if it was started with an authentication token ({error})"
             ) from error
         except Exception as error:  # incompatible versions of Ray or Python, a wrong address
             raise UserError(f"Ray cannot be used: {error_message(error)}") from error

@@ -254,6 +254,7 @@ def test_a_study_continues_after_a_restart_of_the_head_node(study, tmp_path):
         **os.environ,
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
         "RAY_TMPDIR": "/tmp/ray-head-test",
+        "RAY_AUTH_MODE": "disabled",  # depends on whether this machine has a token
     }
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
 
