@@ -37,7 +37,7 @@ def test_the_commands_are_valid(path):
     calls = [
         shlex.split(line, comments=True)[1:]
         for cell in nbformat.read(path, as_version=4).cells
-        for line in cell.source.splitlines()
+        for line in cell.source.replace("\\\n", "").splitlines()
         if cell.source.startswith("%%bash") and line.startswith("ofav2 ")
     ]
     assert calls
