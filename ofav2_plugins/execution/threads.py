@@ -20,9 +20,9 @@ SAMPLE_SECONDS = 0.3
 def set_threads(chosen: int | None, out: Path, console: Console) -> None:
     """Set torch's number of threads in this process.
 
-    It is the user's choice (`chosen` or the environment variable OMP_NUM_THREADS), or that of the run in `out`, whose
-    results depend on it. A new run has as many threads as there are idle CPUs: threads wait for each other, so one
-    that another process delays makes all of them slow (benchmarks/under_load.py).
+    In this order: `chosen`; the number of the run in `out`, because its results depend on it; OMP_NUM_THREADS; as many
+    as there are idle CPUs. Threads wait for each other, so one that another process delays makes all of them slow
+    (benchmarks/under_load.py).
     """
     chosen = chosen or _earlier(out)
     if chosen is None and "OMP_NUM_THREADS" not in os.environ:

@@ -14,6 +14,9 @@ from support.commands import SMALL, ofav2, overrides
 
 from ofav2_plugins.execution.threads import idle_threads, set_threads
 
+MANY = (os.cpu_count() or 1) + 2
+"""More threads than there can be idle CPUs."""
+
 
 @pytest.fixture(autouse=True)
 def threads_restored():
@@ -45,10 +48,10 @@ def test_a_busy_machine_leaves_one_thread_and_the_user_is_told(tmp_path, monkeyp
     assert "other processes use" in shown.getvalue() and "1 of 2 threads; --threads N" in shown.getvalue()
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [(None, 2), (3, 3)])
+@pytest.mark.parametrize(("chosen", "expected"), [(None, MANY), (3, 3)])
 def test_the_users_choice_is_kept(tmp_path, monkeypatch, chosen, expected):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    torch.set_num_threads(2)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(MANY))
+    torch.set_num_threads(MANY)
     set_threads(chosen, tmp_path / "new", Console(file=io.StringIO()))
     assert torch.get_num_threads() == expected
 
